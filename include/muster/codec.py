@@ -1,0 +1,45 @@
+"""Values to JSON and back, checked on the way in: what a task hands to the next, what a manifest says."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from muster.errors import IntegrityError
+
+T = TypeVar("T")
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def to_json(value: Any) -> Any:
+    """A value of `muster.domain` or `muster.ports` as plain JSON data: times as ISO 8601 in UTC, tuples as lists."""
+    return _adapter(type(value)).dump_python(value, mode="json")
+
+
+def from_json(kind: type[T], data: Any) -> T:
+    """
+    Plain JSON data as a value of `kind`.
+
+    :raises IntegrityError: if a field is missing, of another type, or unknown to the type
+    """
+    try:
+        return _adapter(kind).validate_python(data)  # type: ignore[no-any-return]
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise IntegrityError(
+            f"{where} of a stored {kind.__name__} is not readable: {first['msg']}",
+            "verify the vault; a newer format needs a newer Muster",
+        ) from error
+
+
+def canonical(data: Any) -> bytes:
+    """JSON data as bytes that are the same for the same data: sorted keys, no white space, UTF-8."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

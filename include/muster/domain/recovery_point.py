@@ -1,0 +1,112 @@
+"""A recovery point: what was cut, when, how, and what has been learned of it since."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from muster.domain.content import TreeRef
+
+ComponentKind = Literal["dataset", "registry", "environment", "configuration", "validation", "golden"]
+MarkKind = Literal["verified", "drilled", "restored", "suspect", "replicated", "held", "expired"]
+Json = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """
+    One part of a recovery point, stored and reconciled.
+
+    :param kind: which part of an AI system this is
+    :param name: its name in the catalog (``flights``), or the kind where a workload has only one
+    :param tree: its files in the vault
+    :param cut_at: the moment, in UTC, whose state it shows
+    :param method: how the cut was obtained, in a phrase for people
+    :param details: JSON facts for reconciling a restore: counts, revisions, ids. In the clear: no secrets, no row data
+    """
+
+    kind: ComponentKind
+    name: str
+    tree: TreeRef
+    cut_at: datetime
+    method: str
+    details: dict[str, Json] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """``dataset/flights``: unique within a point."""
+        return f"{self.kind}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryPoint:
+    """
+    The manifest: a consistent cut over all components of a workload. Sealed whole, or not there at all.
+
+    :param point: its id, ``<UTC time as 20261123T020000Z>-<8 hex digits>``; sorts by time
+    :param taken_at: the earliest cut of its components: whatever was written before is in it
+    :param sealed_at: when the manifest was signed
+    :param previous: the point before it in this workload, or None
+    :param packs: names of all packs that hold its chunks, so that a lost pack is noticed without a key
+    :param objectives: ``{"rpo_s": …, "rto_s": …}``, as the catalog had them
+    :param catalog: the workload's catalog entry, for restoring where no catalog is left
+    :param muster: version of the program that sealed it
+    """
+
+    format: int
+    vault: str
+    workload: str
+    point: str
+    taken_at: datetime
+    sealed_at: datetime
+    previous: str | None
+    components: tuple[Component, ...]
+    packs: tuple[str, ...]
+    objectives: dict[str, float]
+    catalog: dict[str, Json]
+    muster: str
+
+    def component(self, label: str) -> Component | None:
+        """The component of this label (``kind/name``), or None."""
+        return next((c for c in self.components if c.label == label), None)
+
+    def of_kind(self, kind: ComponentKind) -> tuple[Component, ...]:
+        """All components of a kind, in the order of the manifest."""
+        return tuple(c for c in self.components if c.kind == kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """
+    What was learned of a point after it was sealed: a small write-once, signed object.
+
+    :param summary: JSON facts for people and pages; no secrets
+    :param report: a tree with ``report.json`` and ``report.html``, or None
+    """
+
+    workload: str
+    point: str
+    kind: MarkKind
+    at: datetime
+    summary: dict[str, Json] = field(default_factory=dict)
+    report: TreeRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PointStatus:
+    """A point with its marks, newest last. A suspect point is kept, but is never the latest good one."""
+
+    point: RecoveryPoint
+    marks: tuple[Mark, ...]
+
+    @property
+    def suspect(self) -> bool:
+        """Whether anything was found that speaks against restoring this point."""
+        return any(m.kind == "suspect" for m in self.marks)
+
+
+def latest_good(statuses: list[PointStatus]) -> PointStatus | None:
+    """The newest point that nothing speaks against, or None."""
+    good = [s for s in statuses if not s.suspect]
+    return max(good, key=lambda s: s.point.point, default=None)
