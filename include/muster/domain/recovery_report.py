@@ -1,0 +1,124 @@
+"""What a restore or a drill did, how long it took, and whether everything came back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from muster.domain.timing import RecoveryTime, Span
+
+Json = Any
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentOutcome:
+    """
+    One component that was put back and reconciled with what was captured.
+
+    :param facts: what was measured at the target after the restore: counts, digests, revisions
+    """
+
+    component: str
+    files: int
+    size: int
+    span: Span
+    facts: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationOutcome:
+    """What a suite of expectations said of a restored dataset."""
+
+    dataset: str
+    suite: str
+    success: bool
+    failures: tuple[str, ...]
+    statistics: dict[str, Json]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class SmokeOutcome:
+    """
+    How a restored model answered, against its golden predictions.
+
+    :param answers: how many values were compared
+    :param differences: one line for each value out of tolerance, the first hundred; empty if equal
+    """
+
+    model: str
+    version: str
+    equal: bool
+    answers: int
+    differences: tuple[str, ...]
+    rtol: float
+    atol: float
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryReport:
+    """
+    :param failure: the first thing that went wrong, in a sentence; None if all came back
+    :param recovery_point_actual: seconds of work lost: from the cut of the point to the incident
+    :param objectives: ``{"rpo_s": …, "rto_s": …}``
+    """
+
+    kind: Literal["restore", "drill"]
+    workload: str
+    point: str
+    target: str
+    failure: str | None
+    incident_at: datetime
+    detected_at: datetime
+    finished_at: datetime
+    taken_at: datetime
+    time: RecoveryTime
+    recovery_point_actual: float
+    objectives: dict[str, float]
+    components: tuple[ComponentOutcome, ...]
+    validations: tuple[ValidationOutcome, ...]
+    smoke: tuple[SmokeOutcome, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything came back and every check passed."""
+        return self.failure is None
+
+    @property
+    def rto_met(self) -> bool:
+        return self.time.total <= self.objectives["rto_s"]
+
+    @property
+    def rpo_met(self) -> bool:
+        return self.recovery_point_actual <= self.objectives["rpo_s"]
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """All pieces of work, in the order in which they began."""
+        every = [outcome.span for outcome in (*self.components, *self.validations, *self.smoke)]
+        return tuple(sorted(every, key=lambda span: span.started_at))
+
+    def summary(self) -> dict[str, Json]:
+        """The few figures that a mark carries and a page shows."""
+        return {
+            "passed": self.passed,
+            "failure": self.failure,
+            "target": self.target,
+            "recovery_time_s": {
+                "detect": self.time.detect,
+                "decide": self.time.decide,
+                "restore": self.time.restore,
+                "validate": self.time.validate,
+                "total": self.time.total,
+            },
+            "recovery_point_s": self.recovery_point_actual,
+            "objectives": self.objectives,
+            "rto_met": self.rto_met,
+            "rpo_met": self.rpo_met,
+            "files": sum(outcome.files for outcome in self.components),
+            "size": sum(outcome.size for outcome in self.components),
+            "models_equal": sum(outcome.equal for outcome in self.smoke),
+            "models": len(self.smoke),
+        }

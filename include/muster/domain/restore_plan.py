@@ -1,0 +1,87 @@
+"""What a restore would do, and why it would refuse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from muster.domain.content import TreeRef
+from muster.domain.recovery_point import PointStatus
+from muster.domain.restore_target import RestoreTarget
+
+RESTORED_KINDS = ("dataset", "registry", "environment", "configuration")
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One component that would be restored: how much, and to where (without secrets)."""
+
+    component: str
+    where: str
+    files: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """
+    :param skipped: components that would not be restored, each with the reason
+    :param refusals: why nothing may be restored at all; empty when the plan can be applied
+    :param warnings: what a person should know before saying yes
+    """
+
+    workload: str
+    point: str
+    taken_at: datetime
+    target: str
+    actions: tuple[Action, ...]
+    skipped: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Plain bytes that would be written."""
+        return sum(action.size for action in self.actions)
+
+
+def draw_plan(status: PointStatus, target: RestoreTarget) -> RestorePlan:
+    """The plan for a point and a target as far as both can be known without looking at the target itself."""
+    point = status.point
+    actions: list[Action] = []
+    skipped: list[str] = []
+    for component in point.components:
+        if component.kind not in RESTORED_KINDS:
+            continue
+        where = place_of(target, component.kind, component.name)
+        if where is None:
+            skipped.append(f"{component.label}: the target {target.name} has no place for it")
+        else:
+            actions.append(_action(component.label, where, component.tree))
+    warnings = [f"point {point.point} is marked suspect: {_why(status)}"] if status.suspect else []
+    return RestorePlan(point.workload, point.point, point.taken_at, target.name, tuple(actions), tuple(skipped), (), tuple(warnings))
+
+
+def place_of(target: RestoreTarget, kind: str, name: str) -> str | None:
+    """Where a component would go, in words that hold no secret; None if the target has no place for it."""
+    if kind == "dataset":
+        return target.datasets.get(name)
+    if kind == "registry":
+        return without_secrets(target.store) if target.store and target.artifacts else None
+    return target.environment if kind == "environment" else target.configuration
+
+
+def without_secrets(url: str) -> str:
+    """A URL with user and password taken out: ``postgresql://…@host/db``."""
+    scheme, separator, rest = url.partition("://")
+    before, at, after = rest.rpartition("@")
+    return f"{scheme}{separator}…@{after}" if separator and at and before else url
+
+
+def _action(label: str, where: str, tree: TreeRef) -> Action:
+    return Action(label, where, tree.files, tree.size)
+
+
+def _why(status: PointStatus) -> str:
+    reasons = [str(m.summary.get("reason", "no reason given")) for m in status.marks if m.kind == "suspect"]
+    return "; ".join(reasons)

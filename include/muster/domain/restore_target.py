@@ -1,0 +1,41 @@
+"""Where a recovery point is put back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreTarget:
+    """
+    The place of every component in a restore. A component without a place is left out, and the plan says so.
+
+    :param name: ``origin``, a target of the catalog, or the folder
+    :param datasets: dataset name to the folder of its DVC repository
+    :param remotes: dataset name to the URL of its default DVC remote; one that is missing is put beside the repository
+    :param store: database URL of the registry's store; holds a password, so it is not shown
+    :param artifacts: artifact root of the registry; may hold a password, so it is not shown
+    :param environment: folder of the model's Python environment
+    :param configuration: folder for configuration files, variables and secrets
+    """
+
+    name: str
+    datasets: dict[str, str] = field(default_factory=dict)
+    remotes: dict[str, str] = field(default_factory=dict)
+    store: str | None = field(default=None, repr=False)
+    artifacts: str | None = field(default=None, repr=False)
+    environment: str | None = None
+    configuration: str | None = None
+
+
+def target_below(directory: str, datasets: list[str]) -> RestoreTarget:
+    """Everything below one folder: what a drill's sandbox and ``restore --to DIR`` use."""
+    return RestoreTarget(
+        name=directory,
+        datasets={name: f"{directory}/datasets/{name}" for name in datasets},
+        remotes={name: f"{directory}/datasets/{name}.remote" for name in datasets},
+        store=f"sqlite:///{directory}/registry/mlflow.db",
+        artifacts=f"{directory}/registry/artifacts",
+        environment=f"{directory}/environment",
+        configuration=f"{directory}/configuration",
+    )
