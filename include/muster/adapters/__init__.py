@@ -1,0 +1,1 @@
+"""The tools, each behind a port of `muster.ports`: `<tool>_<role>.py`."""

@@ -1,0 +1,211 @@
+"""Stand-ins for what a test cannot wait for: a store in memory, a store that breaks on command, a frozen clock."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from muster.adapters.blob_keys import checked_key
+from muster.errors import AlreadyExists, IntegrityError, NotFound, StoreUnavailable
+from muster.ports import BlobInfo, BlobStore, Clock, Guarantees
+
+Operation = Literal["put", "get", "get_range", "info", "list", "delete", "any"]
+FaultKind = Literal["fail", "full", "lose_answer", "truncate", "flip", "kill", "kill_after"]
+
+
+class FrozenClock:
+    """A clock that moves only when told to."""
+
+    def __init__(self, at: datetime = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)) -> None:
+        self._at = at
+
+    def now(self) -> datetime:
+        return self._at
+
+    def advance(self, seconds: float) -> datetime:
+        """Move on, and return the new time."""
+        self._at += timedelta(seconds=seconds)
+        return self._at
+
+
+class MemoryStore:
+    """A `BlobStore` in a dictionary. Tests damage what it holds through `objects`."""
+
+    def __init__(self, clock: Clock | None = None, name: str = "test") -> None:
+        self.objects: dict[str, bytes] = {}
+        self._written: dict[str, datetime] = {}
+        self._clock = clock
+        self._name = name
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"memory://{self._name}"
+
+    def guarantees(self) -> Guarantees:
+        return Guarantees(immutable=False, conditional_put=True, versioned=False)
+
+    def put(self, key: str, data: bytes) -> None:
+        checked_key(key)
+        with self._lock:
+            if key in self.objects:
+                raise AlreadyExists(f"{key} is already in {self.url}", "nothing is ever overwritten")
+            self.objects[key] = bytes(data)
+            self._written[key] = self._clock.now() if self._clock else datetime.now(UTC)
+
+    def get(self, key: str) -> bytes:
+        checked_key(key)
+        with self._lock:
+            return self._held(key)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        data = self.get(key)
+        if start < 0 or length < 0 or start + length > len(data):
+            raise IntegrityError(f"{key} in {self.url} is shorter than {start + length} bytes", "verify the vault")
+        return data[start : start + length]
+
+    def info(self, key: str) -> BlobInfo:
+        checked_key(key)
+        with self._lock:
+            return BlobInfo(key, len(self._held(key)), self._time(key))
+
+    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
+        with self._lock:
+            found = [BlobInfo(key, len(data), self._time(key)) for key, data in self.objects.items()]
+        return iter(sorted((info for info in found if info.key.startswith(prefix)), key=lambda info: info.key))
+
+    def delete(self, key: str) -> None:
+        checked_key(key)
+        with self._lock:
+            self._held(key)
+            del self.objects[key]
+
+    def _held(self, key: str) -> bytes:
+        if key not in self.objects:
+            raise NotFound(f"there is no {key} in {self.url}", "list the store to see what it holds")
+        return self.objects[key]
+
+    def _time(self, key: str) -> datetime:
+        return self._written.get(key, datetime(2026, 11, 23, tzinfo=UTC))
+
+
+@dataclass(frozen=True, eq=False)
+class Fault:
+    """
+    What goes wrong at which call of a store.
+
+    * fail          StoreUnavailable, and nothing was done
+    * full          StoreUnavailable that speaks of space, and nothing was done
+    * lose_answer   it was done, and StoreUnavailable is raised all the same
+    * truncate      half of the bytes are written, or given back
+    * flip          one bit in the middle of the bytes is written, or given back, wrong
+    * kill          the process kills itself (SIGKILL) before the call; ``kill_after``: after it
+
+    :param at: the first matching call that is hit, counted from 1
+    :param times: how many matching calls are hit from there on; None for all
+    :param prefix: only keys that begin so match
+    """
+
+    kind: FaultKind
+    operation: Operation = "any"
+    at: int = 1
+    times: int | None = 1
+    prefix: str = ""
+
+    def matches(self, operation: str, key: str) -> bool:
+        return self.operation in ("any", operation) and key.startswith(self.prefix)
+
+    def hits(self, count: int) -> bool:
+        return count >= self.at and (self.times is None or count < self.at + self.times)
+
+
+class FaultyStore:
+    """Another store, with faults. `calls` tells what was asked of it, in order; `faults` may be changed under way."""
+
+    def __init__(self, inner: BlobStore, *faults: Fault) -> None:
+        self.inner = inner
+        self.faults = list(faults)
+        self.calls: list[tuple[str, str]] = []
+        self._counts: dict[Fault, int] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return self.inner.url
+
+    def guarantees(self) -> Guarantees:
+        return self.inner.guarantees()
+
+    def put(self, key: str, data: bytes) -> None:
+        fault = self._before("put", key)
+        self.inner.put(key, _damaged(fault, data))
+        self._after(fault, "put", key)
+
+    def get(self, key: str) -> bytes:
+        fault = self._before("get", key)
+        data = _damaged(fault, self.inner.get(key))
+        self._after(fault, "get", key)
+        return data
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        fault = self._before("get_range", key)
+        data = _damaged(fault, self.inner.get_range(key, start, length))
+        self._after(fault, "get_range", key)
+        return data
+
+    def info(self, key: str) -> BlobInfo:
+        fault = self._before("info", key)
+        info = self.inner.info(key)
+        self._after(fault, "info", key)
+        return info
+
+    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
+        fault = self._before("list", prefix)
+        found = list(self.inner.list(prefix))
+        self._after(fault, "list", prefix)
+        return iter(found[: len(found) // 2] if fault == "truncate" else found)
+
+    def delete(self, key: str) -> None:
+        fault = self._before("delete", key)
+        self.inner.delete(key)
+        self._after(fault, "delete", key)
+
+    def _before(self, operation: str, key: str) -> FaultKind | None:
+        kind = self._next_fault(operation, key)
+        if kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "fail":
+            raise StoreUnavailable(f"{self.url} did not answer {operation} {key}", "try again")
+        if kind == "full":
+            raise StoreUnavailable(f"there is no space left in {self.url} for {key}", "make room, then try again")
+        return kind
+
+    def _after(self, kind: FaultKind | None, operation: str, key: str) -> None:
+        if kind == "kill_after":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "lose_answer":
+            raise StoreUnavailable(f"the answer of {self.url} to {operation} {key} was lost", "try again")
+
+    def _next_fault(self, operation: str, key: str) -> FaultKind | None:
+        hit: FaultKind | None = None
+        with self._lock:
+            self.calls.append((operation, key))
+            for fault in self.faults:
+                if fault.matches(operation, key):
+                    count = self._counts[fault] = self._counts.get(fault, 0) + 1
+                    hit = hit or (fault.kind if fault.hits(count) else None)
+        return hit
+
+
+def _damaged(kind: FaultKind | None, data: bytes) -> bytes:
+    if kind == "truncate":
+        return data[: len(data) // 2]
+    if kind == "flip" and data:
+        middle = len(data) // 2
+        return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+    return data
