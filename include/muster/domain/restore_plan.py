@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from muster import errors
 from muster.domain.content import TreeRef
 from muster.domain.recovery_point import PointStatus
 from muster.domain.restore_target import RestoreTarget
@@ -23,8 +24,24 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """
+    Why a component may not be restored to its place.
+
+    :param kind: name of the error's class in `muster.errors`
+    """
+
+    component: str
+    kind: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class RestorePlan:
     """
+    What a restore would do.
+
     :param skipped: components that would not be restored, each with the reason
     :param refusals: why nothing may be restored at all; empty when the plan can be applied
     :param warnings: what a person should know before saying yes
@@ -36,13 +53,27 @@ class RestorePlan:
     target: str
     actions: tuple[Action, ...]
     skipped: tuple[str, ...] = ()
-    refusals: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
         """Plain bytes that would be written."""
         return sum(action.size for action in self.actions)
+
+    def approve(self) -> None:
+        """
+        Let the plan pass, or raise everything that forbids it, under the kind of the first reason.
+
+        :raises PermanentError: of the first refusal's kind
+        :raises Refused: if there is nothing to restore
+        """
+        if self.refusals:
+            first = self.refusals[0]
+            kind: type[errors.PermanentError] = getattr(errors, first.kind, errors.Refused)
+            raise kind("; ".join(f"{r.component}: {r.message}" for r in self.refusals), first.hint)
+        if not self.actions:
+            raise errors.Refused(f"there is nothing to restore from {self.point} to {self.target}", "; ".join(self.skipped))
 
 
 def draw_plan(status: PointStatus, target: RestoreTarget) -> RestorePlan:

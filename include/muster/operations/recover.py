@@ -1,0 +1,113 @@
+"""Recover a workload from beginning to end, as the command line does and as the restore DAG does in tasks; and rehearse it in a drill."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from muster.domain.recovery_point import PointStatus
+from muster.domain.recovery_report import RecoveryReport, SmokeOutcome, ValidationOutcome
+from muster.domain.restore_plan import RestorePlan
+from muster.domain.restore_target import RestoreTarget
+from muster.domain.timing import Span
+from muster.errors import MusterError
+from muster.operations.conclude import Incident, Outcomes, check_recovery, conclude, expected_checks
+from muster.operations.restore import TargetOf, plan_restore, restore_component
+from muster.operations.smoke import ask_again
+from muster.operations.together import side_by_side
+from muster.operations.tools import Tools
+from muster.operations.validate import validate_restored
+from muster.vault.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreJob:
+    """
+    A point, the place to which it goes, and who can put each component there.
+
+    :param docs: folder for the HTML data docs of the validation, one folder for each dataset
+    """
+
+    status: PointStatus
+    target: RestoreTarget
+    target_of: TargetOf = field(repr=False)
+    docs: Path
+
+
+def recover(vault: Vault, job: RestoreJob, incident: Incident, tools: Tools) -> RecoveryReport:
+    """
+    Plan, restore all components side by side, validate, ask the models again, and report.
+
+    :raises MusterError: whatever failed first; but for a refused plan a report was written, and the point marked, before
+    """
+    planned_at = tools.clock.now()
+    plan = plan_restore(vault, job.status, job.target, job.target_of)
+    plan.approve()
+    outcomes = Outcomes(Span("decide", "plan", planned_at, tools.clock.now()))
+    labels = [action.component for action in plan.actions]
+    restored, errors = side_by_side(lambda label: restore_component(vault, job.status, label, job.target_of, tools.clock), labels)
+    outcomes = replace(outcomes, components=tuple(restored))
+    try:
+        if not errors:
+            outcomes = replace(outcomes, validations=validate_all(vault, job, plan, tools))
+            outcomes = replace(outcomes, smoke=smoke_all(vault, job, plan, tools))
+    except MusterError as error:
+        errors.append(error)
+    if errors:
+        outcomes = replace(outcomes, failure=_sentence(errors[0]))
+    report = conclude(vault, job.status, plan, incident, outcomes, tools)
+    if errors:
+        raise errors[0]
+    check_recovery(report)
+    return report
+
+
+def validate_all(vault: Vault, job: RestoreJob, plan: RestorePlan, tools: Tools) -> tuple[ValidationOutcome, ...]:
+    """Validate every restored dataset that has expectations in the point."""
+    return tuple(validate_one(vault, job, name, tools) for name in expected_checks(job.status, plan)[0])
+
+
+def validate_one(vault: Vault, job: RestoreJob, dataset: str, tools: Tools) -> ValidationOutcome:
+    """Validate one restored dataset with the suite that the point carries."""
+    point = job.status.point
+    validation, component = point.component(f"validation/{dataset}"), point.component(f"dataset/{dataset}")
+    assert validation is not None  # noqa: S101 - expected_checks found both
+    assert component is not None  # noqa: S101
+    docs = job.docs / dataset
+    shutil.rmtree(docs, ignore_errors=True)
+    docs.mkdir(parents=True)
+    return validate_restored(vault, validation, component, Path(job.target.datasets[dataset]), docs, tools)
+
+
+def smoke_all(vault: Vault, job: RestoreJob, plan: RestorePlan, tools: Tools) -> tuple[SmokeOutcome, ...]:
+    """Ask the restored models again, in the environment that was rebuilt at the target."""
+    _, models = expected_checks(job.status, plan)
+    if not models or job.target.store is None or job.target.artifacts is None or job.target.environment is None:
+        return ()
+    environment = job.status.point.of_kind("environment")[0]
+    python = tools.builder.build(environment.details, vault.tree(environment.tree), Path(job.target.environment))
+    store = (job.target.store, job.target.artifacts)
+    return tuple(o for golden in job.status.point.of_kind("golden") for o in ask_again(vault, golden, python, store, tools))
+
+
+def make_sandbox(tools: Tools, workload: str) -> Path:
+    """A new empty folder for one drill."""
+    folder = tools.state / "drills" / f"{workload}-{tools.clock.now():%Y%m%dT%H%M%S%fZ}"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def tear_down(sandbox: Path) -> None:
+    """
+    Remove a sandbox, whole. Read-only files, as DVC's cache has them, are no obstacle.
+
+    :raises MusterError: if something of it is still there
+    """
+    shutil.rmtree(sandbox, ignore_errors=True)
+    if sandbox.exists():
+        raise MusterError(f"the sandbox {sandbox} could not be removed", f"see who holds files in it, then remove it: rm -r {sandbox}")
+
+
+def _sentence(error: BaseException) -> str:
+    return error.message if isinstance(error, MusterError) else f"{type(error).__name__}: {error}"

@@ -1,0 +1,79 @@
+"""Seal a recovery point: reconcile, sign, write the manifest last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from muster import __version__
+from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint
+from muster.errors import IncompletePoint, ValidationFailed
+from muster.operations.snapshot import Handover, Pin, take_over
+from muster.ports import Clock
+from muster.vault.vault import Vault
+
+
+def seal_point(
+    vault: Vault,
+    pin: Pin,
+    handovers: Sequence[Handover],
+    *,
+    expected: Sequence[str],
+    objectives: Mapping[str, float],
+    catalog: Mapping[str, Any],
+    clock: Clock,
+) -> PointStatus:
+    """
+    Make the captured components a recovery point. Running it again for the same pin returns the point that is there.
+
+    :param expected: labels of all components that the catalog wants in the point
+    :raises IncompletePoint: if one of them was not handed over, or the vault lacks a chunk of it; nothing was sealed
+    :raises ValidationFailed: if a check failed: the point was sealed, but marked suspect, so the last good point stays the latest
+    """
+    _reconcile(pin, handovers, expected)
+    components = take_over(vault, handovers)
+    point = vault.seal(
+        RecoveryPoint(
+            format=1,
+            vault=vault.id,
+            workload=pin.workload,
+            point=pin.point,
+            taken_at=min(component.cut_at for component in components),
+            sealed_at=clock.now(),
+            previous=pin.previous,
+            components=tuple(sorted(components, key=lambda component: component.label)),
+            packs=(),
+            objectives=dict(objectives),
+            catalog=dict(catalog),
+            muster=__version__,
+        )
+    )
+    failures = [handover.failure for handover in handovers if handover.failure]
+    _mark_suspect(vault, point, failures, clock)
+    status = vault.point(point.point, point.workload)
+    size = sum(component.tree.size for component in point.components)
+    vault.record("snapshot", f"{point.workload}/{point.point}", "suspect" if failures else "sealed", {"size": size, "failures": failures})
+    if failures:
+        raise ValidationFailed(
+            f"point {point.point} of {point.workload} was sealed but marked suspect: {'; '.join(failures)}",
+            "the last good point stays the latest; mend the source and take another snapshot",
+        )
+    return status
+
+
+def _reconcile(pin: Pin, handovers: Sequence[Handover], expected: Sequence[str]) -> None:
+    found = [handover.component for handover in handovers]
+    missing = sorted(set(expected) - set(found))
+    surplus = sorted(set(found) - set(expected)) + sorted({label for label in found if found.count(label) > 1})
+    if missing or surplus:
+        raise IncompletePoint(
+            f"point {pin.point} of {pin.workload} was not sealed: missing {', '.join(missing) or 'nothing'}; unexpected {', '.join(surplus) or 'nothing'}",
+            "look at the failed component's task or message, mend it, and run it again: what is stored is not read again",
+        )
+
+
+def _mark_suspect(vault: Vault, point: RecoveryPoint, failures: Sequence[str], clock: Clock) -> None:
+    known = {str(mark.summary.get("reason")) for mark in vault.point(point.point, point.workload).marks if mark.kind == "suspect"}
+    reason = "; ".join(failures)
+    if failures and reason not in known:
+        vault.mark(Mark(point.workload, point.point, "suspect", clock.now(), {"reason": reason}))
