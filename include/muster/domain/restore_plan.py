@@ -73,7 +73,9 @@ class RestorePlan:
             kind: type[errors.PermanentError] = getattr(errors, first.kind, errors.Refused)
             raise kind("; ".join(f"{r.component}: {r.message}" for r in self.refusals), first.hint)
         if not self.actions:
-            raise errors.Refused(f"there is nothing to restore from {self.point} to {self.target}", "; ".join(self.skipped))
+            raise errors.Refused(
+                f"there is nothing to restore from {self.point} to {self.target}", "; ".join(self.skipped)
+            )
 
 
 def draw_plan(status: PointStatus, target: RestoreTarget) -> RestorePlan:
@@ -90,7 +92,9 @@ def draw_plan(status: PointStatus, target: RestoreTarget) -> RestorePlan:
         else:
             actions.append(_action(component.label, where, component.tree))
     warnings = [f"point {point.point} is marked suspect: {_why(status)}"] if status.suspect else []
-    return RestorePlan(point.workload, point.point, point.taken_at, target.name, tuple(actions), tuple(skipped), (), tuple(warnings))
+    return RestorePlan(
+        point.workload, point.point, point.taken_at, target.name, tuple(actions), tuple(skipped), (), tuple(warnings)
+    )
 
 
 def place_of(target: RestoreTarget, kind: str, name: str) -> str | None:

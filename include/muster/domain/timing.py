@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -60,7 +61,7 @@ def recovery_time(spans: list[Span], *, incident_at: datetime, detected_at: date
     for stage in STAGES[1:]:
         ends = [s.finished_at for s in spans if s.stage == stage]
         edges.append(max([edges[-1], *ends]))
-    return RecoveryTime(*((b - a).total_seconds() for a, b in zip(edges, edges[1:], strict=False)))
+    return RecoveryTime(*((b - a).total_seconds() for a, b in itertools.pairwise(edges)))
 
 
 def recovery_point_actual(incident_at: datetime, taken_at: datetime) -> float:

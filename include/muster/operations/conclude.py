@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -48,7 +47,9 @@ class Outcomes:
     failure: str | None = None
 
 
-def conclude(vault: Vault, status: PointStatus, plan: RestorePlan, incident: Incident, outcomes: Outcomes, tools: Tools) -> RecoveryReport:
+def conclude(
+    vault: Vault, status: PointStatus, plan: RestorePlan, incident: Incident, outcomes: Outcomes, tools: Tools
+) -> RecoveryReport:
     """
     Judge a recovery, store its report (JSON and HTML) in the vault and below the state folder, mark the point, record it in the audit trail.
 
@@ -66,11 +67,15 @@ def conclude(vault: Vault, status: PointStatus, plan: RestorePlan, incident: Inc
         tree = writer.store_tree([bytes_file("report.html", as_html), bytes_file("report.json", as_json)])
     kind: Literal["drilled", "restored"] = "drilled" if report.kind == "drill" else "restored"
     vault.mark(Mark(report.workload, report.point, kind, report.finished_at, report.summary(), tree))
-    vault.record(report.kind, f"{report.workload}/{report.point}", "passed" if report.passed else "failed", report.summary())
+    vault.record(
+        report.kind, f"{report.workload}/{report.point}", "passed" if report.passed else "failed", report.summary()
+    )
     return report
 
 
-def _judge(status: PointStatus, plan: RestorePlan, incident: Incident, outcomes: Outcomes, now: datetime) -> RecoveryReport:
+def _judge(
+    status: PointStatus, plan: RestorePlan, incident: Incident, outcomes: Outcomes, now: datetime
+) -> RecoveryReport:
     point = status.point
     spans = [outcomes.decided, *(o.span for o in (*outcomes.components, *outcomes.validations, *outcomes.smoke))]
     return RecoveryReport(
@@ -97,7 +102,11 @@ def _first_failure(status: PointStatus, plan: RestorePlan, outcomes: Outcomes) -
         return outcomes.failure
     missing = {action.component for action in plan.actions} - {outcome.component for outcome in outcomes.components}
     failures = [f"{label} was not restored" for label in sorted(missing)]
-    failures += [f"dataset {v.dataset} does not meet {v.suite}: {'; '.join(v.failures[:3])}" for v in outcomes.validations if not v.success]
+    failures += [
+        f"dataset {v.dataset} does not meet {v.suite}: {'; '.join(v.failures[:3])}"
+        for v in outcomes.validations
+        if not v.success
+    ]
     failures += [f"{s.model} answers otherwise: {'; '.join(s.differences[:3])}" for s in outcomes.smoke if not s.equal]
     failures += _unasked(status, plan, outcomes)
     return failures[0] if failures else None

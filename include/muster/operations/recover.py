@@ -46,7 +46,9 @@ def recover(vault: Vault, job: RestoreJob, incident: Incident, tools: Tools) -> 
     plan.approve()
     outcomes = Outcomes(Span("decide", "plan", planned_at, tools.clock.now()))
     labels = [action.component for action in plan.actions]
-    restored, errors = side_by_side(lambda label: restore_component(vault, job.status, label, job.target_of, tools.clock), labels)
+    restored, errors = side_by_side(
+        lambda label: restore_component(vault, job.status, label, job.target_of, tools.clock), labels
+    )
     outcomes = replace(outcomes, components=tuple(restored))
     try:
         if not errors:
@@ -88,7 +90,9 @@ def smoke_all(vault: Vault, job: RestoreJob, plan: RestorePlan, tools: Tools) ->
     environment = job.status.point.of_kind("environment")[0]
     python = tools.builder.build(environment.details, vault.tree(environment.tree), Path(job.target.environment))
     store = (job.target.store, job.target.artifacts)
-    return tuple(o for golden in job.status.point.of_kind("golden") for o in ask_again(vault, golden, python, store, tools))
+    return tuple(
+        o for golden in job.status.point.of_kind("golden") for o in ask_again(vault, golden, python, store, tools)
+    )
 
 
 def make_sandbox(tools: Tools, workload: str) -> Path:
@@ -106,7 +110,9 @@ def tear_down(sandbox: Path) -> None:
     """
     shutil.rmtree(sandbox, ignore_errors=True)
     if sandbox.exists():
-        raise MusterError(f"the sandbox {sandbox} could not be removed", f"see who holds files in it, then remove it: rm -r {sandbox}")
+        raise MusterError(
+            f"the sandbox {sandbox} could not be removed", f"see who holds files in it, then remove it: rm -r {sandbox}"
+        )
 
 
 def _sentence(error: BaseException) -> str:

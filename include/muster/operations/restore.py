@@ -37,12 +37,16 @@ def plan_restore(vault: Vault, status: PointStatus, target: RestoreTarget, targe
     return replace(plan, refusals=tuple(refusals))
 
 
-def restore_component(vault: Vault, status: PointStatus, label: str, target_of: TargetOf, clock: Clock) -> ComponentOutcome:
+def restore_component(
+    vault: Vault, status: PointStatus, label: str, target_of: TargetOf, clock: Clock
+) -> ComponentOutcome:
     """Put one component back, reconciled with what was captured. If it fails, its place is as empty as it was."""
     component = _component(status, label)
     started = clock.now()
     facts = target_of(component).restore(component.details, vault.tree(component.tree))
-    return ComponentOutcome(label, component.tree.files, component.tree.size, Span("restore", label, started, clock.now()), facts)
+    return ComponentOutcome(
+        label, component.tree.files, component.tree.size, Span("restore", label, started, clock.now()), facts
+    )
 
 
 def _component(status: PointStatus, label: str) -> Component:

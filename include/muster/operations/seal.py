@@ -52,7 +52,12 @@ def seal_point(
     _mark_suspect(vault, point, failures, clock)
     status = vault.point(point.point, point.workload)
     size = sum(component.tree.size for component in point.components)
-    vault.record("snapshot", f"{point.workload}/{point.point}", "suspect" if failures else "sealed", {"size": size, "failures": failures})
+    vault.record(
+        "snapshot",
+        f"{point.workload}/{point.point}",
+        "suspect" if failures else "sealed",
+        {"size": size, "failures": failures},
+    )
     if failures:
         raise ValidationFailed(
             f"point {point.point} of {point.workload} was sealed but marked suspect: {'; '.join(failures)}",
@@ -73,7 +78,11 @@ def _reconcile(pin: Pin, handovers: Sequence[Handover], expected: Sequence[str])
 
 
 def _mark_suspect(vault: Vault, point: RecoveryPoint, failures: Sequence[str], clock: Clock) -> None:
-    known = {str(mark.summary.get("reason")) for mark in vault.point(point.point, point.workload).marks if mark.kind == "suspect"}
+    known = {
+        str(mark.summary.get("reason"))
+        for mark in vault.point(point.point, point.workload).marks
+        if mark.kind == "suspect"
+    }
     reason = "; ".join(failures)
     if failures and reason not in known:
         vault.mark(Mark(point.workload, point.point, "suspect", clock.now(), {"reason": reason}))

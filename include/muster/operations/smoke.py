@@ -56,7 +56,14 @@ def golden_predictions(
         files = [bytes_file(_file(n), canonical(to_json(answer))) for n, answer in enumerate(predictions)]
         details = {
             "models": [
-                {"file": _file(n), "model": p.model, "version": p.version, "model_id": p.model_id, "rtol": q.rtol, "atol": q.atol}
+                {
+                    "file": _file(n),
+                    "model": p.model,
+                    "version": p.version,
+                    "model_id": p.model_id,
+                    "rtol": q.rtol,
+                    "atol": q.atol,
+                }
                 for n, p in enumerate(predictions)
                 for q in questions
                 if q.model == p.model
@@ -64,7 +71,9 @@ def golden_predictions(
             "failures": failures,
         }
         tree = writer.store_tree(files)
-        component = Component("golden", pin.workload, tree, asked_at, "asked in the captured environment, rebuilt offline", details)
+        component = Component(
+            "golden", pin.workload, tree, asked_at, "asked in the captured environment, rebuilt offline", details
+        )
         return hand_over(writer, component, "; ".join(failures) or None)
 
 
@@ -100,12 +109,17 @@ def _ask_one(tree: TreeReader, known: Mapping[str, Any], python: Path, uri: str,
     except SmokeFailed as error:
         version, differences = "none", [error.message]
     else:
-        version, differences = found.version, [str(d) for d in compare(expected.outputs, found.outputs, rtol=rtol, atol=atol)]
+        version, differences = (
+            found.version,
+            [str(d) for d in compare(expected.outputs, found.outputs, rtol=rtol, atol=atol)],
+        )
         if found.version != expected.version:
             differences.insert(0, f"{expected.model} is version {found.version} now; it was version {expected.version}")
     span = Span("validate", f"smoke {expected.model}", started, tools.clock.now())
     answers = len(expected.outputs.get("values", ()))
-    return SmokeOutcome(expected.model, version, not differences, answers, tuple(differences[:SHOWN_DIFFERENCES]), rtol, atol, span)
+    return SmokeOutcome(
+        expected.model, version, not differences, answers, tuple(differences[:SHOWN_DIFFERENCES]), rtol, atol, span
+    )
 
 
 def _file(number: int) -> str:

@@ -105,4 +105,3 @@ def json_of(tree: TreeReader, path: str) -> object:
     import orjson
 
     return orjson.loads(tree.read(tree.entry(path)))
-

@@ -63,12 +63,23 @@ def take_snapshot(vault: Vault, job: SnapshotJob, tools: Tools, progress: Progre
     pin = pin_point(vault, job.workload, tools.clock)
     captured = _all(*side_by_side(lambda source: _capture(vault, pin, source, progress), job.sources))
     of = {handover.component: handover for handover in captured}
-    checks = _all(*side_by_side(lambda name: validate_captured(vault, pin, of[f"dataset/{name}"], job.suites[name], tools), sorted(job.suites)))
+    checks = _all(
+        *side_by_side(
+            lambda name: validate_captured(vault, pin, of[f"dataset/{name}"], job.suites[name], tools),
+            sorted(job.suites),
+        )
+    )
     if job.questions and job.store:
         environment = next(handover for handover in captured if handover.component.startswith("environment/"))
         checks.append(golden_predictions(vault, pin, environment, job.questions, job.store, tools))
     return seal_point(
-        vault, pin, [*captured, *checks], expected=job.expected, objectives=job.objectives, catalog=job.catalog, clock=tools.clock
+        vault,
+        pin,
+        [*captured, *checks],
+        expected=job.expected,
+        objectives=job.objectives,
+        catalog=job.catalog,
+        clock=tools.clock,
     )
 
 

@@ -45,7 +45,12 @@ def validate_captured(vault: Vault, pin: Pin, dataset: Handover, suite: Mapping[
             writer.store_tree(files),
             captured.cut_at,
             f"suite {result.suite} over the captured files",
-            {"success": result.success, "suite": result.suite, "failures": list(result.failures), "statistics": result.statistics},
+            {
+                "success": result.success,
+                "suite": result.suite,
+                "failures": list(result.failures),
+                "statistics": result.statistics,
+            },
         )
         return hand_over(writer, component, _failure(captured.name, result))
 
@@ -71,7 +76,9 @@ def validated_folder(root: Path, targets: Sequence[str]) -> Path:
 def _extract_data(tree: TreeReader, to: Path) -> None:
     wanted = [(entry, to / entry.path.removeprefix(DATA)) for entry in tree.entries() if entry.path.startswith(DATA)]
     if not any(entry.kind == "file" for entry, _ in wanted):
-        raise NotFound("the captured dataset holds no data files to validate", "check the dataset's targets in the catalog")
+        raise NotFound(
+            "the captured dataset holds no data files to validate", "check the dataset's targets in the catalog"
+        )
     tree.extract(wanted)
 
 

@@ -28,7 +28,12 @@ def verify_points(
         elif report.ok:
             summary = {"share": share, "objects": report.objects, "bytes": report.bytes}
             vault.mark(Mark(status.point.workload, status.point.point, "verified", clock.now(), summary))
-    vault.record("verify", vault.id, "ok" if report.ok else "damaged", {"share": share, "bytes": report.bytes, "findings": len(report.findings)})
+    vault.record(
+        "verify",
+        vault.id,
+        "ok" if report.ok else "damaged",
+        {"share": share, "bytes": report.bytes, "findings": len(report.findings)},
+    )
     if not report.ok:
         lines = "\n".join(f"  {finding}" for finding in report.findings[:50])
         raise IntegrityError(
