@@ -51,7 +51,7 @@ def conclude(
     vault: Vault, status: PointStatus, plan: RestorePlan, incident: Incident, outcomes: Outcomes, tools: Tools
 ) -> RecoveryReport:
     """
-    Judge a recovery, store its report (JSON and HTML) in the vault and below the state folder, mark the point, record it in the audit trail.
+    Judge a recovery, store its report (JSON and HTML) in the vault and below the state folder, mark the point, record it.
 
     It has passed only if every component of the plan came back, and every suite and every golden prediction of the point was
     asked again and agreed. The caller raises what the report's `failure` says.

@@ -72,7 +72,8 @@ def _reconcile(pin: Pin, handovers: Sequence[Handover], expected: Sequence[str])
     surplus = sorted(set(found) - set(expected)) + sorted({label for label in found if found.count(label) > 1})
     if missing or surplus:
         raise IncompletePoint(
-            f"point {pin.point} of {pin.workload} was not sealed: missing {', '.join(missing) or 'nothing'}; unexpected {', '.join(surplus) or 'nothing'}",
+            f"point {pin.point} of {pin.workload} was not sealed: missing {', '.join(missing) or 'nothing'};"
+            f" unexpected {', '.join(surplus) or 'nothing'}",
             "look at the failed component's task or message, mend it, and run it again: what is stored is not read again",
         )
 

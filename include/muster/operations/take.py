@@ -65,7 +65,7 @@ def take_snapshot(vault: Vault, job: SnapshotJob, tools: Tools, progress: Progre
     of = {handover.component: handover for handover in captured}
     checks = _all(
         *side_by_side(
-            lambda name: validate_captured(vault, pin, of[f"dataset/{name}"], job.suites[name], tools),
+            lambda name: validate_captured(vault, of[f"dataset/{name}"], job.suites[name], tools),
             sorted(job.suites),
         )
     )

@@ -11,7 +11,7 @@ from muster.domain.recovery_point import Component
 from muster.domain.recovery_report import ValidationOutcome
 from muster.domain.timing import Span
 from muster.errors import NotFound
-from muster.operations.snapshot import Handover, Pin, hand_over, json_of, take_over
+from muster.operations.snapshot import Handover, hand_over, json_of, take_over
 from muster.operations.tools import Tools
 from muster.ports import TreeReader, Validation
 from muster.vault.sources import bytes_file, folder_files
@@ -21,7 +21,7 @@ SUITE, RESULT, DOCS = "suite.json", "result.json", "docs/"
 DATA = "data/"
 
 
-def validate_captured(vault: Vault, pin: Pin, dataset: Handover, suite: Mapping[str, Any], tools: Tools) -> Handover:
+def validate_captured(vault: Vault, dataset: Handover, suite: Mapping[str, Any], tools: Tools) -> Handover:
     """
     Run a suite over what the vault holds of a dataset: the copy is judged, not the source that may have moved on.
 
