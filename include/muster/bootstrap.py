@@ -1,0 +1,256 @@
+"""
+Where catalog, connections, adapters and operations meet: the shared half of the two composition roots.
+
+Airflow's hook and the command line differ only in how they resolve ``conn:`` names and in who acts; both build a `Platform`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from muster.adapters.configuration import ConfigurationSource, ConfigurationTarget
+from muster.adapters.dvc_datasets import DvcSource, DvcTarget
+from muster.adapters.gx_validator import GxValidator
+from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
+from muster.adapters.mlflow_server import LocalMlflowServer
+from muster.adapters.process_model_runner import ProcessModelRunner
+from muster.adapters.stores import open_store
+from muster.adapters.system_clock import SystemClock
+from muster.adapters.uv_environment import EnvironmentSource, EnvironmentTarget, UvEnvironment
+from muster.catalog import Catalog, VaultConfig, Workload
+from muster.domain.recovery_point import Component, PointStatus
+from muster.domain.recovery_report import RecoveryReport
+from muster.domain.restore_plan import RestorePlan
+from muster.domain.restore_target import RestoreTarget, target_below
+from muster.errors import CatalogError, NotFound, UsageError
+from muster.operations.conclude import Incident
+from muster.operations.recover import RestoreJob, make_sandbox, recover, tear_down
+from muster.operations.restore import plan_restore
+from muster.operations.smoke import Question
+from muster.operations.take import SnapshotJob, take_snapshot
+from muster.operations.tools import Tools
+from muster.ports import Clock, ComponentSource, ComponentTarget, Progress
+from muster.vault.vault import Actor, Passphrase, RecoveryKey, Vault
+
+Resolver = Callable[[str], str]
+
+
+class Platform:
+    """
+    Everything that the catalog names, wired up.
+
+    :param resolve: turns ``conn:NAME`` and ``env:NAME`` into their values and leaves everything else as it is
+    :param state: a folder of our own; what is in it can always be made again
+    :param actor: who acts, for the audit trail
+    """
+
+    def __init__(
+        self, catalog: Catalog, resolve: Resolver, *, state: Path, actor: Actor, clock: Clock | None = None
+    ) -> None:
+        self.catalog = catalog
+        self.state = state
+        self.clock: Clock = clock or SystemClock()
+        self._resolve = resolve
+        self._actor = actor
+        self._vaults: dict[str, Vault] = {}
+
+    @cached_property
+    def tools(self) -> Tools:
+        """The adapters that operations need besides vault, sources and targets."""
+        return Tools(
+            self.clock,
+            UvEnvironment(self.state / "uv-cache"),
+            GxValidator(),
+            ProcessModelRunner(),
+            LocalMlflowServer(),
+            self.state,
+        )
+
+    # --- vaults -------------------------------------------------------------------------------------------------------
+
+    def vault(self, name: str) -> Vault:
+        """
+        Open a vault of the catalog, once.
+
+        :raises NotFound: if the catalog has no such vault, or there is none at its place yet
+        :raises WrongKey: if the catalogued passphrase does not open it
+        """
+        if name not in self._vaults:
+            config = self._vault_config(name)
+            store, secret = open_store(self._resolve(config.url)), Passphrase(self._resolve(config.passphrase))
+            self._vaults[name] = Vault.open(store, secret, clock=self.clock, actor=self._actor)
+        return self._vaults[name]
+
+    def create_vault(self, name: str) -> tuple[Vault, RecoveryKey]:
+        """
+        Create a vault of the catalog at its place. The recovery key is in no file: show it once, for keeping offline.
+
+        :raises AlreadyExists: if there is one
+        """
+        config = self._vault_config(name)
+        store, secret = open_store(self._resolve(config.url)), Passphrase(self._resolve(config.passphrase))
+        return Vault.create(store, secret, clock=self.clock, actor=self._actor)
+
+    def vault_of(self, workload: Workload) -> Vault:
+        """The vault in which a workload's points are kept."""
+        return self.vault(workload.vault)
+
+    def _vault_config(self, name: str) -> VaultConfig:
+        try:
+            return self.catalog.vaults[name]
+        except KeyError:
+            known = ", ".join(sorted(self.catalog.vaults)) or "none"
+            raise NotFound(f"the catalog has no vault {name}", f"it has: {known}") from None
+
+    # --- snapshots ----------------------------------------------------------------------------------------------------
+
+    def snapshot_job(self, workload: Workload) -> SnapshotJob:
+        """What a point of this workload must hold, and from where it is read."""
+        registry = workload.registry
+        return SnapshotJob(
+            workload=workload.workload,
+            sources=tuple(self._sources(workload)),
+            suites={d.name: _suite(Path(d.expectations)) for d in workload.datasets if d.expectations},
+            questions=tuple(Question(s.model, s.rtol, s.atol) for s in workload.smoke),
+            store=(self._resolve(registry.store), self._resolve(registry.artifacts)) if registry else None,
+            objectives={
+                "rpo_s": workload.objectives.rpo.total_seconds(),
+                "rto_s": workload.objectives.rto.total_seconds(),
+            },
+            catalog=workload.model_dump(mode="json", exclude={"root", "source"}),
+        )
+
+    def snapshot(self, workload: Workload, progress: Progress | None = None) -> PointStatus:
+        """Take a recovery point of a workload, now."""
+        return take_snapshot(self.vault_of(workload), self.snapshot_job(workload), self.tools, progress)
+
+    def _sources(self, workload: Workload) -> list[ComponentSource]:
+        name, root = workload.workload, workload.root
+        sources: list[ComponentSource] = [
+            DvcSource(d.name, self._path(root, d.repo), targets=d.targets, source=d.source) for d in workload.datasets
+        ]
+        if registry := workload.registry:
+            auth = self._resolve(registry.auth_store) if registry.auth_store else None
+            store, artifacts = self._resolve(registry.store), self._resolve(registry.artifacts)
+            sources.append(MlflowSource(name, store, artifacts, auth_store_url=auth))
+        if environment := workload.environment:
+            lock = self._path(root, environment.lock)
+            sources.append(EnvironmentSource(name, lock, environment.python, wheel_cache=self.state / "wheels"))
+        if configuration := workload.configuration:
+            values = {reference: self._resolve(reference) for reference in configuration.secrets}
+            sources.append(ConfigurationSource(name, root, configuration.files, configuration.env, values))
+        return sources
+
+    def _path(self, root: Path, reference: str) -> Path:
+        return root / self._resolve(reference).removeprefix("file://")
+
+    # --- restores -----------------------------------------------------------------------------------------------------
+
+    def target(self, workload: Workload | None, status: PointStatus, to: str) -> RestoreTarget:
+        """
+        The place that a restore is asked to fill.
+
+        :param to: ``origin`` (where the workload lives), the name of one of its catalogued targets, or a folder
+        :raises UsageError: if it is none of these
+        """
+        names = [component.name for component in status.point.of_kind("dataset")]
+        if workload and to == "origin":
+            return self._origin(workload, status)
+        if workload and to in workload.targets:
+            return self._named(workload, names, to)
+        if "/" in to or to.startswith("."):
+            return target_below(str(Path(to).absolute()), names)
+        known = ", ".join(["origin", *sorted(workload.targets)]) if workload else "no catalog is read, so there is none"
+        raise UsageError(
+            f"there is no restore target {to!r}", f"give a folder (with a slash in it), or one of: {known}"
+        )
+
+    def restore_job(self, status: PointStatus, target: RestoreTarget) -> RestoreJob:
+        """A point, a place, and adapters that put each component there."""
+        docs = self.state / "validation" / f"{status.point.workload}-{status.point.point}"
+        return RestoreJob(status, target, partial(self._component_target, target), docs)
+
+    def plan(self, vault: Vault, status: PointStatus, target: RestoreTarget) -> RestorePlan:
+        """What a restore would do; changes nothing."""
+        job = self.restore_job(status, target)
+        return plan_restore(vault, job.status, job.target, job.target_of)
+
+    def restore(self, vault: Vault, status: PointStatus, target: RestoreTarget, incident: Incident) -> RecoveryReport:
+        """Put a point back, prove it, and report."""
+        return recover(vault, self.restore_job(status, target), incident, self.tools)
+
+    def drill(self, vault: Vault, status: PointStatus) -> RecoveryReport:
+        """Restore a point into a sandbox, prove it, report, and remove the sandbox whatever happened."""
+        started = self.clock.now()
+        sandbox = make_sandbox(self.tools, status.point.workload)
+        try:
+            target = target_below(str(sandbox), [component.name for component in status.point.of_kind("dataset")])
+            return self.restore(vault, status, target, Incident("drill", started, started))
+        finally:
+            tear_down(sandbox)
+
+    def _component_target(self, target: RestoreTarget, component: Component) -> ComponentTarget:
+        if component.kind == "dataset":
+            directory = Path(target.datasets[component.name])
+            return DvcTarget(component.name, directory, remote=target.remotes.get(component.name))
+        if component.kind == "registry" and target.store and target.artifacts:
+            return MlflowTarget(target.store, target.artifacts)
+        if component.kind == "environment" and target.environment:
+            builder: Any = self.tools.builder
+            return EnvironmentTarget(Path(target.environment), builder)
+        if component.kind == "configuration" and target.configuration:
+            return ConfigurationTarget(Path(target.configuration))
+        raise UsageError(f"the target {target.name} has no place for {component.label}", "leave it out of the plan")
+
+    def _origin(self, workload: Workload, status: PointStatus) -> RestoreTarget:
+        ours = self.state / "restored" / status.point.point
+        registry, environment, configuration = workload.registry, workload.environment, workload.configuration
+        remotes = {c.name: c.details.get("remote") for c in status.point.of_kind("dataset")}
+        return RestoreTarget(
+            name="origin",
+            datasets={d.name: str(self._path(workload.root, d.repo)) for d in workload.datasets},
+            remotes={name: str(remote) for name, remote in remotes.items() if remote},
+            store=self._resolve(registry.store) if registry else None,
+            artifacts=self._resolve(registry.artifacts) if registry else None,
+            environment=self._own(workload, environment.directory if environment else None, ours / "environment"),
+            configuration=self._own(
+                workload, configuration.directory if configuration else None, ours / "configuration"
+            ),
+        )
+
+    def _own(self, workload: Workload, reference: str | None, otherwise: Path) -> str:
+        return str(self._path(workload.root, reference)) if reference else str(otherwise)
+
+    def _named(self, workload: Workload, datasets: list[str], to: str) -> RestoreTarget:
+        config = workload.targets[to]
+        if config.directory:
+            below = str(self._path(workload.root, config.directory).absolute())
+            return replace(target_below(below, datasets), name=to)
+        registry = config.registry
+        return RestoreTarget(
+            name=to,
+            datasets={name: str(self._path(workload.root, ref)) for name, ref in config.datasets.items()},
+            store=self._resolve(registry.store) if registry else None,
+            artifacts=self._resolve(registry.artifacts) if registry else None,
+            environment=str(self._path(workload.root, config.environment)) if config.environment else None,
+            configuration=str(self._path(workload.root, config.configuration)) if config.configuration else None,
+        )
+
+
+def _suite(path: Path) -> dict[str, Any]:
+    try:
+        suite = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CatalogError(
+            f"the expectations {path} cannot be read: {error}", "they are JSON, as Great Expectations writes it"
+        ) from error
+    if not isinstance(suite, dict):
+        raise CatalogError(
+            f"the expectations {path} are not a JSON object", "they are JSON, as Great Expectations writes it"
+        )
+    return suite
