@@ -1,0 +1,5 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+pytest_plugins = ["environments"]
