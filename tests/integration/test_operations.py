@@ -1,0 +1,261 @@
+"""What the operations decide, over a real vault in memory and components in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from fakes import FrozenClock, MemoryStore
+from fakes_components import EchoRunner, FakeServer, FakeSource, FolderBuilder, FolderTarget, RowsValidator
+
+from muster import errors
+from muster.domain.recovery_point import Component, PointStatus
+from muster.domain.restore_target import target_below
+from muster.operations.conclude import Incident
+from muster.operations.recover import RestoreJob, make_sandbox, recover, tear_down
+from muster.operations.seal import seal_point
+from muster.operations.smoke import Question
+from muster.operations.snapshot import capture, pin_point
+from muster.operations.take import SnapshotJob, take_snapshot
+from muster.operations.tools import Tools
+from muster.operations.verify import verify_points
+from muster.vault.vault import Actor, Passphrase, Vault
+
+MODEL = "models:/delay@champion"
+
+
+@dataclass
+class World:
+    """A workload of four components, a vault for it, and the tools."""
+
+    store: MemoryStore
+    vault: Vault
+    clock: FrozenClock
+    tools: Tools
+    runner: EchoRunner
+    sources: dict[str, FakeSource]
+
+    @property
+    def job(self) -> SnapshotJob:
+        return SnapshotJob(
+            workload="flights",
+            sources=tuple(self.sources.values()),
+            suites={"flights": {"rows": 2}},
+            questions=(Question(MODEL, 0.0, 0.0),),
+            store=("sqlite:///x", "/x"),
+            objectives={"rpo_s": 3600.0, "rto_s": 900.0},
+            catalog={"workload": "flights"},
+        )
+
+    def snapshot(self) -> PointStatus:
+        self.clock.advance(60)
+        return take_snapshot(self.vault, self.job, self.tools)
+
+    def restore_job(self, folder: Path, broken: dict[str, Exception] | None = None) -> RestoreJob:
+        status = self.vault.point("latest", "flights")
+
+        def target_of(component: Component) -> FolderTarget:
+            places = {"dataset": folder / "datasets/flights", "registry": folder / "registry"}
+            place = places.get(component.kind, folder / component.kind)
+            return FolderTarget(place, (broken or {}).get(component.kind))
+
+        target = target_below(str(folder), ["flights"])
+        return RestoreJob(status, target, target_of, folder.parent / "docs")
+
+    def incident(self) -> Incident:
+        now = self.clock.now()
+        return Incident("restore", now, now)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    clock, store = FrozenClock(), MemoryStore()
+    actor = Actor("test", "here", "pytest")
+    vault, _ = Vault.create(store, Passphrase("correct horse"), clock=clock, actor=actor)
+    runner = EchoRunner({MODEL: [1.5, 2.5]})
+    sources = {
+        "dataset": FakeSource(
+            "dataset",
+            "flights",
+            {"data/a.csv": b"1\n2\n", "data/b.csv": b"3\n4\n"},
+            clock,
+            {"outputs": [{"path": "data"}]},
+        ),
+        "registry": FakeSource("registry", "flights", {"tables/runs.jsonl": b"{}\n"}, clock),
+        "environment": FakeSource("environment", "flights", {"requirements.lock": b"x==1\n"}, clock),
+        "configuration": FakeSource("configuration", "flights", {"files/a.yaml": b"a: 1\n"}, clock),
+    }
+    tools = Tools(clock, FolderBuilder(), RowsValidator(), runner, FakeServer(), tmp_path / "state")
+    return World(store, vault, clock, tools, runner, sources)
+
+
+def test_a_snapshot_holds_every_component_of_the_catalog(world: World) -> None:
+    """Captured components, validation and golden predictions are all in the sealed point, and nothing speaks against it."""
+    status = world.snapshot()
+    assert sorted(c.label for c in status.point.components) == sorted(world.job.expected)
+    assert not status.suspect
+    assert status.point.packs
+    assert world.vault.point("latest", "flights").point == status.point
+
+
+def test_the_next_snapshot_is_offered_the_one_before(world: World) -> None:
+    """Every source sees its own tree of the last good point, so that unchanged files need not be read."""
+    first, second = world.snapshot(), world.snapshot()
+    assert second.point.previous == first.point.point
+    assert all(source.previous == [False, True] for source in world.sources.values())
+
+
+def test_a_source_that_moves_is_cut_again(world: World) -> None:
+    """Two moving cuts are thrown away, the third is taken."""
+    world.sources["dataset"].moves = 2
+    assert not world.snapshot().suspect
+    assert len(world.sources["dataset"].previous) == 3
+
+
+def test_a_source_that_never_stands_still_gives_no_point(world: World) -> None:
+    """A cut that was not consistent is never sealed."""
+    world.sources["dataset"].moves = 99
+    with pytest.raises(errors.SourceChanged):
+        world.snapshot()
+    assert world.vault.points() == []
+
+
+def test_one_failed_component_means_no_point_at_all(world: World) -> None:
+    """Complete or absent: the other components are stored, but nothing names them."""
+    world.sources["registry"].broken = errors.SourceInvalid("there is no registry", "look for it")
+    with pytest.raises(errors.SourceInvalid):
+        world.snapshot()
+    assert world.vault.points() == []
+    world.sources["registry"].broken = None
+    assert len(world.snapshot().point.components) == 6
+
+
+def test_sealing_without_a_component_is_refused_by_name(world: World) -> None:
+    """A task that was skipped, or whose result was lost, cannot slip through."""
+    pin = pin_point(world.vault, "flights", world.clock)
+    handover = capture(world.vault, pin, world.sources["dataset"])
+    with pytest.raises(errors.IncompletePoint, match="registry/flights"):
+        _seal(world, pin, [handover], ["dataset/flights", "registry/flights"])
+    with pytest.raises(errors.IncompletePoint, match="unexpected dataset/flights"):
+        _seal(world, pin, [handover], [])
+    assert world.vault.points() == []
+
+
+def test_a_handover_under_a_false_name_is_refused(world: World) -> None:
+    """What travels between tasks cannot pass one component off as another."""
+    pin = pin_point(world.vault, "flights", world.clock)
+    handover = capture(world.vault, pin, world.sources["dataset"])
+    with pytest.raises(errors.IntegrityError, match="handed over as registry/flights"):
+        _seal(world, pin, [replace(handover, component="registry/flights")], ["registry/flights"])
+
+
+def test_sealing_again_gives_the_same_point(world: World) -> None:
+    """A cleared seal task finds its point sealed and changes nothing."""
+    pin = pin_point(world.vault, "flights", world.clock)
+    handover = capture(world.vault, pin, world.sources["dataset"])
+    first = _seal(world, pin, [handover], ["dataset/flights"])
+    world.clock.advance(60)
+    assert _seal(world, pin, [handover], ["dataset/flights"]).point == first.point
+    assert len(world.vault.points()) == 1
+
+
+def test_unmet_expectations_seal_a_suspect_point_and_the_last_good_one_stays_the_latest(world: World) -> None:
+    """Bad data is kept for looking at, named in the error, and never restored by default."""
+    good = world.snapshot()
+    world.sources["dataset"].files["data/c.csv"] = b"only one\n"
+    with pytest.raises(errors.ValidationFailed, match="c.csv"):
+        world.snapshot()
+    assert world.vault.point("latest", "flights").point == good.point
+    newest = world.vault.points("flights")[-1]
+    assert newest.suspect
+    assert newest.point.point != good.point.point
+
+
+def test_a_model_that_does_not_answer_seals_a_suspect_point(world: World) -> None:
+    """Its data is safe, but nobody may take it for a point that brings the model back."""
+    world.runner.answers.clear()
+    with pytest.raises(errors.ValidationFailed, match="cannot be loaded"):
+        world.snapshot()
+    assert world.vault.points("flights")[-1].suspect
+
+
+def test_a_restore_that_comes_back_whole_says_so_in_report_and_mark(world: World, tmp_path: Path) -> None:
+    """Files are back, expectations and models agree, and the point carries the measured times."""
+    world.snapshot()
+    world.clock.advance(600)
+    report = recover(world.vault, world.restore_job(tmp_path / "to"), world.incident(), world.tools)
+    assert report.passed
+    assert report.recovery_point_actual == 600
+    assert (tmp_path / "to/datasets/flights/data/a.csv").read_bytes() == b"1\n2\n"
+    (mark,) = world.vault.point("latest", "flights").marks
+    assert mark.kind == "restored"
+    assert mark.summary["passed"] is True
+    assert mark.report is not None
+    html = world.vault.tree(mark.report)
+    assert b"flights" in html.read(html.entry("report.html"))
+
+
+def test_a_model_that_answers_otherwise_fails_the_restore(world: World, tmp_path: Path) -> None:
+    """The difference stands in the report, the mark and the error; the exit code is that of a failed smoke test."""
+    world.snapshot()
+    world.runner.answers[MODEL] = [1.5, 2.6]
+    with pytest.raises(errors.SmokeFailed, match=r"2\.6"):
+        recover(world.vault, world.restore_job(tmp_path / "to"), world.incident(), world.tools)
+    assert world.vault.point("latest", "flights").marks[-1].summary["passed"] is False
+
+
+def test_a_failed_component_fails_the_restore_and_is_reported(world: World, tmp_path: Path) -> None:
+    """The first error is raised as it was, after the report was written and the point marked."""
+    world.snapshot()
+    broken = {"registry": errors.StoreUnavailable("the database does not answer", "start it")}
+    with pytest.raises(errors.StoreUnavailable):
+        recover(world.vault, world.restore_job(tmp_path / "to", broken), world.incident(), world.tools)
+    mark = world.vault.point("latest", "flights").marks[-1]
+    assert mark.summary["failure"] == "the database does not answer"
+
+
+def test_a_full_target_is_refused_before_anything_is_written(world: World, tmp_path: Path) -> None:
+    """One full place forbids the whole restore: the others stay empty."""
+    world.snapshot()
+    (tmp_path / "to/registry").mkdir(parents=True)
+    with pytest.raises(errors.TargetNotEmpty):
+        recover(world.vault, world.restore_job(tmp_path / "to"), world.incident(), world.tools)
+    assert [p.name for p in (tmp_path / "to").iterdir()] == ["registry"]
+
+
+def test_a_sandbox_is_removed_with_all_that_is_read_only_in_it(world: World) -> None:
+    """DVC's cache is read-only, and a drill leaves nothing behind."""
+    sandbox = make_sandbox(world.tools, "flights")
+    (sandbox / "cache").mkdir()
+    (sandbox / "cache/object").write_text("x")
+    (sandbox / "cache/object").chmod(0o444)
+    (sandbox / "cache").chmod(0o555)
+    tear_down(sandbox)
+    assert not sandbox.exists()
+
+
+def test_verification_marks_good_points_and_makes_damaged_ones_suspect(world: World) -> None:
+    """After a byte of a pack has flipped, the point is no longer the latest good one."""
+    status = world.snapshot()
+    verify_points(world.vault, [status], 1.0, world.clock)
+    assert world.vault.point("latest", "flights").marks[-1].kind == "verified"
+    _flip_a_byte(world.store, "packs/")
+    with pytest.raises(errors.IntegrityError, match="pack"):
+        verify_points(world.vault, [status], 1.0, world.clock)
+    with pytest.raises(errors.NotFound):
+        world.vault.point("latest", "flights")
+
+
+def _seal(world: World, pin: object, handovers: list, expected: list[str]) -> PointStatus:  # type: ignore[type-arg]
+    seal: Callable[..., PointStatus] = seal_point
+    objectives = {"rpo_s": 1.0, "rto_s": 1.0}
+    return seal(world.vault, pin, handovers, expected=expected, objectives=objectives, catalog={}, clock=world.clock)
+
+
+def _flip_a_byte(store: MemoryStore, prefix: str) -> None:
+    key = next(info.key for info in store.list(prefix))
+    data = bytearray(store.get(key))
+    data[len(data) // 3] ^= 1
+    store.objects[key] = bytes(data)
