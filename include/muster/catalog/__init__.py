@@ -1,0 +1,39 @@
+"""
+The catalog: what is protected, where it is kept, and what was promised. Read and checked without Airflow and without a network.
+
+``load_catalog`` reads ``vaults.yaml`` and ``workloads/*.yaml``; a catalog that contradicts itself is never returned.
+"""
+
+from muster.catalog.load import load_catalog
+from muster.catalog.model import (
+    Catalog,
+    Configuration,
+    Dataset,
+    Environment,
+    Objectives,
+    Registry,
+    Residency,
+    Retention,
+    SmokeTest,
+    TargetConfig,
+    TargetRegistry,
+    VaultConfig,
+    Workload,
+)
+
+__all__ = [
+    "Catalog",
+    "Configuration",
+    "Dataset",
+    "Environment",
+    "Objectives",
+    "Registry",
+    "Residency",
+    "Retention",
+    "SmokeTest",
+    "TargetConfig",
+    "TargetRegistry",
+    "VaultConfig",
+    "Workload",
+    "load_catalog",
+]

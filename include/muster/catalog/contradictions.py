@@ -1,0 +1,143 @@
+"""What a workload may not say although every single field of it is right: pure checks that give their reasons."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from fnmatch import fnmatchcase
+
+from muster.catalog.durations import format_duration
+from muster.catalog.model import Retention, VaultConfig, Workload
+from muster.catalog.schedule import largest_gap
+from muster.catalog.source import Location
+
+Found = Iterator[tuple[Location, str]]
+KEPT_DAYS = {"daily": 1, "weekly": 7, "monthly": 31, "yearly": 366}
+
+
+def contradictions(workload: Workload, vaults: Mapping[str, VaultConfig]) -> list[tuple[Location, str]]:
+    """All contradictions of a workload: the field that would have to change, and why."""
+    checks: tuple[Callable[[], Found], ...] = (
+        lambda: _components(workload),
+        lambda: _objectives(workload),
+        lambda: _vaults(workload, vaults),
+        lambda: _residency(workload, vaults),
+        lambda: _retention(workload.retention),
+        lambda: _smoke(workload),
+        lambda: _targets(workload),
+    )
+    return [found for check in checks for found in check()]
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """``did you mean X?`` and the list of what there is, for a message about an unknown name."""
+    close = difflib.get_close_matches(name, known, n=1)
+    listed = f"known are: {', '.join(sorted(known)) or 'none'}"
+    return f"did you mean {close[0]}? {listed}" if close else listed
+
+
+def _components(workload: Workload) -> Found:
+    if not (workload.datasets or workload.registry or workload.environment or workload.configuration):
+        yield (), "protects nothing; give it datasets, a registry, an environment or a configuration"
+    seen: set[str] = set()
+    for index, dataset in enumerate(workload.datasets):
+        if dataset.name in seen:
+            yield ("datasets", index, "name"), f"there are two datasets {dataset.name}; give each its own name"
+        seen.add(dataset.name)
+    configuration = workload.configuration
+    if configuration and not (configuration.files or configuration.env or configuration.secrets):
+        yield ("configuration",), "holds nothing; give it files, env or secrets, or leave it out"
+
+
+def _objectives(workload: Workload) -> Found:
+    if workload.schedule is None:
+        return
+    gap, rpo = largest_gap(workload.schedule), workload.objectives.rpo
+    if rpo < gap:
+        reason = f"is shorter than the schedule allows: {workload.schedule!r} leaves up to {format_duration(gap)} between two points"
+        mend = f"take points more often, or promise {format_duration(gap)}"
+        yield ("objectives", "rpo"), f"{format_duration(rpo)} {reason}; {mend}"
+
+
+def _vaults(workload: Workload, vaults: Mapping[str, VaultConfig]) -> Found:
+    known = list(vaults)
+    if workload.vault not in vaults:
+        yield ("vault",), f"there is no vault {workload.vault} in vaults.yaml; {did_you_mean(workload.vault, known)}"
+    for index, replica in enumerate(workload.replicas):
+        if replica not in vaults:
+            yield ("replicas", index), f"there is no vault {replica} in vaults.yaml; {did_you_mean(replica, known)}"
+        elif replica == workload.vault or replica in workload.replicas[:index]:
+            yield ("replicas", index), f"the vault {replica} holds the points already; name another, or leave it out"
+
+
+def _residency(workload: Workload, vaults: Mapping[str, VaultConfig]) -> Found:
+    if workload.residency is None:
+        return
+    allowed = workload.residency.allow
+    places: list[tuple[Location, str]] = [(("vault",), workload.vault)]
+    places += [(("replicas", index), replica) for index, replica in enumerate(workload.replicas)]
+    for location, name in places:
+        if name not in vaults:
+            continue
+        jurisdiction, only = vaults[name].jurisdiction, f"residency allows only {_list(allowed)}"
+        if jurisdiction is None:
+            yield location, f"the vault {name} has no jurisdiction in vaults.yaml, but {only}; say there where it lies"
+        elif jurisdiction not in allowed:
+            mend = f"choose another vault, or have {jurisdiction} allowed"
+            yield location, f"the vault {name} lies in {jurisdiction}, but {only}; {mend}"
+
+
+def _retention(retention: Retention | None) -> Found:
+    if retention is None:
+        return
+    spans = [getattr(retention, kind) * timedelta(days=days) for kind, days in KEPT_DAYS.items()]
+    kept = max([*spans, retention.hourly * timedelta(hours=1)])
+    if not kept and not retention.last:
+        yield ("retention",), "keeps no point at all; set last, hourly, daily, weekly, monthly or yearly"
+    elif retention.lock and retention.lock > kept:
+        reason = (
+            f"is longer than anything is kept ({kept.days}d), so points could not be expired when retention says so"
+        )
+        mend = "shorten the lock, or keep points longer"
+        yield ("retention", "lock"), f"{format_duration(retention.lock)} {reason}; {mend}"
+
+
+def _smoke(workload: Workload) -> Found:
+    if not workload.smoke:
+        return
+    for part in ("registry", "environment"):
+        if getattr(workload, part) is None:
+            yield (
+                ("smoke",),
+                f"a model can be asked only where registry and environment are protected; add {part}, or drop smoke",
+            )
+    patterns = workload.registry.models if workload.registry else ("*",)
+    for index, test in enumerate(workload.smoke):
+        name = test.model.removeprefix("models:/").partition("@")[0].partition("/")[0]
+        if not any(fnmatchcase(name, pattern) for pattern in patterns):
+            yield ("smoke", index, "model"), f"registry.models ({_list(patterns)}) does not cover {name}; add it there"
+
+
+def _targets(workload: Workload) -> Found:
+    known = [dataset.name for dataset in workload.datasets]
+    for name, target in workload.targets.items():
+        at: Location = ("targets", name)
+        places = bool(target.datasets or target.registry or target.environment or target.configuration)
+        if name in ("origin", "latest"):
+            yield at, f"the name {name} has a meaning of its own; choose another"
+        if bool(target.directory) == places:
+            yield (
+                at,
+                "needs either directory, or places for single components (datasets, registry, environment, configuration)",
+            )
+        for dataset in target.datasets:
+            if dataset not in known:
+                yield (
+                    (*at, "datasets", dataset),
+                    f"the workload has no dataset {dataset}; {did_you_mean(dataset, known)}",
+                )
+
+
+def _list(values: tuple[str, ...]) -> str:
+    return ", ".join(values)

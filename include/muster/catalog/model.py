@@ -1,0 +1,303 @@
+"""The catalog as values. Field by field it is checked here; what fields contradict each other is in `contradictions`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, PrivateAttr
+
+from muster.catalog.durations import format_duration, parse_duration
+from muster.catalog.schedule import largest_gap
+from muster.errors import NotFound
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError(
+            f"{value!r} is not a name; allowed are letters, digits, . _ - (first a letter or digit, at most 100)"
+        )
+    return value
+
+
+def _variable(value: str) -> str:
+    if not VARIABLE.fullmatch(value):
+        raise ValueError(f"{value!r} is not the name of an environment variable: letters, digits and _")
+    return value
+
+
+def _reference(value: str) -> str:
+    kind, colon, name = value.partition(":")
+    if colon and kind == "conn":
+        _name(name)
+    elif colon and kind == "env":
+        _variable(name)
+    elif not value.strip() or "\0" in value:
+        raise ValueError("is empty; write conn:NAME, env:NAME, a URL or a path")
+    return value
+
+
+def _secret(value: str) -> str:
+    if not value.startswith(("conn:", "env:")):
+        raise ValueError(
+            "a secret never stands in the catalog; write conn:NAME or env:NAME, and rotate it if it was real"
+        )
+    return _reference(value)
+
+
+def _relative(value: str) -> str:
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in value:
+        raise ValueError(f"{value!r} must be a relative path below its folder, without '..'")
+    return value
+
+
+def _python(value: str) -> str:
+    if not re.fullmatch(r"3\.\d{1,2}(\.\d{1,2})?", value):
+        raise ValueError(f'{value!r} is not a Python version; write "3.11" or "3.11.9", in quotes')
+    return value
+
+
+def _cron(value: str) -> str:
+    largest_gap(value)
+    return value
+
+
+def _model(value: str) -> str:
+    if not re.fullmatch(r"models:/[^/@]+(@[^/@]+|/\d+)", value):
+        raise ValueError(f"{value!r} is not a registered model; write models:/NAME@ALIAS or models:/NAME/VERSION")
+    return value
+
+
+def _number(value: object) -> object:
+    """YAML 1.1 reads 1e-9, without a point, as text."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d{1,3}", value):
+        return float(value)
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Variable = Annotated[str, AfterValidator(_variable)]
+Reference = Annotated[str, AfterValidator(_reference)]
+"""``conn:NAME``, ``env:NAME``, or the URL or path itself, without a password in it."""
+SecretReference = Annotated[str, AfterValidator(_secret)]
+RelativePath = Annotated[str, AfterValidator(_relative)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)]
+Count = Annotated[int, Field(strict=True, ge=0, le=100_000)]
+Tolerance = Annotated[float, BeforeValidator(_number), Field(strict=True, ge=0, allow_inf_nan=False)]
+Jurisdiction = Annotated[str, Field(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")]
+
+
+class Entry(BaseModel):
+    """A mapping of the catalog: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Objectives(Entry):
+    """
+    What was promised.
+
+    :param rpo: the most work, as time, that may be lost
+    :param rto: the longest that coming back may take
+    """
+
+    rpo: Duration
+    rto: Duration
+
+
+class Dataset(Entry):
+    """
+    A version-controlled dataset.
+
+    :param repo: its DVC repository; a relative path is relative to `Workload.root`
+    :param targets: the outputs in it that belong to the workload; all when empty
+    :param expectations: absolute path of its suite once the catalog is loaded; in the file, a path below ``expectations/<workload>/``
+    :param source: whether the bytes are read from the workspace's cache or from the DVC remote
+    """
+
+    name: Name
+    repo: Reference
+    targets: tuple[RelativePath, ...] = ()
+    expectations: str | None = None
+    source: Literal["workspace", "remote"] = "workspace"
+
+
+class Registry(Entry):
+    """
+    An MLflow model registry.
+
+    :param store: database URL of the backend store
+    :param artifacts: artifact root
+    :param models: names of the models that the workload needs, as shell patterns; the store is taken whole
+    :param auth_store: database URL of MLflow's own users and permissions, if it has any
+    :param server_keys: secrets without which a server cannot read the store, such as the key of encrypted webhooks
+    """
+
+    store: Reference
+    artifacts: Reference
+    models: tuple[Annotated[str, Field(min_length=1)], ...] = ("*",)
+    auth_store: Reference | None = None
+    server_keys: tuple[SecretReference, ...] = ()
+
+
+class Environment(Entry):
+    """
+    The Python environment in which the models run.
+
+    :param lock: hash-locked requirements; a relative path is relative to `Workload.root`
+    :param directory: where it lives, for a restore to ``origin``; None puts it below Muster's own state
+    """
+
+    lock: Reference
+    python: Annotated[str, AfterValidator(_python)]
+    directory: Reference | None = None
+
+
+class Configuration(Entry):
+    """
+    Files, environment variables and secrets.
+
+    :param files: shell patterns, relative to `Workload.root`
+    :param directory: where a restore to ``origin`` puts them; None puts them below Muster's own state
+    """
+
+    files: tuple[RelativePath, ...] = ()
+    env: tuple[Variable, ...] = ()
+    secrets: tuple[SecretReference, ...] = ()
+    directory: Reference | None = None
+
+
+class SmokeTest(Entry):
+    """A model that must answer after a restore as it did before: ``|restored - golden| <= atol + rtol * |golden|``."""
+
+    model: Annotated[str, AfterValidator(_model)]
+    rtol: Tolerance = 1e-9
+    atol: Tolerance = 0.0
+
+
+class Residency(Entry):
+    """Jurisdictions that may hold or run the workload."""
+
+    allow: tuple[Jurisdiction, ...] = Field(min_length=1)
+    classification: Name | None = None
+
+
+class Retention(Entry):
+    """How many points are kept of each kind, and for how long the store itself must refuse to remove one (`lock`)."""
+
+    last: Count = 0
+    hourly: Count = 0
+    daily: Count = 0
+    weekly: Count = 0
+    monthly: Count = 0
+    yearly: Count = 0
+    lock: Duration | None = None
+
+
+class TargetRegistry(Entry):
+    """Where a restored registry goes: an empty store and an empty artifact root."""
+
+    store: Reference
+    artifacts: Reference
+
+
+class TargetConfig(Entry):
+    """A named place to restore to: one folder for everything, or a place for each component."""
+
+    directory: Reference | None = None
+    datasets: Mapping[Name, Reference] = Field(default_factory=dict)
+    registry: TargetRegistry | None = None
+    environment: Reference | None = None
+    configuration: Reference | None = None
+
+
+class VaultConfig(Entry):
+    """
+    A place where recovery points are kept.
+
+    :param url: ``file:///path`` or ``s3://bucket/prefix?endpoint=…``; credentials only by reference
+    :param jurisdiction: whose law holds where the bytes lie: an ISO 3166 country code, or EU
+    """
+
+    url: Reference
+    passphrase: SecretReference
+    jurisdiction: Jurisdiction | None = None
+
+
+class Workload(Entry):
+    """
+    One protected AI system.
+
+    :param schedule: cron expression in UTC; None for a workload whose points are taken on events or by hand
+    :param root: absolute folder that relative paths are relative to: that of the project, unless the file says otherwise
+    """
+
+    workload: Name
+    owner: str = Field(min_length=1)
+    objectives: Objectives
+    strategy: Literal["cold", "warm", "hot"] = "warm"
+    schedule: Annotated[str, AfterValidator(_cron)] | None = None
+    datasets: tuple[Dataset, ...] = ()
+    registry: Registry | None = None
+    environment: Environment | None = None
+    configuration: Configuration | None = None
+    smoke: tuple[SmokeTest, ...] = ()
+    residency: Residency | None = None
+    vault: Name
+    replicas: tuple[Name, ...] = ()
+    retention: Retention | None = None
+    approvers: tuple[str, ...] = ()
+    targets: Mapping[Name, TargetConfig] = Field(default_factory=dict)
+    root: Path = Path()
+    _source: Path = PrivateAttr(default=Path())
+
+    @property
+    def source(self) -> Path:
+        """The file that says all this."""
+        return self._source
+
+    def dataset(self, name: str) -> Dataset:
+        """
+        The dataset of this name.
+
+        :raises NotFound: if the workload has none
+        """
+        for dataset in self.datasets:
+            if dataset.name == name:
+                return dataset
+        known = ", ".join(d.name for d in self.datasets) or "none"
+        raise NotFound(f"the workload {self.workload} has no dataset {name}", f"it has: {known}")
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """
+    Everything that is protected.
+
+    :param workloads: by name, sorted
+    :param directory: the folder that it was read from
+    """
+
+    workloads: Mapping[str, Workload]
+    vaults: Mapping[str, VaultConfig]
+    directory: Path = Path()
+
+    def workload(self, name: str) -> Workload:
+        """
+        The workload of this name.
+
+        :raises NotFound: if there is none; the hint lists what there is
+        """
+        try:
+            return self.workloads[name]
+        except KeyError:
+            known = ", ".join(self.workloads) or "none"
+            raise NotFound(f"the catalog {self.directory} has no workload {name}", f"it has: {known}") from None
