@@ -1,8 +1,9 @@
 """
 Cron expressions, as far as the catalog needs them: which minutes they name, and how far apart those can lie.
 
-The meaning is that of Airflow's timetables (croniter): five fields; when both the day of the month and the day of the week are
-restricted, either may match. Times are UTC, so no day has 23 or 25 hours.
+The meaning is that of Airflow's timetables (croniter 6): five fields; when both the day of the month and the day of the week are
+restricted, either may match. Times are UTC, so no day has 23 or 25 hours. Ranges of one value are refused: croniter reads the
+weekday 0-0 as all week.
 """
 
 from __future__ import annotations
@@ -40,42 +41,53 @@ def largest_gap(expression: str) -> timedelta:
 
     :raises ValueError: with a message for people, if it is none, or never comes
     """
-    minutes, hours, days, months, weekdays = _parse(expression)
+    parts = _parts(expression)
+    minutes, hours, days, months, weekdays = (_field(part, *spec) for part, spec in zip(parts, FIELDS, strict=True))
+    weekdays = frozenset(day % 7 for day in weekdays)
     times = sorted(60 * hour + minute for hour in hours for minute in minutes)
     within = max((later - earlier for earlier, later in pairwise(times)), default=0)
-    if (len(days), len(months), len(weekdays)) == (31, 12, 7):
+    any_day = parts[2] == "*" or (len(days) == 31 and "*" in parts[4])
+    any_weekday = parts[4] == "*" or (len(weekdays) == 7 and "*" in parts[2])
+    if any_day and any_weekday and len(months) == 12:
         return timedelta(minutes=max(within, 1440 - times[-1] + times[0]))
-    matching = _matching_days(days, months, weekdays)
+    matching = _matching_days(days, months, weekdays, both=any_day or any_weekday)
     if len(matching) < 2:
         raise ValueError(f"{expression!r} names a day that never comes")
     apart = max(later - earlier for earlier, later in pairwise(matching))
     return timedelta(minutes=max(within, apart * 1440 - times[-1] + times[0]))
 
 
-def _parse(expression: str) -> list[frozenset[int]]:
+def _parts(expression: str) -> list[str]:
     parts = PRESETS.get(expression, expression).split()
     if len(parts) != len(FIELDS):
         raise ValueError(f"{expression!r} is not a cron expression; write {ALLOWED}")
-    values = [_field(part, *spec) for part, spec in zip(parts, FIELDS, strict=True)]
-    values[4] = frozenset(day % 7 for day in values[4])
-    return values
+    return parts
 
 
 def _field(text: str, name: str, low: int, high: int) -> frozenset[int]:
     found: set[int] = set()
     for item in text.lower().split(","):
-        match = re.fullmatch(r"(\*|[a-z0-9]+)(?:-([a-z0-9]+))?(?:/(\d+))?", item)
+        match = re.fullmatch(r"(?:\*|([a-z0-9]+)(?:-([a-z0-9]+))?)(?:/(\d+))?", item)
         step = int(match[3] or 1) if match else 0
-        if match is None or step < 1 or (match[1] == "*" and match[2]):
+        if match is None or step < 1:
             raise ValueError(f"{item!r} is no {name} of a cron expression; write {ALLOWED}")
-        top = 6 if name == "weekday" else high
-        start = low if match[1] == "*" else _number(match[1], name, low, high)
-        single = match[1] != "*" and not match[3]
-        end = _number(match[2], name, low, high) if match[2] else start if single else max(top, start)
-        if end < start:
-            raise ValueError(f"the {name} range {item!r} runs backwards; write it as two: {start}-{top},{low}-{end}")
+        start, end = _bounds(match, name, low, high)
         found.update(range(start, end + 1, step))
     return frozenset(found)
+
+
+def _bounds(match: re.Match[str], name: str, low: int, high: int) -> tuple[int, int]:
+    """First and last value of ``*``, ``5``, ``5/10`` (from 5 on) or ``1-5``."""
+    top = 6 if name == "weekday" else high
+    if match[1] is None:
+        return low, top
+    start = _number(match[1], name, low, high)
+    if match[2] is None:
+        return start, max(top, start) if match[3] else start
+    end = _number(match[2], name, low, high)
+    if end <= start:
+        raise ValueError(f"the {name} range {match[0]!r} must run upwards; write single values, or two ranges")
+    return start, end
 
 
 def _number(text: str, name: str, low: int, high: int) -> int:
@@ -85,15 +97,12 @@ def _number(text: str, name: str, low: int, high: int) -> int:
     return number
 
 
-def _matching_days(days: frozenset[int], months: frozenset[int], weekdays: frozenset[int]) -> list[int]:
-    any_day, any_weekday = len(days) == 31, len(weekdays) == 7
+def _matching_days(days: frozenset[int], months: frozenset[int], weekdays: frozenset[int], *, both: bool) -> list[int]:
     found = []
     first, last = date(YEARS[0], 1, 1).toordinal(), date(YEARS[1], 12, 31).toordinal()
     for ordinal in range(first, last + 1):
         day = date.fromordinal(ordinal)
-        if day.month not in months:
-            continue
         by_day, by_weekday = day.day in days, ordinal % 7 in weekdays
-        if (by_day and by_weekday) if any_day or any_weekday else (by_day or by_weekday):
+        if day.month in months and ((by_day and by_weekday) if both else (by_day or by_weekday)):
             found.append(ordinal)
     return found
