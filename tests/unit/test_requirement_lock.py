@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from environments import MODEL_LOCK
 
+from environments import MODEL_LOCK
 from muster.adapters.requirement_lock import parse_lock, read_lock
 from muster.errors import SourceInvalid
 

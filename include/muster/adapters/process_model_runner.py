@@ -1,0 +1,165 @@
+"""Runs models in processes of their own, with the interpreter of the environment that they were captured with."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from muster.codec import from_json
+from muster.domain.predictions import count_values
+from muster.errors import IntegrityError, SmokeFailed, SourceInvalid
+from muster.ports import Prediction
+
+Json = Any
+TAIL = 4000
+"""Characters of a worker's output that an error carries."""
+
+_PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
+_QUIET = {
+    "LANG": "C.UTF-8",
+    "PATH": os.defpath,
+    "DO_NOT_TRACK": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """How a worker ended: its exit code (None if it was stopped), its answer if it left one, all that it said."""
+
+    code: int | None
+    answer: bytes | None
+    output: str
+
+
+class ProcessModelRunner:
+    """
+    Asks a model in a fresh, isolated process: of our own environment nothing is handed on, and its whole process group is
+    killed when it has answered or its time is up.
+
+    A model is resolved by its alias through the registry, then loaded from a copy: MLflow writes into a local artifact root
+    when it loads a registered model from there, which would alter what was restored.
+
+    :param timeout: seconds for starting, importing, loading and answering together
+    :param environment: further variables for the process, such as credentials of an artifact store that the registry server
+        does not proxy; their values are kept out of messages
+    """
+
+    def __init__(self, *, timeout: float = 300.0, environment: Mapping[str, str] | None = None) -> None:
+        self._timeout = timeout
+        self._environment = dict(environment or {})
+
+    def predict(self, python: Path, tracking_uri: str, model: str, inputs: Mapping[str, Json] | None) -> Prediction:
+        """
+        Load a model by its URI with the given interpreter and ask it.
+
+        :param inputs: a stored request; None takes the model's own stored input example
+        :raises SmokeFailed: if it cannot be loaded, does not answer, dies, or takes too long; carries the end of its output
+        :raises SourceInvalid: if `inputs` is None and the model was stored without an input example
+        """
+        if not model.startswith("models:/"):
+            raise SourceInvalid(
+                f"{model!r} names no registered model", "write models:/name@alias or models:/name/version"
+            )
+        with tempfile.TemporaryDirectory(prefix="muster-model-", ignore_cleanup_errors=True) as folder:
+            outcome = self._run(python, tracking_uri, {"model": model, "inputs": inputs}, Path(folder))
+        return self._prediction(model, inputs, outcome)
+
+    def _run(self, python: Path, tracking_uri: str, request: dict[str, Json], folder: Path) -> _Outcome:
+        worker, answer, log, scratch = (folder / name for name in ("worker.py", "answer.json", "output", "model"))
+        scratch.mkdir()
+        worker.write_bytes(importlib.resources.files("muster.adapters").joinpath("model_worker.py").read_bytes())
+        request |= {"scratch": str(scratch), "answer": str(answer)}
+        try:
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    [python, "-I", "-X", "faulthandler", worker],
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    cwd=folder,
+                    env=self._variables(tracking_uri, folder),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise SmokeFailed(
+                f"the interpreter {python} does not start: {error.strerror}", "build the environment again"
+            ) from error
+        code = _wait(process, json.dumps(request).encode(), self._timeout)
+        return _Outcome(
+            code, answer.read_bytes() if answer.exists() else None, log.read_bytes().decode(errors="replace")
+        )
+
+    def _variables(self, tracking_uri: str, folder: Path) -> dict[str, str]:
+        own = {
+            "HOME": str(folder),
+            "TMPDIR": str(folder),
+            "MLFLOW_TRACKING_URI": tracking_uri,
+            "MLFLOW_REGISTRY_URI": tracking_uri,
+        }
+        return {**_QUIET, **self._environment, **own}
+
+    def _prediction(self, model: str, inputs: Mapping[str, Json] | None, outcome: _Outcome) -> Prediction:
+        if outcome.code is None:
+            raise self._failed(f"{model} did not answer within {self._timeout:.0f} s", outcome)
+        if outcome.code != 0 or outcome.answer is None:
+            raise self._failed(f"{model}: the process that ran it {_ending(outcome.code)}", outcome)
+        try:
+            answer = json.loads(outcome.answer)
+            if "error" not in answer:
+                prediction = from_json(Prediction, {**answer, "model": model})
+                count_values(prediction.outputs)
+                return prediction
+            kind, message = answer["error"], str(answer["message"])
+        except (ValueError, TypeError, KeyError, IntegrityError) as error:
+            raise self._failed(f"{model}: the process that ran it left no readable answer: {error}", outcome) from error
+        if kind == "no_example" and inputs is None:
+            raise SourceInvalid(
+                message, "log the model with input_example=…, so that it can be asked without anybody's help"
+            )
+        raise self._failed(f"{model} does not answer: {self._scrubbed(message)}", outcome)
+
+    def _failed(self, message: str, outcome: _Outcome) -> SmokeFailed:
+        tail = self._scrubbed(outcome.output.strip())[-TAIL:]
+        return SmokeFailed(f"{message}\n{tail}" if tail else message, "the model's own output is above")
+
+    def _scrubbed(self, text: str) -> str:
+        for value in self._environment.values():
+            text = text.replace(value, "…") if len(value) > 3 else text
+        return _PASSWORD.sub("…@", text)
+
+
+def _wait(process: subprocess.Popen[bytes], request: bytes, timeout: float) -> int | None:
+    """The exit code, or None after a timeout. Nothing of the process group is left in either case."""
+    try:
+        process.communicate(request, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        return None
+    else:
+        return process.returncode
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code} and no answer"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
