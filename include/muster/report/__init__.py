@@ -1,0 +1,108 @@
+"""
+The report of a restore or a drill: a JSON document for machines, and one HTML file, without any outside resource, for people.
+
+``report.json`` is a `RecoveryReport` as JSON, with its `summary` beside the fields.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from datetime import datetime
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
+
+from muster.codec import to_json
+from muster.domain.recovery_report import RecoveryReport
+from muster.domain.timing import STAGES
+from muster.report.wording import seconds_in_words, size_in_words
+
+__all__ = ["render_report", "seconds_in_words", "size_in_words"]
+
+LONGEST_FACT = 400
+"""Characters of one fact that the page shows; report.json has it whole."""
+
+
+def render_report(report: RecoveryReport) -> tuple[bytes, bytes]:
+    """The report as JSON and as HTML, both UTF-8. Never fails on a report that is there: an incident is no time for that."""
+    document = _finite(to_json(report) | {"summary": report.summary()})
+    as_json = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
+    return as_json.encode() + b"\n", _template().render(_page(report)).encode()
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["span"] = seconds_in_words
+    environment.filters["size"] = size_in_words
+    environment.filters["moment"] = _moment
+    environment.filters["flat"] = lambda facts: list(_flat(facts, ""))
+    return environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))
+
+
+def _page(report: RecoveryReport) -> dict[str, Any]:
+    """What the template shows besides the report: everything that has to be computed."""
+    total, promised = report.time.total, report.objectives["rto_s"]
+    scale = max(total, promised) or 1.0
+    stages = [{"name": stage, "seconds": getattr(report.time, stage)} for stage in STAGES]
+    for stage in stages:
+        stage["percent"] = 100 * stage["seconds"] / scale
+    return {
+        "report": report,
+        "stages": stages,
+        "promised_percent": 100 * promised / scale,
+        "timeline": _timeline(report),
+        "files": sum(outcome.files for outcome in report.components),
+        "size": sum(outcome.size for outcome in report.components),
+        "limit": 100,
+    }
+
+
+def _timeline(report: RecoveryReport) -> dict[str, Any]:
+    """Each piece of work as a bar: its beginning and length in percent of the whole work."""
+    spans = report.spans
+    if not spans:
+        return {"bars": [], "seconds": 0.0}
+    begin = min(span.started_at for span in spans)
+    whole = max((max(span.finished_at for span in spans) - begin).total_seconds(), 1e-6)
+    bars = [
+        {
+            "name": span.name,
+            "stage": span.stage,
+            "seconds": span.seconds,
+            "left": 100 * (span.started_at - begin).total_seconds() / whole,
+            "width": max(0.4, 100 * span.seconds / whole),
+        }
+        for span in spans
+    ]
+    return {"bars": bars, "seconds": whole}
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _flat(facts: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Nested facts as pairs of a dotted name and a short text."""
+    if isinstance(facts, dict) and facts:
+        for key, value in facts.items():
+            yield from _flat(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(facts, (list, tuple)) and any(isinstance(item, (dict, list)) for item in facts):
+        for index, value in enumerate(facts):
+            yield from _flat(value, f"{name}[{index}]")
+    else:
+        text = ", ".join(str(item) for item in facts) if isinstance(facts, (list, tuple)) else str(facts)
+        yield name, text if len(text) <= LONGEST_FACT else f"{text[:LONGEST_FACT]}…"
+
+
+def _finite(data: Any) -> Any:
+    """JSON has no NaN and no infinity; they become null."""
+    if isinstance(data, float) and not math.isfinite(data):
+        return None
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    return [_finite(item) for item in data] if isinstance(data, (list, tuple)) else data

@@ -1,0 +1,216 @@
+"""The report of a restore or drill: what people and machines read of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+
+import pytest
+
+from muster.codec import from_json, to_json
+from muster.domain.recovery_report import ComponentOutcome, RecoveryReport, SmokeOutcome, ValidationOutcome
+from muster.domain.timing import RecoveryTime, Span, Stage
+from muster.report import render_report, seconds_in_words, size_in_words
+
+AT = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+
+
+def span(stage: Stage, name: str, begin: float, end: float) -> Span:
+    return Span(stage, name, AT + timedelta(seconds=begin), AT + timedelta(seconds=end))
+
+
+def a_report() -> RecoveryReport:
+    """A drill that passed."""
+    return RecoveryReport(
+        kind="drill",
+        workload="flight_delays",
+        point="20261123T010000Z-0a1b2c3d",
+        target="/state/drills/flight_delays",
+        failure=None,
+        incident_at=AT,
+        detected_at=AT + timedelta(seconds=30),
+        finished_at=AT + timedelta(seconds=130),
+        taken_at=AT - timedelta(hours=1),
+        time=RecoveryTime(30.0, 2.5, 41.5, 56.0),
+        recovery_point_actual=3600.0,
+        objectives={"rpo_s": 86400.0, "rto_s": 900.0},
+        components=(
+            ComponentOutcome(
+                "dataset/flights",
+                14,
+                31_000_000,
+                span("restore", "dataset/flights", 33, 60),
+                {"outputs": [{"md5": "d41d8c"}]},
+            ),
+            ComponentOutcome(
+                "registry/flight_delays",
+                90,
+                2_000_000,
+                span("restore", "registry/flight_delays", 33, 74),
+                {"rows": {"runs": 2}},
+            ),
+        ),
+        validations=(
+            ValidationOutcome(
+                "flights", "flights", True, (), {"evaluated": 9}, span("validate", "validation/flights", 75, 90)
+            ),
+        ),
+        smoke=(
+            SmokeOutcome(
+                "models:/delay@champion", "2", True, 5, (), 1e-9, 0.0, span("validate", "golden/flight_delays", 90, 130)
+            ),
+        ),
+    )
+
+
+class Page(HTMLParser):
+    """Collects the text of a page, what it would load, and whether its tags close."""
+
+    def __init__(self, html: bytes) -> None:
+        super().__init__()
+        self.text: list[str] = []
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.stack: list[str] = []
+        self.feed(html.decode())
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in ("meta", "link", "img", "input", "br"):
+            self.stack.append(tag)
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.stack[-1:] != ["style"]:
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def test_the_json_is_the_report_and_its_summary() -> None:
+    """report.json can be read back as the same report, and its summary is the mark's."""
+    report = a_report()
+    document = json.loads(render_report(report)[0])
+    summary = document.pop("summary")
+    assert from_json(RecoveryReport, document) == report
+    assert summary == to_json(report.summary())
+    assert summary["recovery_time_s"]["total"] == 130.0
+
+
+def test_the_page_says_what_was_measured_against_what_was_promised() -> None:
+    """Verdict, point, both objectives, each stage, component, suite and model are on the page."""
+    page = Page(render_report(a_report())[1])
+    assert page.stack == []
+    for told in (
+        "Drill of flight_delays passed",
+        "20261123T010000Z-0a1b2c3d",
+        "Recovery time actual 2 min 10 s objective 15 min: met",
+        "Recovery point actual 1 h objective 1 d: met",
+        "detect 30 s",
+        "decide 2.5 s",
+        "restore 41.5 s",
+        "validate 56 s",
+        "dataset/flights 14 29.6 MiB 27 s",
+        "outputs[0].md5 d41d8c",
+        "rows.runs 2",
+        "flights flights met 15 s evaluated 9",
+        "models:/delay@champion 2 equal 5 rtol 1e-09, atol 0.0 40 s none",
+        "1 of 1",
+    ):
+        assert told in page.words
+
+
+def test_the_page_needs_nothing_from_outside() -> None:
+    """The page is one file: it loads nothing and runs nothing."""
+    html = render_report(a_report())[1]
+    page = Page(html)
+    assert page.loads == []
+    assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
+    assert b"url(" not in html
+    assert b"@import" not in html
+
+
+def test_a_failed_report_says_so_and_names_each_failure() -> None:
+    """Missed objectives, unmet expectations and different answers are shown as such."""
+    report = a_report()
+    report = replace(
+        report,
+        failure="models:/delay@champion answers otherwise: row 3",
+        objectives={"rpo_s": 60.0, "rto_s": 60.0},
+        validations=(replace(report.validations[0], success=False, failures=("delay: expected >= 0, found -7",)),),
+        smoke=(replace(report.smoke[0], equal=False, differences=("row 3: 1.0 became 1.5",)),),
+    )
+    words = Page(render_report(report)[1]).words
+    for told in (
+        "Drill of flight_delays failed",
+        "models:/delay@champion answers otherwise: row 3",
+        "objective 1 min: missed",
+        "unmet",
+        "delay: expected >= 0, found -7",
+        "different",
+        "row 3: 1.0 became 1.5",
+        "0 of 1",
+    ):
+        assert told in words
+    assert "passed" not in words
+
+
+def test_what_comes_from_data_cannot_become_markup() -> None:
+    """Names and values out of a restored system are escaped."""
+    report = replace(a_report(), failure='<script>alert("x")</script>', workload='"><img src=x>')
+    html = render_report(report)[1]
+    page = Page(html)
+    assert not {"script", "img"} & set(page.tags)
+    assert '<script>alert("x")</script>' in page.words
+
+
+def test_a_report_of_nothing_is_still_a_report() -> None:
+    """A restore that failed before its first component is reported without one."""
+    report = replace(a_report(), components=(), validations=(), smoke=(), failure="the vault does not answer")
+    as_json, html = render_report(replace(report, time=RecoveryTime(0, 0, 0, 0), objectives={"rpo_s": 0, "rto_s": 0}))
+    assert json.loads(as_json)["components"] == []
+    assert "no component came back" in Page(html).words
+
+
+def test_figures_that_json_cannot_hold_do_not_lose_the_report() -> None:
+    """NaN and infinity in measured facts become null, as JSON has it."""
+    report = replace(a_report(), recovery_point_actual=float("inf"))
+    odd = replace(report.components[0], facts={"metric": float("nan"), "worst": [float("inf")]})
+    document = json.loads(render_report(replace(report, components=(odd,)))[0])
+    assert document["components"][0]["facts"] == {"metric": None, "worst": [None]}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 ms"), (0.35, "350 ms"), (0.9999, "1 s"), (12.34, "12.3 s"), (59.97, "1 min"), (65, "1 min 5 s"), (3599.6, "1 h"),
+        (7800, "2 h 10 min"), (86399.7, "1 d"), (273600, "3 d 4 h"), (-5, "-5 s"), (float("inf"), "unknown"),
+    ],
+)  # fmt: skip
+def test_lengths_of_time_are_told_as_people_do(seconds: float, words: str) -> None:
+    """Two units at most, and never 60 of one."""
+    assert seconds_in_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1048570, "1.0 MiB"),
+        (4 << 30, "4.0 GiB"),
+        (5 << 50, "5120.0 TiB"),
+    ],
+)
+def test_sizes_are_told_in_binary_units(size: int, words: str) -> None:
+    """The unit is the largest that leaves at least one of it."""
+    assert size_in_words(size) == words
