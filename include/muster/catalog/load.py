@@ -51,26 +51,45 @@ def load_catalog(directory: Path) -> Catalog:
     :param directory: holds ``vaults.yaml`` and ``workloads/*.yaml``; expectations lie beside it, in ``expectations/<workload>/``
     :raises CatalogError: with all problems found, each as ``file:line: field: what is wrong, what is allowed``
     """
+    catalog, error = read_catalog(directory)
+    if error is not None:
+        raise error
+    return catalog
+
+
+def read_catalog(directory: Path) -> tuple[Catalog, CatalogError | None]:
+    """
+    What is right in a catalog, and what is wrong with the rest: one mistyped file shall not end the protection of all others.
+
+    A catalog whose vaults cannot be read is returned empty. Who acts on one workload on a person's word uses `load_catalog`.
+    """
     if not directory.is_dir():
-        raise CatalogError(f"there is no catalog folder {directory}", "create it, or name another with --catalog DIR")
+        return Catalog({}, {}, directory), CatalogError(
+            f"there is no catalog folder {directory}", "create it, or name another with --catalog DIR"
+        )
     directory = directory.absolute()
     problems: list[Problem] = []
     vaults = _vaults(directory, problems)
+    seen: dict[str, Workload] = {}
     workloads: dict[str, Workload] = {}
     for document, workload in _workloads(directory, problems):
-        first = workloads.get(workload.workload)
-        if first:
-            document.report(
-                ("workload",), f"{workload.workload} is in {first.source} already; give each workload its own name"
-            )
-        if vaults is not None:
-            for location, message in contradictions(workload, vaults):
-                document.report(location, message)
+        _check(document, workload, seen.setdefault(workload.workload, workload), vaults)
         problems += document.problems
-        workloads.setdefault(workload.workload, workload)
-    if problems or vaults is None:
-        raise _error(directory, problems)
-    return Catalog(dict(sorted(workloads.items())), vaults, directory)
+        if vaults is not None and not document.problems:
+            workloads[workload.workload] = workload
+    error = _error(directory, problems) if problems or vaults is None else None
+    return Catalog(dict(sorted(workloads.items())), vaults or {}, directory), error
+
+
+def _check(document: Document, workload: Workload, first: Workload, vaults: Mapping[str, VaultConfig] | None) -> None:
+    """Note in the document what contradicts the rest of the catalog."""
+    if first is not workload:
+        document.report(
+            ("workload",), f"{workload.workload} is in {first.source} already; give each workload its own name"
+        )
+    if vaults is not None:
+        for location, message in contradictions(workload, vaults):
+            document.report(location, message)
 
 
 def _vaults(directory: Path, problems: list[Problem]) -> Mapping[str, VaultConfig] | None:
