@@ -1,0 +1,33 @@
+"""
+Read the vaults again and say what is damaged, before somebody needs it.
+
+Names, signatures, manifests and sizes are always checked whole; of the stored bytes, a share is read again, decrypted and compared
+with its digests. Every point is marked: verified, or suspect, and a suspect point is never the latest good one.
+
+**Failed?** `verify` names each damaged object and the points that it touches. Restore from another point or a replica, and find out
+who writes to the store.
+"""
+
+from airflow.sdk import DAG
+
+from muster_airflow.forms import share_param
+from muster_airflow.operators.verify import VerifyVaultOperator
+from muster_airflow.policies import START, VERIFY_SCHEDULE, default_args
+from muster_airflow.workloads import vault_names
+
+with DAG(
+    dag_id="verify",
+    description="Check that every vault still holds what it was given",
+    doc_md=__doc__,
+    schedule=VERIFY_SCHEDULE,
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=False,
+    default_args=default_args("muster"),
+    params={"share": share_param()},
+    tags=["muster", "verify"],
+):
+    VerifyVaultOperator.partial(
+        task_id="verify", share="{{ params.share }}", map_index_template="{{ task.vault }}"
+    ).expand(vault=vault_names())

@@ -1,0 +1,1 @@
+"""How Airflow speaks to the core: hook, operators, policies, assets. Ordinary modules, imported by DAG files; no plugin."""

@@ -1,0 +1,50 @@
+"""The forms that people fill in when they trigger a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from airflow.sdk import Param
+
+POINT = "Id of a recovery point, or the beginning of one: `20261123T020000Z-…`. `latest` is the newest that nothing speaks against."
+TO = (
+    "`origin` is where the workload lives; otherwise a target of the catalog, or an absolute folder."
+    " Nothing is ever overwritten: what is there must be moved away or be empty."
+)
+INCIDENT_AT = "When the platform was lost. The recovery time counts from here. Empty: from the start of this run."
+SHARE = "Part of the stored bytes that is read again and checked, from 0 to 1. Structure and names are always checked whole."
+
+
+def point_param() -> Param:
+    """Which recovery point."""
+    return Param(
+        "latest",
+        type="string",
+        title="Recovery point",
+        description_md=POINT,
+        pattern=r"^(latest|[0-9][0-9A-Za-z-]{3,})$",
+    )
+
+
+def target_param(targets: Iterable[str]) -> Param:
+    """Where to: one of the proposals, or any absolute folder."""
+    return Param(
+        "origin",
+        type="string",
+        title="Restore to",
+        description_md=TO,
+        examples=["origin", *sorted(targets)],
+        pattern=r"^(/.*|[A-Za-z0-9][A-Za-z0-9._-]*)$",
+    )
+
+
+def incident_param() -> Param:
+    """When the platform was lost."""
+    return Param(
+        None, type=["null", "string"], format="date-time", title="Time of the incident", description_md=INCIDENT_AT
+    )
+
+
+def share_param() -> Param:
+    """How much of the vault is read again."""
+    return Param(0.1, type="number", minimum=0, maximum=1, title="Share of the data", description_md=SHARE)

@@ -1,0 +1,88 @@
+"""What all our operators share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, Context
+
+from muster.errors import MusterError, PermanentError
+from muster_airflow.hooks.recovery import RecoveryHook
+
+if TYPE_CHECKING:
+    from muster.bootstrap import Platform
+    from muster.catalog import Workload
+    from muster.vault.vault import Vault
+
+FAILURE = "failure"
+"""XCom key under which a task that failed says why, in a sentence, to those that come after it."""
+RETURN_VALUE = "return_value"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a step works with: the wired platform, Airflow's context, and the workload that it is for."""
+
+    platform: Platform
+    context: Context
+    name: str
+
+    @property
+    def workload(self) -> Workload:
+        """As the catalog has it now."""
+        return self.platform.catalog.workload(self.name)
+
+    @property
+    def vault(self) -> Vault:
+        """The vault that keeps the workload's points."""
+        return self.platform.vault_of(self.workload)
+
+
+class RecoveryOperator(BaseOperator):
+    """
+    A step of a recovery plane's run.
+
+    Subclasses translate: they build what one operation needs, call it, and return its value as plain JSON.
+    """
+
+    workload = ""
+
+    def execute(self, context: Context) -> Any:
+        """Perform the step. A deliberate failure is told to the tasks that come after, before it is raised."""
+        try:
+            return self.perform(Site(RecoveryHook(context).platform, context, self.workload))
+        except MusterError as error:
+            context["ti"].xcom_push(key=FAILURE, value=error.message)
+            raise
+
+    def perform(self, at: Site) -> Any:
+        """The step itself; returns plain JSON."""
+        raise NotImplementedError
+
+
+class WorkloadOperator(RecoveryOperator):
+    """
+    A step for one workload.
+
+    :param workload: its name in the catalog (templated)
+    """
+
+    template_fields: Sequence[str] = ("workload",)
+
+    def __init__(self, *, workload: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.workload = workload
+
+
+def hand_on(at: Site, value: Any, failure: PermanentError | None) -> Any:
+    """
+    Return a step's value; if a check in it failed, hand the value to the next tasks all the same, and raise.
+
+    Airflow stores the value of a task only when it succeeds. Here the finding is the value, and the task must be red.
+    """
+    if failure is None:
+        return value
+    at.context["ti"].xcom_push(key=RETURN_VALUE, value=value)
+    raise failure

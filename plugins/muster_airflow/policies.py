@@ -1,0 +1,45 @@
+"""What holds for every task: who owns it, how often it is tried, how long it may take, when it runs by itself."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk.exceptions import XComNotFound
+
+from muster.errors import PermanentError, TransientError
+
+RECOVERY_RETRIES = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(exception=PermanentError, action=RetryAction.FAIL, reason="trying again cannot help"),
+        RetryRule(
+            exception=TransientError,
+            action=RetryAction.RETRY,
+            retry_delay=timedelta(seconds=15),
+            reason="trying again may help",
+        ),
+        RetryRule(exception=XComNotFound, action=RetryAction.FAIL, reason="an earlier task left nothing to work on"),
+    ]
+)
+"""Our tree of errors is the whole of the policy. What it does not know (a killed worker) is tried again as `retries` says."""
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+VERIFY_SCHEDULE = "0 4 * * *"
+DRILL_SCHEDULE = "0 5 * * *"
+"""UTC, after the usual snapshot at night and before people come to work."""
+
+
+def default_args(owner: str) -> dict[str, Any]:
+    """
+    Arguments of every task in a DAG.
+
+    `execution_timeout` is there to end what hangs; it is no objective.
+    """
+    return {
+        "owner": owner,
+        "retries": 2,
+        "retry_delay": timedelta(seconds=30),
+        "retry_policy": RECOVERY_RETRIES,
+        "execution_timeout": timedelta(hours=6),
+    }

@@ -1,0 +1,51 @@
+"""The middle of every recovery, the same in a restore and in its rehearsal."""
+
+from __future__ import annotations
+
+from airflow.sdk import TriggerRule, XComArg
+
+from muster_airflow.operators.restore import (
+    PLAN,
+    ConcludeRecoveryOperator,
+    PlanRestoreOperator,
+    RestoreComponentOperator,
+    SmokeInferenceOperator,
+    ValidateRestoredOperator,
+)
+
+SINGLE_KINDS = ("registry", "environment", "configuration")
+
+
+def recover_and_conclude(
+    plan: PlanRestoreOperator, workload: str, conclude_when: TriggerRule
+) -> ConcludeRecoveryOperator:
+    """
+    Append to a plan: restore all components side by side, validate datasets, ask the models again, conclude.
+
+    A check begins as soon as what it needs is back. There is a task for every kind of component, whatever the catalog names
+    today: an older point may hold what the catalog no longer knows.
+
+    :param conclude_when: whether a refused plan is to be reported too
+    """
+    given = {"plan": XComArg(plan, key=PLAN)}
+    datasets = RestoreComponentOperator.partial(
+        task_id="restore_dataset", map_index_template="{{ task.component }}", **given
+    ).expand(component=plan.output)
+    singles = {
+        kind: RestoreComponentOperator(task_id=f"restore_{kind}", component=f"{kind}/{workload}", **given)
+        for kind in SINGLE_KINDS
+    }
+    validated = ValidateRestoredOperator.partial(
+        task_id="validate", map_index_template="{{ task.component }}", **given
+    ).expand(component=plan.output)
+    datasets >> validated
+    smoke = SmokeInferenceOperator(task_id="smoke_inference", **given)
+    [singles["registry"], singles["environment"]] >> smoke
+    return ConcludeRecoveryOperator(
+        task_id="conclude",
+        restored=[datasets.output, *(task.output for task in singles.values())],
+        validated=validated.output,
+        smoke=smoke.output,
+        trigger_rule=conclude_when,
+        **given,
+    )
