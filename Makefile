@@ -1,0 +1,65 @@
+# Everything below runs from one environment, .venv, made of hash-checked packages from the package index.
+# A second run finds it made and starts at once.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements-dev.txt)
+BIN := .venv/bin
+COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes
+SERVER_PACKAGES := ceph-mon ceph-mgr ceph-osd radosgw ceph-common postgresql
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins
+# Airflow imports three times as fast with byte code, so nothing may forbid it.
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help demo up down test test-servers lint format lock bench clean
+
+help:  ## show this
+	@sed -n 's/^\([a-z-]*\):.*## /\1 — /p' Makefile
+
+demo: .venv/ready  ## protect a real AI workload, destroy it, bring it back
+	$(BIN)/python -m muster.demo
+
+up: .venv/ready  ## start the demo's platform and leave it running
+	@$(BIN)/python -m muster.demo up
+
+down: .venv/ready  ## end what `make up` started
+	@$(BIN)/python -m muster.demo down
+
+test: .venv/ready  ## all tests that need nothing but the package index
+	$(BIN)/python -m pytest -m "not servers"
+
+test-servers: .venv/ready  ## tests against Ceph and PostgreSQL from Debian; installs them, fails without them
+	dpkg -s $(SERVER_PACKAGES) > /dev/null 2>&1 || { $(SUDO) apt-get update -q && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(SERVER_PACKAGES); }
+	$(BIN)/python -m pytest -m servers
+
+lint: .venv/ready  ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	MYPYPATH=include:plugins $(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/ready  ## let ruff lay out the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: .venv/ready  ## pin anew what the *.in files ask for
+	$(COMPILE) requirements.in -o requirements.txt
+	$(COMPILE) -c requirements.txt requirements-rescue.in -o requirements-rescue.txt
+	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+	$(COMPILE) -c requirements.txt include/muster/demo/model-environment.in -o include/muster/demo/model-environment.lock
+
+bench: .venv/ready  ## side by side with DVC on the same work
+	$(BIN)/python benchmarks/side_by_side.py
+
+clean: down  ## remove what was made here, except for the package cache
+	rm -rf .venv .state .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build
+
+.venv/ready: requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Muster needs Python 3.11 or newer; name one: make PYTHON=…")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes --compile-bytecode requirements-dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@

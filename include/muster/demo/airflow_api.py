@@ -1,0 +1,135 @@
+"""Airflow's REST API, as far as the demonstration speaks it."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from muster.errors import MusterError, NotFound, StoreUnavailable
+
+Json = Any
+ANSWER_S = 30.0
+POLL_S = 0.4
+FINISHED = frozenset({"success", "failed"})
+ENDED = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRun:
+    """
+    What a task of a run did.
+
+    :param seconds: how long it ran; None if it did not
+    """
+
+    name: str
+    state: str
+    seconds: float | None
+    tries: int
+
+
+class AirflowApi:
+    """A session with an Airflow server: https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self._url = url
+        self._token = ""
+        self._token = str(self.call("POST", "/auth/token", {"username": user, "password": password})["access_token"])
+
+    def call(self, method: str, path: str, body: Json = None) -> Json:
+        """
+        One request, and its answer as JSON.
+
+        :raises NotFound: if the server says 404
+        :raises StoreUnavailable: if it does not answer
+        :raises MusterError: if it refuses; the message carries its reason
+        """
+        request = urllib.request.Request(f"{self._url}{path}", method=method)
+        request.add_header("Accept", "application/json")
+        if self._token:
+            request.add_header("Authorization", f"Bearer {self._token}")
+        if body is not None:
+            request.add_header("Content-Type", "application/json")
+            request.data = json.dumps(body).encode()
+        try:
+            with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+                return json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            reason = error.read().decode(errors="replace")[:500]
+            kind = NotFound if error.code == 404 else MusterError
+            raise kind(f"Airflow answered {method} {path} with {error.code}: {reason}", "see api-server.log") from error
+        except OSError as error:
+            raise StoreUnavailable(f"Airflow at {self._url} does not answer: {error}", "see api-server.log") from error
+
+    def unhealthy(self) -> list[str]:
+        """Names of the components that have no heartbeat yet."""
+        health = self.call("GET", "/api/v2/monitor/health")
+        wanted = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+        return [name for name in wanted if (health.get(name) or {}).get("status") != "healthy"]
+
+    def wait_for_dag(self, dag: str, timeout: float = 120.0) -> None:
+        """
+        Wait until the DAG processor has read a DAG, and switch it on.
+
+        :raises NotFound: if it does not appear; the message carries the import errors
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.call("PATCH", f"/api/v2/dags/{dag}", {"is_paused": False})
+            except NotFound as error:
+                if time.monotonic() > deadline:
+                    broken = self.call("GET", "/api/v2/importErrors")["import_errors"]
+                    told = "; ".join(e["stack_trace"][-500:] for e in broken) or "no import error was reported"
+                    raise NotFound(f"Airflow has no DAG {dag} after {timeout:.0f} s: {told}", error.hint) from error
+                time.sleep(POLL_S)
+            else:
+                return
+
+    def trigger(self, dag: str, conf: dict[str, Json]) -> str:
+        """Start a run; return its id."""
+        return str(self.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"])
+
+    def tasks(self, dag: str, run: str) -> list[TaskRun]:
+        """The task instances of a run, in the order in which they started; mapped ones carry their index."""
+        found = self.call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances?limit=200")["task_instances"]
+        found.sort(key=lambda task: (task["start_date"] or "9999", task["task_id"], task["map_index"]))
+        return [TaskRun(_label(task), str(task["state"]), task["duration"], int(task["try_number"])) for task in found]
+
+    def wait_for_run(self, dag: str, run: str, watch: Callable[[TaskRun], None], timeout: float) -> list[TaskRun]:
+        """
+        Wait for a run, telling `watch` of every task that ends.
+
+        :raises MusterError: if the run fails; the message names the failed tasks
+        :raises StoreUnavailable: if it takes longer than `timeout` seconds
+        """
+        deadline = time.monotonic() + timeout
+        told: set[str] = set()
+        while True:
+            state = self.call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")["state"]
+            tasks = self.tasks(dag, run)
+            for task in tasks:
+                if task.state in ENDED and task.name not in told:
+                    told.add(task.name)
+                    watch(task)
+            if state in FINISHED:
+                break
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(f"{dag} has not ended after {timeout:.0f} s", f"look at {self._url}/dags/{dag}")
+            time.sleep(POLL_S)
+        if state == "failed":
+            failed = ", ".join(task.name for task in tasks if task.state == "failed")
+            raise MusterError(
+                f"the run {run} of {dag} failed in {failed}", f"look at {self._url}/dags/{dag}/runs/{run}"
+            )
+        return tasks
+
+
+def _label(task: Json) -> str:
+    shown = task.get("rendered_map_index") or task["map_index"]
+    return f"{task['task_id']} [{shown}]" if task["map_index"] >= 0 else str(task["task_id"])
