@@ -6,10 +6,12 @@ Rehearse the recovery of a workload, for real: restore the latest good point int
    their own.
 3. `conclude` writes the report into the vault and marks the point as drilled, passed or failed.
 4. `remove_sandbox` removes the folder, whatever happened before.
+5. `passed` is reached only if the report is good and the sandbox is gone.
 
 **Failed?** Then the platform would not come back from this point as promised. `conclude` says why. Take that as an incident.
 """
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, TriggerRule
 
 from muster.catalog import Workload
@@ -40,8 +42,9 @@ def drill_dag(workload: Workload) -> DAG:
         sandbox = PrepareSandboxOperator(task_id="prepare_sandbox")
         plan = PlanRestoreOperator(task_id="plan", point="{{ params.point }}", to=sandbox.output, kind="drill")
         conclude = recover_and_conclude(plan, name, TriggerRule.ALL_DONE)
-        remove = RemoveSandboxOperator(task_id="remove_sandbox", sandbox=sandbox.output)
-        conclude >> remove.as_teardown(setups=sandbox, on_failure_fail_dagrun=True)
+        remove = RemoveSandboxOperator(task_id="remove_sandbox", sandbox=sandbox.output).as_teardown(setups=sandbox)
+        conclude >> remove
+        [conclude, remove] >> EmptyOperator(task_id="passed")
     return dag
 
 

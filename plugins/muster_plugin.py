@@ -1,0 +1,12 @@
+"""What Airflow itself must discover of Muster. Everything else is imported by the DAG files as ordinary modules."""
+
+from airflow.plugins_manager import AirflowPlugin
+
+from muster_airflow.ui.points_app import points_app
+
+
+class MusterPlugin(AirflowPlugin):
+    """Recovery points under ``/muster`` of the API server."""
+
+    name = "muster"
+    fastapi_apps = [{"app": points_app, "url_prefix": "/muster", "name": "Muster"}]  # noqa: RUF012 - Airflow's form
