@@ -1,0 +1,186 @@
+"""Which copy of each object a capture reads: the first whole one of cache, workspace and remote, or the remote's alone."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from muster.adapters.dvc_objects_map import (
+    CloudStore,
+    Copy,
+    FolderStore,
+    ObjectStore,
+    folder_object,
+    md5_of,
+    open_file,
+    read_folder_object,
+)
+from muster.adapters.dvc_repository import Output, describe_remote, dvc_errors
+from muster.adapters.dvc_workspace import (
+    Stamp,
+    Workspace,
+    WorkspaceFile,
+    changed_files,
+    remember_digests,
+    trusted_digests,
+)
+from muster.errors import IntegrityError, SourceInvalid
+
+Side = Literal["workspace", "remote"]
+
+
+class ObjectCopies:
+    """
+    Finds objects of one repository and remembers what was taken from where.
+
+    A copy in the cache is taken as it is if DVC's state vouches for it (same inode, time and size as when DVC hashed it); if not, it
+    is hashed first, so that a damaged one is passed over for another. The vault's writer checks the MD5 of all that is read anyway.
+
+    :param side: ``remote`` asks nothing but the default remote
+    """
+
+    def __init__(self, repo: Any, side: Side) -> None:
+        self._repo = repo
+        self._side = side
+        self._trusted: dict[Path, str] = {}
+        self._taken: dict[str, Copy] = {}
+        self._from_workspace: list[WorkspaceFile] = []
+
+    def prepare(self, oids: Iterable[str]) -> None:
+        """Ask DVC's state, in one go, for which of these objects in the cache it vouches."""
+        if self._side == "remote":
+            return
+        found: dict[Path, os.stat_result] = {}
+        for oid in oids:
+            path = self._cache.path(oid)
+            if path.is_file():
+                found[path] = path.stat()
+        self._trusted, _ = trusted_digests(self._repo, found)
+
+    def choose(self, md5: str, path: str, found: WorkspaceFile | None) -> Copy:
+        """
+        The first whole copy of an object.
+
+        :param path: the file that needs it, for messages
+        :raises IntegrityError: if there are only damaged ones
+        :raises SourceInvalid: if there is none
+        """
+        damaged: list[str] = []
+        for store in self._stores(found):
+            copy = store.copy(md5)
+            if copy is None:
+                continue
+            if self._is_whole(store, copy, md5):
+                self._remember(md5, copy, store)
+                return copy
+            damaged.append(copy.where)
+        if damaged:
+            raise IntegrityError(
+                f"DVC's object {md5} of {path} is damaged at {', '.join(damaged)}, and there is no whole copy",
+                "bring it back from another remote, or dvc add the file anew",
+            )
+        raise self._missing(md5, path)
+
+    def folder_object(self, output: Output, workspace: Workspace | None) -> bytes:
+        """
+        The list of files of a tracked folder; where it is lost, written anew from an unchanged workspace.
+
+        :raises IntegrityError: if there are only damaged copies
+        :raises SourceInvalid: if there is none
+        """
+        damaged: IntegrityError | None = None
+        for content in self._folder_objects(output.oid, workspace):
+            try:
+                read_folder_object(output.oid, content)
+            except IntegrityError as error:
+                damaged = error
+            else:
+                return content
+        raise damaged or self._missing(output.oid, output.path)
+
+    def changed(self) -> list[Path]:
+        """Files of the workspace that were read and are not what they were."""
+        return changed_files(self._from_workspace)
+
+    def explain(self) -> None:
+        """
+        Look for a damaged object behind a mismatch: bytes that were named by an MD5 and do not have it.
+
+        :raises IntegrityError: if there is one
+        """
+        for oid, copy in self._taken.items():
+            with copy.open() as stream:
+                found = md5_of(stream)
+            if found != oid:
+                raise IntegrityError(
+                    f"DVC's object {oid} at {copy.where} is damaged: its bytes have the MD5 {found}",
+                    "remove this copy; the next snapshot takes another one, if there is one",
+                )
+
+    @functools.cached_property
+    def _cache(self) -> FolderStore:
+        return FolderStore(Path(self._repo.cache.repo.path))
+
+    @functools.cached_property
+    def _remote(self) -> ObjectStore:
+        with dvc_errors(self._repo.root_dir):
+            odb = self._repo.cloud.get_remote_odb()
+        return FolderStore(Path(odb.path)) if odb.fs.protocol == "local" else CloudStore(odb)
+
+    def _stores(self, found: WorkspaceFile | None) -> Iterator[ObjectStore]:
+        """Cache, workspace, remote; the remote is not connected to before it is needed."""
+        if self._side == "workspace":
+            yield self._cache
+            if found is not None:
+                yield _InWorkspace(found)
+        if self._side == "remote" or describe_remote(self._repo) is not None:
+            yield self._remote
+
+    def _folder_objects(self, oid: str, workspace: Workspace | None) -> Iterator[bytes]:
+        for store in self._stores(None):
+            copy = store.copy(oid)
+            if copy is not None:
+                with copy.open() as stream:
+                    yield stream.read()
+            if workspace is not None:
+                yield folder_object(workspace.digests)
+
+    def _is_whole(self, store: ObjectStore, copy: Copy, md5: str) -> bool:
+        if not isinstance(store, FolderStore) or self._side == "remote":
+            return True
+        path = store.path(md5)
+        if self._trusted.get(path) == md5:
+            return True
+        before = path.stat()
+        with copy.open() as stream:
+            whole = md5_of(stream) == md5
+        if whole and Stamp.of(before) == Stamp.of(path.stat()):
+            remember_digests(self._repo, {path: md5}, {path: before})
+        return whole
+
+    def _remember(self, md5: str, copy: Copy, store: ObjectStore) -> None:
+        if isinstance(store, _InWorkspace):
+            self._from_workspace.append(store.found)
+        else:
+            self._taken[md5] = copy
+
+    def _missing(self, oid: str, path: str) -> SourceInvalid:
+        places = "remote" if self._side == "remote" else "cache, workspace or remote"
+        return SourceInvalid(
+            f"DVC's object {oid} of {path} is not in the {places} of {self._repo.root_dir}",
+            "run dvc push where the file still is; if it is nowhere, this version is lost: dvc add it anew",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _InWorkspace:
+    found: WorkspaceFile
+
+    def copy(self, oid: str) -> Copy | None:
+        if self.found.md5 != oid:
+            return None
+        return Copy(str(self.found.path), self.found.stamp.size, functools.partial(open_file, self.found.path))

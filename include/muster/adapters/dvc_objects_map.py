@@ -1,0 +1,192 @@
+"""
+DVC's content-addressed objects: which ones a version needs, and where copies of them lie.
+
+An object is named by the MD5 of its bytes and lies at ``files/md5/<2 hex>/<the rest>`` in a cache or remote. A tracked folder is an
+object, too: ``<md5>.dir``, a JSON list of ``{"md5": …, "relpath": …}`` sorted by path. What a version needs is computed from
+these lists alone: `dvc status -c` takes all files of a folder for present as soon as the ``.dir`` object is.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from muster.adapters.dvc_repository import dvc_errors
+from muster.domain.content import checked_path
+from muster.errors import IntegrityError, SourceChanged, SourceInvalid
+
+BLOCK = 1 << 20
+READERS = max(2, min(8, os.cpu_count() or 2))
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """
+    One copy of an object.
+
+    :param where: where it lies, for people
+    :param size: its length in bytes
+    """
+
+    where: str
+    size: int
+    open: Callable[[], BinaryIO]
+
+
+class ObjectStore(Protocol):
+    """Somewhere DVC keeps objects."""
+
+    def copy(self, oid: str) -> Copy | None:
+        """The copy that lies here, or None."""
+
+
+class FolderStore:
+    """A cache or remote in a folder. `folder` is the one above the two-digit folders."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, oid: str) -> Path:
+        """Where an object lies, or would."""
+        return self.folder / oid[:2] / oid[2:]
+
+    def copy(self, oid: str) -> Copy | None:
+        path = self.path(oid)
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SourceInvalid(f"DVC's object {path} cannot be read: {error}", "see to its permissions") from error
+        return Copy(str(path), size, functools.partial(open_file, path))
+
+
+class CloudStore:
+    """A remote behind one of DVC's own file systems. It is listed once, at the first question."""
+
+    def __init__(self, odb: Any) -> None:
+        self._odb = odb
+
+    def copy(self, oid: str) -> Copy | None:
+        info = self._infos.get(oid)
+        return None if info is None else Copy(self._url(oid), int(info["size"]), functools.partial(self._open, oid))
+
+    def etag(self, oid: str) -> str | None:
+        """What the server calls its ETag: with S3, the MD5 of an object that was put in one part."""
+        etag = self._infos.get(oid, {}).get("ETag")
+        return None if etag is None else str(etag).strip('"')
+
+    def is_empty(self) -> bool:
+        """Whether there is no object at all."""
+        return not self._infos
+
+    @functools.cached_property
+    def _infos(self) -> dict[str, dict[str, Any]]:
+        with dvc_errors(self._odb.path):
+            # DVC's wrapper gives no sizes from find, so the fsspec file system below it is asked, past its cache of listings.
+            self._odb.fs.fs.invalidate_cache()
+            found: dict[str, dict[str, Any]] = self._odb.fs.fs.find(self._odb.path, detail=True)
+        return {"".join(key.rsplit("/", 2)[-2:]): info for key, info in found.items()}
+
+    def _url(self, oid: str) -> str:
+        return str(self._odb.fs.unstrip_protocol(self._odb.oid_to_path(oid)))
+
+    def _open(self, oid: str) -> BinaryIO:
+        url = self._url(oid)
+        try:
+            with dvc_errors(url):
+                stream = self._odb.fs.open(self._odb.oid_to_path(oid), "rb")
+        except SourceInvalid as error:
+            raise SourceChanged(f"{url} was there and is not any more: {error.message}", "take it again") from error
+        return io.BufferedReader(_TranslatedStream(stream, url), BLOCK)
+
+
+class _TranslatedStream(io.RawIOBase):
+    """A stream of a cloud client, whose errors become ours."""
+
+    def __init__(self, stream: Any, url: str) -> None:
+        self._stream = stream
+        self._url = url
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with dvc_errors(self._url):
+            data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+def open_file(path: Path) -> BinaryIO:
+    """
+    Open a file of a living source.
+
+    :raises SourceChanged: if it is gone
+    :raises SourceInvalid: if it cannot be read
+    """
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise SourceChanged(f"{path} was removed while it was being captured", "take the snapshot again") from error
+    except OSError as error:
+        raise SourceInvalid(f"{path} cannot be read: {error.strerror}", "see to its permissions and kind") from error
+
+
+def md5_of(stream: BinaryIO) -> str:
+    """Hex MD5 of the rest of a stream; DVC's identity of content, no proof against intent."""
+    digest = hashlib.md5(usedforsecurity=False)
+    while block := stream.read(BLOCK):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def md5_of_file(path: Path) -> str:
+    """Hex MD5 of a file of a living source."""
+    with open_file(path) as stream:
+        return md5_of(stream)
+
+
+def hash_files(paths: list[Path]) -> list[str]:
+    """Hex MD5 of many files, in parallel, in the order of `paths`."""
+    if len(paths) < 2:
+        return [md5_of_file(path) for path in paths]
+    with ThreadPoolExecutor(READERS, "md5") as pool:
+        return list(pool.map(md5_of_file, paths))
+
+
+def folder_object(files: Mapping[str, str]) -> bytes:
+    """The bytes of the ``.dir`` object of a folder, as `dvc_data.hashfile.tree.Tree.as_bytes` has them: path → md5 → JSON."""
+    listed = [{"md5": md5, "relpath": path} for path, md5 in sorted(files.items())]
+    return json.dumps(listed, sort_keys=True).encode()
+
+
+def read_folder_object(oid: str, content: bytes) -> dict[str, str]:
+    """
+    Path to MD5 of the files of a tracked folder.
+
+    :raises IntegrityError: if the bytes are not those of the name, or not a list of files
+    """
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() != oid.removesuffix(".dir"):
+        raise IntegrityError(
+            f"DVC's object {oid} is damaged: its bytes have another MD5", "run: dvc fetch, or verify the vault"
+        )
+    try:
+        return {checked_path(str(item["relpath"])): str(item["md5"]) for item in json.loads(content)}
+    except (ValueError, TypeError, KeyError) as error:
+        raise IntegrityError(
+            f"DVC's object {oid} is not a list of files", "run: dvc doctor; was it written by DVC 3?"
+        ) from error

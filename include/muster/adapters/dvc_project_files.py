@@ -1,0 +1,153 @@
+"""What describes a DVC version: Git history, metafiles, and the files of the project that its pipelines read."""
+
+from __future__ import annotations
+
+import functools
+import io
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from muster.adapters.dvc_objects_map import open_file
+from muster.adapters.dvc_repository import Version
+from muster.adapters.dvc_workspace import Stamp, WorkspaceFile, changed_files
+from muster.adapters.git_history import GitState, read_state, write_bundle
+from muster.domain.content import ContentRef
+from muster.errors import NotFound, SourceChanged, SourceInvalid
+from muster.ports import SourceFile, TreeReader
+
+REPO = "repo/"
+BUNDLE, REFS = "git/history.bundle", "git/refs"
+ATTEMPT_AGAIN = "take the snapshot again"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """
+    Where a version's description is read.
+
+    :param repo: `dvc.repo.Repo` whose metafiles are read: of the workspace, or of the Git revision `rev`
+    :param scratch: a folder that is removed after the capture
+    """
+
+    root: Path
+    repo: Any
+    version: Version
+    rev: str | None
+    git: bool
+    scratch: Path
+
+
+class ProjectFiles:
+    """The description of a version, settled when this is made."""
+
+    def __init__(self, project: Project, previous: TreeReader | None) -> None:
+        self._project = project
+        self._previous = previous
+        self.git: GitState | None = read_state(project.root, project.rev) if project.git else None
+        self._metafiles = {name: self._read(name) for name in project.version.metafiles}
+        self._others: list[WorkspaceFile] = []
+        self._check_cut()
+
+    @property
+    def count(self) -> int:
+        """How many files below ``repo/`` were captured."""
+        return len(self._metafiles) + len(self._others)
+
+    def files(self) -> Iterator[SourceFile]:
+        """History first, then metafiles and other files."""
+        if self.git is not None and self.git.revision is not None:
+            yield self._bundle(self.git)
+            yield document(REFS, _refs(self.git), 0o644)
+        for name, content in self._metafiles.items():
+            yield document(f"{REPO}{name}", content, 0o644)
+        if self._project.rev is None:
+            yield from self._dependencies()
+
+    def confirm(self) -> None:
+        """
+        :raises SourceChanged: if anything of this is not what it was
+        """
+        root = self._project.root
+        moved = [root / name for name, content in self._metafiles.items() if self._read_again(name) != content]
+        moved += changed_files(self._others)
+        if moved:
+            raise SourceChanged(f"{moved[0]} changed while the dataset was being captured", ATTEMPT_AGAIN)
+        if self.git is not None and read_state(root, self._project.rev) != self.git:
+            raise SourceChanged(f"the Git repository {root} moved while it was being captured", ATTEMPT_AGAIN)
+
+    def _check_cut(self) -> None:
+        """The metafiles as kept must name the version as DVC read it a moment before."""
+        text = b"".join(self._metafiles.values())
+        late = [output.path for output in self._project.version.outputs if output.oid.encode() not in text]
+        if late:
+            raise SourceChanged(f"{late[0]} got another version while it was being captured", ATTEMPT_AGAIN)
+
+    def _bundle(self, git: GitState) -> SourceFile:
+        known = self._unchanged_bundle(git)
+        bundle = self._project.scratch / "history.bundle"
+        if known is None:
+            write_bundle(self._project.root, bundle)
+        size = known.size if known else bundle.stat().st_size
+        return SourceFile(BUNDLE, functools.partial(open_file, bundle), size=size, mode=0o644, known=known)
+
+    def _unchanged_bundle(self, git: GitState) -> ContentRef | None:
+        if self._previous is None:
+            return None
+        try:
+            before = self._previous.read(self._previous.entry(REFS))
+            bundle = self._previous.entry(BUNDLE)
+        except NotFound:
+            return None
+        return bundle.content if before == _refs(git) else None
+
+    def _read(self, name: str) -> bytes:
+        repo = self._project.repo
+        try:
+            with repo.fs.open(repo.fs.join(repo.root_dir, *name.split("/")), "rb") as stream:
+                return bytes(stream.read())
+        except FileNotFoundError as error:
+            raise SourceChanged(f"{self._project.root / name} was removed meanwhile", ATTEMPT_AGAIN) from error
+        except OSError as error:
+            raise SourceInvalid(
+                f"{self._project.root / name} cannot be read: {error}", "see to its permissions"
+            ) from error
+
+    def _read_again(self, name: str) -> bytes | None:
+        try:
+            return self._read(name)
+        except SourceChanged:
+            return None
+
+    def _dependencies(self) -> Iterator[SourceFile]:
+        root, version = self._project.root, self._project.version
+        tracked = [root / output.path for output in version.outputs if output.cached]
+        for name in version.dependencies:
+            for path in _files_below(root / name, tracked):
+                if (relative := path.relative_to(root).as_posix()) not in self._metafiles:
+                    yield self._other(relative, path)
+
+    def _other(self, name: str, path: Path) -> SourceFile:
+        found = path.stat()
+        self._others.append(WorkspaceFile(path, "", found.st_mode, Stamp.of(found)))
+        opener, mode = functools.partial(open_file, path), stat.S_IMODE(found.st_mode)
+        return SourceFile(f"{REPO}{name}", opener, size=found.st_size, mode=mode, mtime_ns=found.st_mtime_ns)
+
+
+def document(path: str, content: bytes, mode: int) -> SourceFile:
+    """Bytes in memory as a file of a tree."""
+    return SourceFile(path, functools.partial(io.BytesIO, content), size=len(content), mode=mode)
+
+
+def _refs(git: GitState) -> bytes:
+    return git.refs.encode(errors="surrogateescape")
+
+
+def _files_below(path: Path, without: Sequence[Path]) -> Iterator[Path]:
+    if path.is_dir():
+        below = (p for p in sorted(path.rglob("*")) if p.is_file())
+        yield from (p for p in below if not any(p.is_relative_to(tracked) for tracked in without))
+    elif path.is_file():
+        yield path

@@ -1,0 +1,211 @@
+"""Rebuild a DVC repository from a captured tree, and reconcile it with what was captured."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from muster.adapters.dvc_capture import DATA, OBJECTS
+from muster.adapters.dvc_object_fill import ObjectFill, check_file
+from muster.adapters.dvc_objects_map import FolderStore, read_folder_object
+from muster.adapters.dvc_place import Place, Staging, remote_for_people, staged
+from muster.adapters.dvc_project_files import BUNDLE, REPO
+from muster.adapters.dvc_restored_remote import cache_kinds, fill_cloud_remote, write_local_config
+from muster.adapters.git_history import read_state, restore_history
+from muster.domain.content import TreeEntry, checked_path
+from muster.errors import IntegrityError
+from muster.ports import Json, TreeReader
+
+OBJECT_FOLDERS = ("files", "md5")
+RECONCILED = ("revision", "branch", "outputs", "files", "bytes", "objects", "empty_folders", "links", "metafiles")
+INNER = (".git", ".dvc/cache", ".dvc/tmp", ".dvc/config.local")
+
+
+def rebuild(place: Place, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json]:
+    """
+    Put everything back and return what was measured. The place is empty when this begins; if it fails, it is so again.
+
+    :raises IntegrityError: if anything is not as it was captured
+    """
+    with staged(place) as staging:
+        _history(staging.directory, details, tree)
+        entries = _put_files(staging.directory, tree)
+        write_local_config(staging.directory, place)
+        _fill(staging, place, entries)
+        facts = _measure(staging, details, entries)
+        _reconcile(details, facts)
+    return facts | {"remote": remote_for_people(place), "dvc": _dvc_version()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """Entries of the tree, by their path below ``data/``, ``repo/`` and ``objects/``."""
+
+    data: dict[str, TreeEntry]
+    repo: dict[str, TreeEntry]
+    objects: dict[str, TreeEntry]
+
+
+def _history(directory: Path, details: Mapping[str, Json], tree: TreeReader) -> None:
+    if details.get("scm") != "git":
+        return
+    bundle = next((entry for entry in tree.entries() if entry.path == BUNDLE), None)
+    if bundle is None and details.get("revision") is not None:
+        raise IntegrityError("the captured dataset lacks its Git history", "verify the vault")
+    file = directory.with_name(f"{directory.name}.bundle")
+    try:
+        if bundle is not None:
+            tree.extract([(bundle, file)])
+        restore_history(file if bundle else None, directory, details.get("revision"), details.get("branch"))
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _put_files(directory: Path, tree: TreeReader) -> _Entries:
+    entries = _Entries(_below(tree, DATA), _below(tree, REPO), _below(tree, OBJECTS))
+    cache = _cache(directory)
+    workspace = entries.data | entries.repo
+    _check_paths(directory, workspace)
+    for path in workspace:
+        if (there := directory / path).is_file() or there.is_symlink():
+            there.unlink()  # Git's checkout; what was captured may be newer than its commit
+    wanted = [(entry, directory / path) for path, entry in workspace.items()]
+    tree.extract([*wanted, *((entry, cache.path(oid)) for oid, entry in entries.objects.items())])
+    return entries
+
+
+def _check_paths(directory: Path, entries: Mapping[str, TreeEntry]) -> None:
+    """Nothing may be written through a link, into Git's or DVC's own folders, or outside."""
+    links = {path for path, entry in entries.items() if entry.kind == "link"}
+    for folder in {posixpath.dirname(checked_path(path)) for path in entries}:
+        above = folder
+        while above:
+            if above in links or (directory / above).is_symlink():
+                raise IntegrityError(f"the captured dataset has files behind the link {above}", "do not restore it")
+            above = posixpath.dirname(above)
+    inner = next(
+        (path for path in entries if path.startswith(tuple(f"{name}/" for name in INNER)) or path in INNER), None
+    )
+    if inner:
+        raise IntegrityError(f"the captured dataset holds {inner}, which is no file of a dataset", "do not restore it")
+
+
+def _fill(staging: Staging, place: Place, entries: _Entries) -> None:
+    cache = _cache(staging.directory)
+    remote = FolderStore(staging.remote.joinpath(*OBJECT_FOLDERS)) if staging.remote else None
+    if remote is not None:
+        remote.folder.mkdir(parents=True, exist_ok=True)
+    fill = ObjectFill(cache, remote, cache_kinds(staging.directory))
+    files = [(staging.directory / path, _md5(entry)) for path, entry in entries.data.items() if entry.kind == "file"]
+    fill.add_files(files)
+    fill.add_objects(entries.objects)
+    if remote is None:
+        oids = {*(md5 for _, md5 in files), *entries.objects}
+        staging.undo.append(fill_cloud_remote(staging.directory, place, oids))
+
+
+def _measure(staging: Staging, details: Mapping[str, Json], entries: _Entries) -> dict[str, Json]:
+    directory, cache = staging.directory, _cache(staging.directory)
+    git = read_state(directory) if details.get("scm") == "git" else None
+    found = [_Found.below(directory / str(output["path"])) for output in details["outputs"]]
+    pairs = list(zip(details["outputs"], found, strict=True))
+    outputs = [_measure_output(output, one, cache, entries) for output, one in pairs]
+    stores = [cache, *([FolderStore(staging.remote.joinpath(*OBJECT_FOLDERS))] if staging.remote else [])]
+    counts = {_count_objects(store) for store in stores}
+    if len(counts) != 1:
+        raise IntegrityError(f"cache and remote hold {sorted(counts)} objects", "restore again")
+    return {
+        "scm": "git" if git else "none",
+        "revision": git.revision if git else None,
+        "branch": git.branch if git else None,
+        "outputs": outputs,
+        "files": sum(output["nfiles"] for output in outputs),
+        "bytes": sum(output["size"] for output in outputs),
+        "objects": counts.pop(),
+        "empty_folders": sum(len(one.empty_folders) for one in found),
+        "links": sum(len(one.links) for one in found),
+        "metafiles": sum((directory / path).is_file() for path in entries.repo),
+    }
+
+
+@dataclass(slots=True)
+class _Found:
+    """What lies below a restored output; `links` are also in `files` if they lead to a file."""
+
+    files: dict[str, Path] = field(default_factory=dict)
+    links: list[str] = field(default_factory=list)
+    empty_folders: list[Path] = field(default_factory=list)
+
+    @classmethod
+    def below(cls, top: Path) -> _Found:
+        if not top.is_dir():
+            return cls({"": top} if top.is_file() else {})
+        found = cls()
+        for folder, folders, files in os.walk(top):
+            if not folders and not files:
+                found.empty_folders.append(Path(folder))
+            found.links += [name for name in (*folders, *files) if Path(folder, name).is_symlink()]
+            found.files.update({Path(folder, name).relative_to(top).as_posix(): Path(folder, name) for name in files})
+        return found
+
+
+def _measure_output(
+    output: Mapping[str, Json], found: _Found, cache: FolderStore, entries: _Entries
+) -> dict[str, Json]:
+    """An output is right if its files are those of its list, each with its MD5; the bytes were hashed when the cache was filled."""
+    oid, path = str(output["md5"]), str(output["path"])
+    recorded = {"": oid}
+    if oid.endswith(".dir"):
+        recorded = read_folder_object(oid, cache.path(oid).read_bytes())
+    _same_files(path, recorded, found)
+    for name, md5 in recorded.items():
+        entry = entries.data[posixpath.join(path, name) if name else path]
+        if entry.kind == "link":
+            check_file(found.files[name], md5)
+        elif entry.md5 != md5:
+            raise IntegrityError(f"{entry.path} has the MD5 {entry.md5}, but DVC's list says {md5}", "verify the vault")
+    size = sum(file.stat().st_size for file in found.files.values())
+    return {"path": path, "md5": oid, "nfiles": len(found.files), "size": size}
+
+
+def _same_files(path: str, recorded: Mapping[str, str], found: _Found) -> None:
+    different = sorted(recorded.keys() ^ found.files.keys())
+    if different:
+        raise IntegrityError(
+            f"{len(different)} files of {path} came back that were not captured, or did not: {different[0]}",
+            "verify the vault",
+        )
+
+
+def _reconcile(details: Mapping[str, Json], facts: Mapping[str, Json]) -> None:
+    different = [key for key in RECONCILED if key in details and details[key] != facts[key]]
+    if different:
+        told = "; ".join(f"{key}: {facts[key]} instead of {details[key]}" for key in different)
+        raise IntegrityError(f"the restored dataset is not what was captured: {told}", "verify the vault")
+
+
+def _below(tree: TreeReader, prefix: str) -> dict[str, TreeEntry]:
+    return {entry.path.removeprefix(prefix): entry for entry in tree.entries() if entry.path.startswith(prefix)}
+
+
+def _md5(entry: TreeEntry) -> str:
+    if entry.md5 is None:
+        raise IntegrityError(f"the captured file {entry.path} has no MD5", "verify the vault")
+    return entry.md5
+
+
+def _cache(directory: Path) -> FolderStore:
+    return FolderStore(directory.joinpath(".dvc", "cache", *OBJECT_FOLDERS))
+
+
+def _count_objects(store: FolderStore) -> int:
+    return sum(len(files) for _, _, files in os.walk(store.folder))
+
+
+def _dvc_version() -> str:
+    from dvc import __version__
+
+    return str(__version__)

@@ -1,0 +1,142 @@
+"""
+A Git repository's history as one file, and back.
+
+Git runs with the user's and the system's configuration cut off and with no hook, neither of the repository nor of a template: what
+was captured is data, and restoring data must not run it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from muster.errors import IntegrityError, SourceInvalid
+
+QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "gc.auto=0", "-c", "pack.threads=1")
+TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class GitState:
+    """
+    Where a repository stands.
+
+    :param revision: the commit, 40 or 64 hex digits; None before the first one
+    :param branch: the branch that is checked out; None with a detached HEAD
+    :param refs: every ref and HEAD with its commit, as ``git show-ref --head`` lists them
+    """
+
+    revision: str | None
+    branch: str | None
+    refs: str
+
+
+def is_git_root(folder: Path) -> bool:
+    """Whether a Git working tree begins at this folder."""
+    return (folder / ".git").exists()
+
+
+def read_state(root: Path, rev: str | None = None) -> GitState:
+    """
+    Where the repository stands, or the commit that `rev` names in it.
+
+    :raises SourceInvalid: if it is shallow, there is no such commit, or Git does not read it
+    """
+    if run_git(root, "rev-parse", "--is-shallow-repository").strip() == "true":
+        raise SourceInvalid(
+            f"the Git repository {root} is a shallow clone: its history is not whole", "run: git fetch --unshallow"
+        )
+    refs = run_git(root, "show-ref", "--head", accept=(0, 1))
+    branch = run_git(root, "symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1)).strip() or None
+    if rev is None:
+        head = next((line.split()[0] for line in refs.splitlines() if line.endswith(" HEAD")), None)
+        return GitState(head, branch, refs)
+    commit = run_git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}", accept=(0, 1))
+    if not commit.strip():
+        raise SourceInvalid(f"the Git repository {root} has no revision {rev!r}", "see: git log --all --oneline")
+    named = run_git(root, "show-ref", "--verify", "--quiet", f"refs/heads/{rev}", accept=(0, 1, 128), status=True)
+    return GitState(commit.strip(), rev if named == "0" else None, refs)
+
+
+def write_bundle(root: Path, bundle: Path) -> None:
+    """
+    Write all refs, and all they lead to, into a bundle that needs nothing else.
+
+    :raises SourceInvalid: if objects of the repository are missing or damaged
+    """
+    run_git(root, "bundle", "create", "--quiet", str(bundle), "--all", "HEAD")
+
+
+def restore_history(bundle: Path | None, folder: Path, revision: str | None, branch: str | None) -> None:
+    """
+    Make a repository in a new or empty folder and check out the commit.
+
+    :raises IntegrityError: if the bundle does not give this commit
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    run_git(folder, "init", "--quiet", "--template=", "--initial-branch", branch or "main", str(folder))
+    if bundle is None or revision is None:
+        return
+    wanted = ("+refs/*:refs/*", "HEAD")
+    run_git(
+        folder, "fetch", "--quiet", "--update-head-ok", "--no-write-fetch-head", str(bundle), *wanted, broken=bundle
+    )
+    tip = run_git(folder, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}", accept=(0, 1)).strip()
+    at = [branch] if branch and tip == revision else ["--detach", revision]
+    run_git(folder, "-c", "advice.detachedHead=false", "checkout", "--quiet", "--force", *at, "--", broken=bundle)
+    came = run_git(folder, "rev-parse", "HEAD").strip()
+    if came != revision:
+        raise IntegrityError(
+            f"the stored Git history leads to commit {came}, but {revision} was captured", "verify the vault"
+        )
+
+
+def run_git(
+    root: Path, *arguments: str, accept: Sequence[int] = (0,), status: bool = False, broken: Path | None = None
+) -> str:
+    """
+    What Git printed; with `status`, its exit status instead.
+
+    :param accept: exit statuses that are answers, not failures
+    :param broken: the stored file to blame if it fails; None blames the repository
+    :raises SourceInvalid: if Git is not installed or fails
+    :raises IntegrityError: if it fails over `broken`
+    """
+    command = ["git", *QUIET, "-c", f"safe.directory={root}", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, env=_environment(), stdin=subprocess.DEVNULL, timeout=TIMEOUT_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SourceInvalid(
+            f"git {arguments[0]} in {root} cannot run: {error}", "install Git 2.28 or newer and put it on the PATH"
+        ) from error
+    if done.returncode not in accept:
+        said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
+        if broken is not None:
+            raise IntegrityError(f"the stored Git history cannot be read: {said}", "verify the vault")
+        raise SourceInvalid(f"git {arguments[0]} in {root} failed: {said}", f"run: git -C {root} fsck")
+    return str(done.returncode) if status else done.stdout.decode(errors="surrogateescape")
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return kept | {
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "LC_ALL": "C",
+    }
+
+
+def check_installed() -> None:
+    """
+    :raises SourceInvalid: if there is no Git on the PATH
+    """
+    if shutil.which("git") is None:
+        raise SourceInvalid("there is no git on the PATH", "install Git 2.28 or newer")
