@@ -1,0 +1,176 @@
+"""Artifact folders: what lies in them, read and written without ever holding a file in memory."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from muster.domain.content import EntryKind, TreeEntry
+from muster.errors import SourceChanged, SourceInvalid, StoreUnavailable
+from muster.ports import TreeReader
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """
+    A file (or an empty folder) below a root.
+
+    :param path: relative to the root
+    :param version: what changes when the content does: the ETag on S3, empty on disk
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    mode: int | None = None
+    version: str = ""
+    kind: EntryKind = "file"
+
+
+class ArtifactFolder(Protocol):
+    """A root, opened."""
+
+    def below(self, named: Sequence[str]) -> Iterator[Artifact]:
+        """All files and empty folders below the named folders, each once, sorted by path within a named folder."""
+
+    def holds(self, relative: str) -> bool:
+        """Whether there is at least one file at or below a path."""
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing at all below this root, or no such root."""
+
+    def open(self, artifact: Artifact) -> BinaryIO:
+        """
+        A stream of its content.
+
+        :raises SourceChanged: if it is not there any more, or was replaced
+        """
+
+    def unchanged(self, artifacts: Sequence[Artifact]) -> str | None:
+        """The path of the first artifact that is not as it was, or None."""
+
+    def receive(self, wanted: Sequence[tuple[TreeEntry, str]], tree: TreeReader) -> None:
+        """Put entries of a stored tree below this root, which is empty; remove them again if that fails."""
+
+    def give_back(self) -> None:
+        """Remove what was received."""
+
+
+class LocalFolder:
+    """A root on disk. Links are followed; what is neither file nor folder is refused."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._received: list[str] = []
+        self._made: list[Path] = []
+
+    def below(self, named: Sequence[str]) -> Iterator[Artifact]:
+        for relative in sorted(named):
+            start = self.root / relative
+            if start.is_file():
+                yield self._artifact(start)
+            elif start.is_dir():
+                yield from self._walk(start, ())
+
+    def _walk(self, folder: Path, parents: tuple[str, ...]) -> Iterator[Artifact]:
+        real = os.path.realpath(folder)
+        if real in parents:
+            raise SourceInvalid(f"the artifact folder {folder} links to a folder above itself", "remove the link")
+        try:
+            children = sorted(folder.iterdir())
+        except FileNotFoundError:
+            raise SourceChanged(f"the artifact folder {folder} vanished", "take the snapshot again") from None
+        except OSError as error:
+            raise SourceInvalid(
+                f"the artifact folder {folder} cannot be read: {error.strerror}", "see its permissions"
+            ) from None
+        if not children and parents:
+            yield self._artifact(folder, "dir")
+        for child in children:
+            if child.is_dir():
+                yield from self._walk(child, (*parents, real))
+            else:
+                yield self._artifact(child)
+
+    def _artifact(self, path: Path, kind: EntryKind = "file") -> Artifact:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            if path.is_symlink():
+                raise SourceInvalid(f"the artifact {path} is a link to nothing", "mend or remove the link") from None
+            raise SourceChanged(f"the artifact {path} vanished", "take the snapshot again") from None
+        if kind == "file" and not stat.S_ISREG(status.st_mode):
+            raise SourceInvalid(f"the artifact {path} is neither a file nor a folder", "remove it")
+        relative = path.relative_to(self.root).as_posix()
+        size = status.st_size if kind == "file" else 0
+        return Artifact(relative, size, status.st_mtime_ns, stat.S_IMODE(status.st_mode), kind=kind)
+
+    def holds(self, relative: str) -> bool:
+        start = self.root / relative
+        return start.is_file() or any(files for _, _, files in os.walk(start, followlinks=True))
+
+    def is_empty(self) -> bool:
+        return not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir()))
+
+    def open(self, artifact: Artifact) -> BinaryIO:
+        try:
+            return (self.root / artifact.path).open("rb")
+        except FileNotFoundError:
+            raise SourceChanged(f"the artifact {self.root / artifact.path} vanished", "take it again") from None
+        except OSError as error:
+            raise SourceInvalid(
+                f"the artifact {self.root / artifact.path} cannot be read: {error.strerror}", "see its permissions"
+            ) from None
+
+    def unchanged(self, artifacts: Sequence[Artifact]) -> str | None:
+        for artifact in artifacts:
+            try:
+                status = (self.root / artifact.path).stat()
+            except OSError:
+                return str(self.root / artifact.path)
+            if artifact.kind == "file" and (status.st_size, status.st_mtime_ns) != (artifact.size, artifact.mtime_ns):
+                return str(self.root / artifact.path)
+        return None
+
+    def receive(self, wanted: Sequence[tuple[TreeEntry, str]], tree: TreeReader) -> None:
+        """Files appear below the root by renames, when all of them are whole."""
+        self._made = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
+        staging = self.root / f".incoming-{secrets.token_hex(4)}"
+        try:
+            with _disk_errors(self.root):
+                staging.mkdir(parents=True)
+                tree.extract((entry, staging / relative) for entry, relative in wanted)
+                for child in sorted(staging.iterdir()):
+                    child.rename(self.root / child.name)
+                    self._received.append(child.name)
+                staging.rmdir()
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            self.give_back()
+            raise
+
+    def give_back(self) -> None:
+        for name in self._received:
+            path = self.root / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self._received.clear()
+        for folder in self._made:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+@contextmanager
+def _disk_errors(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(
+            f"artifacts cannot be written below {root}: {error.strerror}", "see its space and permissions"
+        ) from None

@@ -1,0 +1,165 @@
+"""What a registry's tables say of itself: its models, where their artifacts lie, which server keys it cannot be read without."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from muster.adapters.mlflow_locations import LOCATIONS, TRACE_LOCATION_KEYS, Place, place_of, placed_values
+from muster.adapters.mlflow_rows import Table
+from muster.errors import SourceInvalid
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+Json = Any
+Tables = Mapping[str, Table]
+WALKED = ("runs.", "logged_models.", "model_versions.", "trace_tags.")
+SERVER_KEYS = {
+    ("webhooks", "secret"): "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
+    ("secrets", "encrypted_value"): "MLFLOW_CRYPTO_KEK_PASSPHRASE",
+}
+"""Columns of encrypted values, and the environment variable of the server without which they cannot be read."""
+DELETED = "Deleted_Internal"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """
+    A version that can be asked for.
+
+    :param place: where its artifacts lie
+    """
+
+    model: str
+    version: int
+    run_id: str | None
+    place: Place
+
+    def __str__(self) -> str:
+        run = f" of run {self.run_id}" if self.run_id else ""
+        return f"version {self.version} of model {self.model}{run}"
+
+
+def values(connection: Connection, tables: Tables, table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Chosen columns of a table, None for those that this schema does not have; nothing if there is no such table."""
+    import sqlalchemy as sa
+
+    if table in tables:
+        have = set(tables[table].names)
+        wanted = [sa.column(c) if c in have else sa.null().label(c) for c in columns]
+        statement = sa.select(*wanted).select_from(sa.table(table))
+        for row in connection.execute(statement, execution_options={"yield_per": 1000}):
+            yield tuple(row)
+
+
+def location_values(connection: Connection, tables: Tables) -> dict[str, list[Place]]:
+    """All places that the store names, by ``table.column``."""
+    found: dict[str, list[str]] = {}
+    for table, columns in LOCATIONS.items():
+        keyed = ("key", *columns) if table == "trace_tags" else columns
+        for row in values(connection, tables, table, keyed):
+            if table == "trace_tags" and row[0] not in TRACE_LOCATION_KEYS:
+                continue
+            for column, value in zip(keyed, row, strict=True):
+                if column != "key" and isinstance(value, str) and value:
+                    found.setdefault(f"{table}.{column}", []).append(value)
+    return placed_values(found)
+
+
+def models_of(connection: Connection, tables: Tables) -> dict[str, Json]:
+    """``{model: {"versions": [1, 3], "aliases": {"champion": 3}}}``; models of other workspaces as ``workspace/model``."""
+    found: dict[str, dict[str, Any]] = {}
+
+    def of(workspace: str | None, name: str) -> dict[str, Any]:
+        label = name if workspace in (None, "default") else f"{workspace}/{name}"
+        return found.setdefault(label, {"versions": [], "aliases": {}})
+
+    for workspace, name in values(connection, tables, "registered_models", ("workspace", "name")):
+        of(workspace, name)
+    wanted = ("workspace", "name", "version", "current_stage")
+    for workspace, name, version, stage in values(connection, tables, "model_versions", wanted):
+        if stage != DELETED:
+            of(workspace, name)["versions"].append(version)
+    aliased = ("workspace", "name", "alias", "version")
+    for workspace, name, alias, version in values(connection, tables, "registered_model_aliases", aliased):
+        of(workspace, name)["aliases"][alias] = version
+    for model in found.values():
+        model["versions"].sort()
+        model["aliases"] = dict(sorted(model["aliases"].items()))
+    return dict(sorted(found.items()))
+
+
+def server_keys(connection: Connection, tables: Tables) -> list[str]:
+    """Environment variables that hold the keys of encrypted values in this store."""
+    return [
+        key
+        for (table, column), key in SERVER_KEYS.items()
+        if any(value is not None for (value,) in values(connection, tables, table, (column,)))
+    ]
+
+
+def versions_with_artifacts(connection: Connection, tables: Tables) -> list[ModelVersion]:
+    """
+    All model versions that are neither deleted nor prompts, each with the place of its artifacts.
+
+    :raises SourceInvalid: if a version names its artifacts in a way that leads nowhere
+    """
+    prompts = {
+        (workspace, name)
+        for workspace, name, key, value in values(
+            connection, tables, "registered_model_tags", ("workspace", "name", "key", "value")
+        )
+        if key == "mlflow.prompt.is_prompt" and str(value).lower() == "true"
+    }
+    wanted = ("workspace", "name", "version", "run_id", "current_stage", "storage_location", "source")
+    found = []
+    for workspace, name, version, run, stage, stored, source in values(connection, tables, "model_versions", wanted):
+        if stage != DELETED and (workspace, name) not in prompts:
+            place = _resolved(connection, tables, (stored, source))
+            if place is None:
+                raise SourceInvalid(
+                    f"version {version} of model {name} names its artifacts as {source}, which leads nowhere",
+                    "delete this version, or register it again",
+                )
+            found.append(ModelVersion(name, version, run, place))
+    return found
+
+
+def _resolved(connection: Connection, tables: Tables, named: Sequence[str | None]) -> Place | None:
+    for value in named:
+        if not value:
+            continue
+        if place := place_of(value):
+            return place
+        if match := re.fullmatch(r"models:/(m-[^/]+)/?(.*)", value):
+            return _below(connection, tables, ("logged_models", "model_id", "artifact_location"), match)
+        if match := re.fullmatch(r"runs:/+([^/]+)/?(.*)", value):
+            return _below(connection, tables, ("runs", "run_uuid", "artifact_uri"), match)
+        if match := re.fullmatch(r"models:/([^/]+)/(\d+)", value):
+            return _other_version(connection, tables, match.group(1), int(match.group(2)))
+    return None
+
+
+def _below(connection: Connection, tables: Tables, where: tuple[str, str, str], match: re.Match[str]) -> Place | None:
+    import sqlalchemy as sa
+
+    table, key, column = where
+    if table not in tables:
+        return None
+    statement: sa.Select[Any] = (
+        sa.select(sa.column(column)).select_from(sa.table(table)).where(sa.column(key) == match.group(1))
+    )
+    base = connection.execute(statement).scalar()
+    return place_of(f"{base.rstrip('/')}/{match.group(2)}".rstrip("/")) if isinstance(base, str) else None
+
+
+def _other_version(connection: Connection, tables: Tables, name: str, version: int) -> Place | None:
+    wanted = ("name", "version", "storage_location", "source")
+    for other, number, stored, source in values(connection, tables, "model_versions", wanted):
+        if (other, number) == (name, version):
+            direct = [v for v in (stored, source) if v and not re.fullmatch(r"models:/[^/]+/\d+", v)]
+            return _resolved(connection, tables, direct)
+    return None

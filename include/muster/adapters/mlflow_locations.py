@@ -1,0 +1,289 @@
+"""
+Where MLflow's tables say that artifacts lie, and how these places are mapped when a store comes back elsewhere.
+
+Three kinds of text can hold a place:
+
+* the location columns below: mapped by prefix, and by nothing cleverer;
+* what people and clients wrote (tags, parameters, dataset sources, traces, job parameters): history. MLflow never resolves an
+  artifact through it, and it says where something *was*; it is carried as it is, and each mention of an old root is counted;
+* everything else: an old root there is a place that we do not know to map, so the restore fails and names the column.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, unquote
+
+from muster.adapters.mlflow_rows import Row, Table
+from muster.domain.restore_plan import without_secrets
+from muster.errors import IntegrityError, SourceInvalid
+
+LOCATIONS: dict[str, tuple[str, ...]] = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("storage_location", "source"),
+    "trace_tags": ("value",),
+    "workspaces": ("default_artifact_root", "trace_archival_location"),
+}
+"""Found by restoring a full store and searching every text column of it for the old root, not by reading the schema."""
+
+TRACE_LOCATION_KEYS = ("mlflow.artifactLocation", "mlflow.trace.archiveLocation")
+"""The only trace tags whose value is a location."""
+
+HISTORY: dict[str, tuple[str, ...]] = {
+    "runs": ("name", "source_name", "entry_point_name"),
+    "experiments": ("name",),
+    "logged_models": ("name", "status_message"),
+    "model_versions": ("description", "status_message", "run_link"),
+    "registered_models": ("description",),
+    "trace_info": ("request_preview", "response_preview"),
+    "workspaces": ("description",),
+    "trace_tags": ("value",),
+}
+HISTORY_TABLES = frozenset(
+    {
+        *("tags", "params", "experiment_tags", "registered_model_tags", "model_version_tags", "logged_model_tags"),
+        *("logged_model_params", "datasets", "input_tags", "trace_request_metadata", "spans", "assessments", "jobs"),
+        *("evaluation_datasets", "evaluation_dataset_records", "evaluation_dataset_tags", "scorer_versions", "issues"),
+        *("label_schemas", "mcp_servers", "mcp_server_versions", "mcp_server_tags", "mcp_server_version_tags"),
+    }
+)
+
+_PROXIED = re.compile(r"mlflow-artifacts:(?://[^/]*)?/+(.*)", re.DOTALL)
+
+_ELSEWHERE = re.compile(r"(?!runs:|models:)[A-Za-z][\w+.-]*:")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """
+    A location, whatever way it was written.
+
+    :param base: ``proxied`` (below the server's artifact root), ``file`` or ``s3``
+    :param path: relative for ``proxied``; absolute for ``file``; ``bucket/key`` for ``s3``
+    """
+
+    base: str
+    path: str
+
+    @property
+    def location(self) -> str:
+        """As MLflow writes it, without secrets."""
+        return self.path if self.base == "file" else f"s3://{self.path}"
+
+    def below(self, root: Place) -> str | None:
+        """The path relative to a root, empty for the root itself; None if this lies elsewhere."""
+        if self.base != root.base:
+            return None
+        if self.path == root.path:
+            return ""
+        prefix = root.path.rstrip("/") + "/"
+        return self.path[len(prefix) :] if self.path.startswith(prefix) else None
+
+
+def place_of(value: str) -> Place | None:
+    """The place that a value names, or None if it is no place that can be read from here (``models:/…``, ``dummy-source``, ``gs://…``)."""
+    if ".." in value.split("/"):
+        return None
+    if proxied := _PROXIED.fullmatch(value):
+        return Place("proxied", proxied.group(1).strip("/"))
+    if value.startswith("file:"):
+        path = re.sub(r"^file:(?://(?:localhost)?(?=/))?", "", value)
+        return Place("file", _folder(unquote(path))) if path.startswith("/") else None
+    if value.startswith("/"):
+        return Place("file", _folder(value))
+    if value.startswith("s3://"):
+        return Place("s3", value.removeprefix("s3://").partition("?")[0].rpartition("@")[2].rstrip("/"))
+    return None
+
+
+def _folder(path: str) -> str:
+    return re.sub(r"/+", "/", path).rstrip("/") or "/"
+
+
+def root_place(artifact_root: str) -> Place:
+    """
+    The place of an artifact root as an operator gives it.
+
+    :raises SourceInvalid: if it is relative, proxied, or of a scheme that is not supported
+    """
+    place = place_of(artifact_root)
+    if place is None or place.base == "proxied":
+        raise SourceInvalid(
+            f"the artifact root {without_secrets(artifact_root)} cannot be read",
+            "give an absolute folder or s3://bucket/prefix: what `mlflow server` has as --artifacts-destination",
+        )
+    return place
+
+
+# --- roots ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """
+    A folder or bucket prefix below which artifacts lie.
+
+    :param tree: the folder of the stored tree that stands for it: ``artifacts`` for the artifact root, ``outside/<8 hex digits>``
+    """
+
+    place: Place
+    tree: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"location": self.place.location, "tree": self.tree}
+
+    @property
+    def folder(self) -> str:
+        """Where this root comes to lie below a new artifact root; empty for the artifact root itself."""
+        return "" if self.tree == "artifacts" else self.tree.replace("/", "-")
+
+    def moved(self, new: Place) -> Place:
+        """Where this root lies after a restore to another artifact root."""
+        return Place(new.base, f"{new.path.rstrip('/')}/{self.folder}") if self.folder else new
+
+
+def roots_of(artifact_root: Place, places: Iterable[Place]) -> tuple[Root, ...]:
+    """The artifact root, and the topmost of all places that lie elsewhere."""
+    roots = [Root(artifact_root, "artifacts")]
+    for place in sorted(set(places), key=lambda p: (p.base, p.path)):
+        if place.base != "proxied" and all(place.below(root.place) is None for root in roots):
+            digest = hashlib.sha256(place.location.encode()).hexdigest()[:8]
+            roots.append(Root(place, f"outside/{digest}"))
+    return tuple(roots)
+
+
+def roots_from_json(data: Any) -> tuple[Root, ...]:
+    """
+    :raises IntegrityError: if a stored root is not what `Root.to_json` gives
+    """
+    roots = []
+    for item in data:
+        place, tree = place_of(item["location"]), item["tree"]
+        if place is None or not re.fullmatch(r"artifacts|outside/[0-9a-f]{8}", tree):
+            raise IntegrityError(f"the stored artifact root {item!r} is not one", "verify the vault")
+        roots.append(Root(place, tree))
+    return tuple(roots)
+
+
+def home_of(place: Place, roots: Iterable[Root]) -> tuple[Root, str]:
+    """The root that a place belongs to, and its path below it."""
+    for root in roots:
+        relative = place.path if place.base == "proxied" else place.below(root.place)
+        if relative is not None:
+            return root, relative
+    raise SourceInvalid(f"{place.location} lies below no known artifact root", "report this location to us")
+
+
+# --- mapping ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class LocationMap:
+    """
+    Rewrites locations from old roots to new ones, and finds what was forgotten.
+
+    :param mentions: after reading back: history columns that mention an old root, with the number of values
+    """
+
+    prefixes: tuple[tuple[str, str], ...]
+    mentions: dict[str, int] = field(default_factory=dict)
+
+    @staticmethod
+    def between(roots: Iterable[Root], new: Place) -> LocationMap:
+        """The map of a restore to a new artifact root; roots that stay where they are need none."""
+        moves = [(root.place, root.moved(new)) for root in roots if root.moved(new) != root.place]
+        pairs = [pair for old, moved in moves for pair in _spellings(old, moved)]
+        return LocationMap(tuple(sorted(pairs, key=lambda pair: -len(pair[0]))))
+
+    def apply(self, table: Table, row: Row) -> Row:
+        """The row with its locations mapped; every other value is left alone."""
+        if not self.prefixes or table.name not in LOCATIONS:
+            return row
+        mapped = list(row)
+        for index, column in enumerate(table.names):
+            if isinstance(row[index], str) and is_location(table, column, row):
+                mapped[index] = self.moved(row[index])
+        return mapped
+
+    def moved(self, value: str) -> str:
+        """A location below its new root."""
+        for old, new in self.prefixes:
+            if value == old or value.startswith(old.rstrip("/") + "/"):
+                return new.rstrip("/") + value[len(old.rstrip("/")) :]
+        return value
+
+    def inspect(self, table: Table, row: Row) -> None:
+        """
+        Look for old roots in every text of a restored row.
+
+        :raises IntegrityError: if one is left where it is not history
+        """
+        for index, column in enumerate(table.names):
+            if isinstance(row[index], str) and self._names_old(row[index]):
+                where = f"{table.name}.{column}"
+                if is_location(table, column, row) or not _is_history(table.name, column):
+                    raise IntegrityError(
+                        f"{where} still names an old artifact root after the restore",
+                        "restore to the same artifact root, and report this column to us",
+                    )
+                self.mentions[where] = self.mentions.get(where, 0) + 1
+
+    def _names_old(self, text: str) -> bool:
+        if not any(old in text for old, _ in self.prefixes):
+            return False
+        for old, new in self.prefixes:
+            if new.startswith(old.rstrip("/") + "/"):  # the new root lies below the old one, and may be named
+                text = _mention(new).sub("", text)
+        return any(_mention(old).search(text) for old, _ in self.prefixes)
+
+
+def is_location(table: Table, column: str, row: Row) -> bool:
+    """Whether this value of a row is a place of artifacts."""
+    if column not in LOCATIONS.get(table.name, ()):
+        return False
+    return table.name != "trace_tags" or row[table.names.index("key")] in TRACE_LOCATION_KEYS
+
+
+def _is_history(table: str, column: str) -> bool:
+    return table in HISTORY_TABLES or column in HISTORY.get(table, ())
+
+
+def _spellings(old: Place, new: Place) -> list[tuple[str, str]]:
+    """All ways to write an old root, each with the new root written likewise."""
+    if old.base != "file":
+        return [(old.location, new.location)]
+    forms = ["file://{}", "file:{}"]
+    url = (lambda form, path: form.format(path)) if new.base == "file" else (lambda _form, _path: new.location)
+    plain = [(form.format(old.path), url(form, new.path)) for form in forms]
+    quoted = [(form.format(quote(old.path)), url(form, quote(new.path))) for form in forms]
+    return list(dict([(old.path, new.location), *quoted, *plain]).items())
+
+
+def _mention(location: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w.\-/]){re.escape(location)}(?![\w.\-])")
+
+
+def placed_values(rows: Mapping[str, Iterable[str]]) -> dict[str, list[Place]]:
+    """
+    The places in location values, by ``table.column``.
+
+    :raises SourceInvalid: if a value is a URL of a store that cannot be read, or a relative path
+    """
+    found: dict[str, list[Place]] = {}
+    for where, values in rows.items():
+        for value in values:
+            place = place_of(value)
+            if place is not None:
+                found.setdefault(where, []).append(place)
+            elif not where.startswith("model_versions.") or _ELSEWHERE.match(value):
+                raise SourceInvalid(
+                    f"{where} names artifacts at {without_secrets(value)}, which cannot be read from here",
+                    "supported are absolute folders, file:, s3:// and mlflow-artifacts:/",
+                )
+    return found

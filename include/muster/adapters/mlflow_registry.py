@@ -1,0 +1,263 @@
+"""
+A living MLflow registry, captured below its API: every table in one look, then every artifact that the tables name.
+
+MLflow's API cannot give back ids, creation times, deleted versions or secrets; its tables can. They are read by reflection, so that
+a table which nobody here has heard of is carried and not lost. The stored tree::
+
+    schema.json                 revision, tables with columns and keys, engine, MLflow version, sequences, artifact roots
+    tables/<table>.jsonl        canonical rows (`muster.adapters.mlflow_rows` describes them)
+    auth/schema.json, auth/tables/<table>.jsonl     the basic-auth database, where there is one of its own
+    artifacts/<path>            what lies below the artifact root and is named by the tables
+    outside/<8 hex digits>/<path>   the same for each root elsewhere, numbered by a digest of its location
+
+Left out, and said so in the details: locks and leases of server processes; folders that no table names; and `registered_model_meta`
+beside an ``MLmodel``, which MLflow writes into the stored model whenever somebody loads it by name.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import posixpath
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder
+from muster.adapters.mlflow_facts import (
+    WALKED,
+    ModelVersion,
+    location_values,
+    models_of,
+    server_keys,
+    versions_with_artifacts,
+)
+from muster.adapters.mlflow_locations import Place, Root, home_of, root_place, roots_of
+from muster.adapters.mlflow_restore import MlflowTarget
+from muster.adapters.mlflow_s3 import S3Access, open_folder
+from muster.adapters.mlflow_store import StoreUrl, one_look, translated
+from muster.adapters.mlflow_tables import LEFT_OUT, Dump, dump_database, schema_document
+from muster.codec import canonical
+from muster.domain.content import TreeEntry
+from muster.domain.recovery_point import ComponentKind
+from muster.errors import NotFound, SourceChanged, SourceInvalid
+from muster.ports import SourceFile, TreeReader
+
+__all__ = ["MlflowSource", "MlflowTarget"]
+
+LOADED_META = "registered_model_meta"
+SETTLED = 2.0
+"""Seconds by which a file must be older than a cut before equal size and time mean equal content (S3 tells whole seconds only)."""
+METHODS = {"sqlite": "SQLite online backup", "postgresql": "REPEATABLE READ READ ONLY transaction"}
+
+
+@dataclass(slots=True)
+class RegistryCapture:
+    """A cut of a registry: its tables lie in a folder of ours, its artifacts are read from where they are."""
+
+    cut_at: datetime
+    method: str
+    dumps: list[Dump]
+    roots: tuple[Root, ...]
+    folders: dict[str, ArtifactFolder]
+    named: dict[str, list[str]]
+    models: dict[str, Any]
+    keys: list[str]
+    previous: TreeReader | None
+    seen: dict[str, list[Artifact]] = field(default_factory=dict)
+    excluded: int = 0
+
+    def files(self) -> Iterator[SourceFile]:
+        known = _Known(self.previous)
+        for dump in self.dumps:
+            for path, file in dump.files.items():
+                table = posixpath.basename(path).removesuffix(".jsonl")
+                entry = known.same_digest(path, dump.sums[table].sha256)
+                content = entry.content if entry else None
+                opener = functools.partial(_opened, file)
+                yield SourceFile(path, opener, size=file.stat().st_size, known=content)
+            document = canonical(schema_document(dump.schema, self.roots if dump is self.dumps[0] else ()))
+            opened = functools.partial(io.BytesIO, document)
+            yield SourceFile(f"{dump.prefix}schema.json", opened, size=len(document))
+        for root in self.roots:
+            yield from self._artifacts(root, known)
+
+    def _artifacts(self, root: Root, known: _Known) -> Iterator[SourceFile]:
+        folder, seen = self.folders[root.tree], self.seen.setdefault(root.tree, [])
+        waiting = list(folder.below(_topmost(self.named.get(root.tree, []))))
+        models = {posixpath.dirname(a.path) for a in waiting if posixpath.basename(a.path) == "MLmodel"}
+        for artifact in waiting:
+            parent, name = posixpath.split(artifact.path)
+            if name == LOADED_META and parent in models:
+                self.excluded += 1
+                continue
+            seen.append(artifact)
+            path = f"{root.tree}/{artifact.path}"
+            if artifact.kind == "dir":
+                yield SourceFile(path, kind="dir", mode=artifact.mode, mtime_ns=artifact.mtime_ns)
+                continue
+            entry = known.same_state(path, artifact)
+            yield SourceFile(
+                path,
+                functools.partial(folder.open, artifact),
+                size=artifact.size,
+                mode=artifact.mode,
+                mtime_ns=artifact.mtime_ns,
+                known=entry.content if entry else None,
+            )
+
+    def details(self) -> dict[str, Any]:
+        main, *others = self.dumps
+        files = [a for artifacts in self.seen.values() for a in artifacts if a.kind == "file"]
+        return {
+            **main.details(),
+            "alembic_revision": main.schema.revisions["alembic_version"],
+            "auth": others[0].details() if others else None,
+            "left_out": {
+                name: {"rows": rows, "why": LEFT_OUT[name]} for d in self.dumps for name, rows in d.left_out.items()
+            },
+            "artifacts": {"files": len(files), "bytes": sum(a.size for a in files)},
+            "excluded": {LOADED_META: self.excluded},
+            "models": self.models,
+            "roots": [root.place.location for root in self.roots],
+            "server_keys": self.keys,
+        }
+
+    def confirm(self) -> None:
+        for tree, artifacts in self.seen.items():
+            if moved := self.folders[tree].unchanged(artifacts):
+                raise SourceChanged(
+                    f"the artifact {moved} changed while it was captured", "take the snapshot again when writers rest"
+                )
+
+
+class MlflowSource:
+    """
+    An MLflow registry: tracking and registry tables, artifacts, and the users of its basic-auth app.
+
+    :param store_url: ``sqlite:////file`` or ``postgresql://…``; a role that may read is enough
+    :param artifact_root: the folder or ``s3://[KEY:SECRET@]bucket/prefix[?endpoint=URL&region=NAME]`` below which artifacts lie:
+        the server's ``--artifacts-destination``
+    :param auth_store_url: the basic-auth database, where it is not the store itself
+    """
+
+    kind: ComponentKind = "registry"
+
+    def __init__(self, name: str, store_url: str, artifact_root: str, *, auth_store_url: str | None = None) -> None:
+        self.name = name
+        self._store = StoreUrl.parse(store_url)
+        self._auth = StoreUrl.parse(auth_store_url) if auth_store_url else None
+        self._root = root_place(artifact_root)
+        self._access = S3Access.of(artifact_root)
+
+    @contextmanager
+    def capture(self, previous: TreeReader | None) -> Iterator[RegistryCapture]:
+        """
+        Read all tables at one moment, then release the store; artifacts are read later, in `RegistryCapture.files`.
+
+        :raises SourceInvalid: if there is no MLflow store, its schema is newer than the installed MLflow, or a model version has no
+            artifacts
+        :raises StoreUnavailable: if a server does not answer
+        """
+        with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
+            yield self._capture(Path(scratch), previous)
+
+    def _capture(self, scratch: Path, previous: TreeReader | None) -> RegistryCapture:
+        cut_at = datetime.now(UTC)
+        stamp = cut_at.timestamp()
+        with _looking(self._store, scratch / "store") as connection:
+            folder = scratch / "tables"
+            main = dump_database(
+                connection, self._store, folder, prefix="", version_table="alembic_version", cut_at=stamp
+            )
+            places = location_values(connection, main.tables)
+            versions = versions_with_artifacts(connection, main.tables)
+            models, keys = models_of(connection, main.tables), server_keys(connection, main.tables)
+        dumps = [main, *self._auth_dump(scratch, stamp)]
+        roots = roots_of(self._root, [*(p for found in places.values() for p in found), *(v.place for v in versions)])
+        folders = {root.tree: open_folder(root.place, self._access) for root in roots}
+        _require_artifacts(versions, roots, folders)
+        walked = [p for where, found in places.items() if where.startswith(WALKED) for p in found]
+        named = _named([*walked, *(v.place for v in versions)], roots)
+        return RegistryCapture(
+            cut_at, METHODS[self._store.engine], dumps, roots, folders, named, models, keys, previous
+        )
+
+    def _auth_dump(self, scratch: Path, stamp: float) -> list[Dump]:
+        if self._auth is None or self._auth.url == self._store.url:
+            return []
+        with _looking(self._auth, scratch / "auth-store") as connection:
+            folder, table = scratch / "auth-tables", "alembic_version_auth"
+            return [dump_database(connection, self._auth, folder, prefix="auth/", version_table=table, cut_at=stamp)]
+
+
+@contextmanager
+def _looking(store: StoreUrl, scratch: Path) -> Iterator[Any]:
+    scratch.mkdir()
+    with one_look(store, scratch) as connection, translated(store.shown):
+        yield connection
+    for copy in scratch.iterdir():
+        copy.unlink()
+
+
+def _opened(file: Path) -> BinaryIO:
+    return file.open("rb")
+
+
+def _require_artifacts(
+    versions: Sequence[ModelVersion], roots: Sequence[Root], folders: Mapping[str, ArtifactFolder]
+) -> None:
+    for version in versions:
+        root, relative = home_of(version.place, roots)
+        if not folders[root.tree].holds(relative):
+            raise SourceInvalid(
+                f"{version} has no artifacts at {root.place.location.rstrip('/')}/{relative}",
+                "bring them back, or delete this version: a recovery point without them would not restore it",
+            )
+
+
+def _named(places: Sequence[Place], roots: Sequence[Root]) -> dict[str, list[str]]:
+    named: dict[str, set[str]] = {}
+    for place in set(places):
+        root, relative = home_of(place, roots)
+        named.setdefault(root.tree, set()).add(relative)
+    return {tree: sorted(paths) for tree, paths in named.items()}
+
+
+def _topmost(paths: Sequence[str]) -> list[str]:
+    """The paths that lie below no other one."""
+    kept: list[str] = []
+    for path in sorted(paths, key=lambda p: p.split("/") if p else []):
+        if not any(path == k or path.startswith(f"{k}/") or not k for k in kept[-1:]):
+            kept.append(path)
+    return kept
+
+
+class _Known:
+    """What the point before has, so that it need not be read again."""
+
+    def __init__(self, previous: TreeReader | None) -> None:
+        self._entries: dict[str, TreeEntry] = {e.path: e for e in previous.entries()} if previous else {}
+        self._cut_at = _cut_of(previous) if previous else 0.0
+
+    def same_digest(self, path: str, sha256: str) -> TreeEntry | None:
+        entry = self._entries.get(path)
+        return entry if entry and entry.content and entry.content.sha256 == sha256 else None
+
+    def same_state(self, path: str, artifact: Artifact) -> TreeEntry | None:
+        entry = self._entries.get(path)
+        if entry is None or entry.content is None or artifact.mtime_ns >= (self._cut_at - SETTLED) * 1e9:
+            return None
+        return entry if (entry.content.size, entry.mtime_ns) == (artifact.size, artifact.mtime_ns) else None
+
+
+def _cut_of(previous: TreeReader) -> float:
+    try:
+        return float(json.loads(previous.read(previous.entry("schema.json")))["cut_at"])
+    except NotFound:
+        return 0.0

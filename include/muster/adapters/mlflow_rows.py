@@ -1,0 +1,326 @@
+"""
+Tables as canonical rows: the same rows give the same bytes, from whichever engine they are read.
+
+A table is a file of JSON lines, ended by ``\\n`` alone, ordered by primary key (text by code point; by all columns where there is
+no key). A line is an array with one value for each column, in the order of ``schema.json``; computed columns are left out:
+
+* ``null``, ``true``, integers, strings, and finite floats (always with ``.`` or ``e``) as JSON has them; a column of JSON is the
+  string of its text, as it was written
+* ``{"float": "nan"}``, ``{"float": "inf"}``, ``{"float": "-inf"}``
+* ``{"bytes": BASE64}``, ``{"date": ISO}``, ``{"datetime": ISO}``, ``{"time": ISO}``, ``{"decimal": DIGITS}``
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muster.errors import IntegrityError, SourceInvalid
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+Row = list[Any]
+BATCH = 1000
+_encode_line = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """
+    A stored column.
+
+    :param kind: ``text``, ``integer``, ``float``, ``boolean``, ``bytes``, ``json``, ``decimal``, ``date``, ``datetime`` or ``time``
+    """
+
+    name: str
+    kind: str
+    nullable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: its columns without computed ones, and the names of those that make its primary key."""
+
+    name: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+
+@dataclass(frozen=True, slots=True)
+class RowSum:
+    """Number of rows, and hex SHA-256 of their lines."""
+
+    rows: int
+    sha256: str
+
+
+# --- what the tables are ----------------------------------------------------------------------------------------------
+
+
+def tables_of(connection: Connection) -> dict[str, Table]:
+    """
+    All tables of the default schema, by name, parents before children.
+
+    :raises SourceInvalid: if a column has a type that cannot be carried
+    """
+    from sqlalchemy import MetaData
+
+    found = MetaData()
+    found.reflect(connection)
+    return {
+        table.name: Table(
+            table.name,
+            tuple(
+                Column(c.name, _kind(table.name, c.name, c.type), bool(c.nullable))
+                for c in table.columns
+                if c.computed is None
+            ),
+            tuple(c.name for c in table.primary_key.columns),
+        )
+        for table in found.sorted_tables
+    }
+
+
+def _kind(table: str, column: str, type_: Any) -> str:
+    import sqlalchemy as sa
+
+    kinds: list[tuple[Any, str]] = [
+        (sa.Boolean, "boolean"),
+        (sa.Integer, "integer"),
+        (sa.Float, "float"),
+        (sa.Numeric, "decimal"),
+        (sa.JSON, "json"),
+        (sa.LargeBinary, "bytes"),
+        (sa.DateTime, "datetime"),
+        (sa.Date, "date"),
+        (sa.Time, "time"),
+        (sa.String, "text"),
+    ]
+    for known, kind in kinds:
+        if isinstance(type_, known):
+            return kind
+    raise SourceInvalid(f"{table}.{column} has the type {type_}, which cannot be carried", "report this type to us")
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def rows_of(connection: Connection, table: Table) -> Iterator[Row]:
+    """
+    The canonical rows of a table, streamed.
+
+    :raises SourceInvalid: if a value is not of its column's type (SQLite lets anything in)
+    """
+    encoders = [_ENCODERS[column.kind] for column in table.columns]
+    result = connection.execute(_select(connection, table), execution_options={"yield_per": BATCH})
+    for raw in result:
+        try:
+            yield [None if value is None else encode(value) for encode, value in zip(encoders, raw, strict=True)]
+        except (TypeError, ValueError):
+            raise SourceInvalid(
+                _misfit(table, raw, encoders), "mend the row: MLflow itself could not have written it"
+            ) from None
+
+
+def _select(connection: Connection, table: Table) -> Any:
+    import sqlalchemy as sa
+
+    postgresql = connection.dialect.name == "postgresql"
+    wanted, order = [], []
+    for column in table.columns:
+        plain: Any = sa.column(column.name)
+        read = sa.cast(plain, sa.Text).label(column.name) if postgresql and column.kind == "json" else plain
+        wanted.append(read)
+        if column.name in table.key or not table.key:
+            as_text = sa.cast(plain, sa.Text) if column.kind == "json" else plain
+            order.append(as_text.collate("C") if postgresql and column.kind in ("text", "json") else as_text)
+    by_key = [order[[c for c in table.names if c in table.key].index(name)] for name in table.key] or order
+    return sa.select(*wanted).select_from(sa.table(table.name)).order_by(*(sa.nulls_first(c) for c in by_key))
+
+
+def _misfit(table: Table, raw: Any, encoders: list[Callable[[Any], Any]]) -> str:
+    for column, encode, value in zip(table.columns, encoders, raw, strict=True):
+        try:
+            encode(value)
+        except (TypeError, ValueError):
+            if value is not None:
+                return f"{table.name}.{column.name} holds a {type(value).__name__} where a {column.kind} belongs"
+    return f"{table.name} holds a row that cannot be read"
+
+
+def write_lines(rows: Iterable[Row], path: Path) -> RowSum:
+    """Write canonical rows to a new file, and say what was written."""
+    digest, count = hashlib.sha256(), 0
+    with path.open("xb") as file:
+        for count, row in enumerate(rows, 1):  # noqa: B007 (the last number is the count)
+            line = line_of(row)
+            digest.update(line)
+            file.write(line)
+    return RowSum(count, digest.hexdigest())
+
+
+def line_of(row: Row) -> bytes:
+    """A canonical row as a line."""
+    return _encode_line(row).encode() + b"\n"
+
+
+def read_lines(path: Path) -> Iterator[Row]:
+    """The rows of a file whose digest was checked."""
+    with path.open("rb") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def sum_of_file(path: Path) -> RowSum:
+    """Number of lines and digest of a file."""
+    digest, count = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            count += block.count(b"\n")
+    return RowSum(count, digest.hexdigest())
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def insert_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> RowSum:
+    """
+    Insert canonical rows, and say what was inserted.
+
+    :raises IntegrityError: if a row does not have the columns of the table
+    """
+    import sqlalchemy as sa
+
+    statement = sa.insert(sa.table(table.name, *(sa.column(name) for name in table.names)))
+    decode = _decoder(sqlite=connection.dialect.name == "sqlite")
+    digest, count = hashlib.sha256(), 0
+    source = iter(rows)
+    while batch := list(islice(source, BATCH)):
+        values = []
+        for row in batch:
+            digest.update(line_of(row))
+            values.append(_decoded(table, decode, row))
+        try:
+            connection.execute(statement, values)
+        except ValueError as error:  # psycopg2, before anything is sent
+            raise SourceInvalid(
+                f"{table.name} holds text that PostgreSQL cannot hold: {error}", "restore to SQLite"
+            ) from None
+        count += len(batch)
+    return RowSum(count, digest.hexdigest())
+
+
+def _decoded(table: Table, decode: Callable[[Any], Any], row: Row) -> dict[str, Any]:
+    try:
+        return {name: decode(value) for name, value in zip(table.names, row, strict=True)}
+    except (TypeError, ValueError, KeyError):
+        raise IntegrityError(
+            f"a stored row of {table.name} does not have its columns {', '.join(table.names)}", "verify the vault"
+        ) from None
+
+
+def _decoder(*, sqlite: bool) -> Callable[[Any], Any]:
+    def decode(value: Any) -> Any:
+        if isinstance(value, dict):
+            ((tag, text),) = value.items()
+            value = _DECODERS[tag](text)
+            return _for_sqlite(value) if sqlite else value
+        return int(value) if sqlite and isinstance(value, bool) else value
+
+    return decode
+
+
+def _for_sqlite(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "microseconds")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def _exactly(*kinds: type) -> Callable[[Any], Any]:
+    def encode(value: Any) -> Any:
+        if type(value) not in kinds:
+            raise TypeError
+        return value
+
+    return encode
+
+
+def _boolean(value: Any) -> bool:
+    if value is True or value is False:
+        return bool(value)
+    if type(value) is int and value in (0, 1):
+        return value == 1
+    raise TypeError
+
+
+def _float(value: Any) -> Any:
+    if type(value) not in (float, int):
+        raise TypeError
+    number = float(value)
+    if not math.isfinite(number):
+        return {"float": "nan" if math.isnan(number) else "inf" if number > 0 else "-inf"}
+    return number
+
+
+def _bytes(value: Any) -> Mapping[str, str]:
+    if not isinstance(value, bytes | memoryview):
+        raise TypeError
+    return {"bytes": base64.b64encode(bytes(value)).decode()}
+
+
+def _moment(tag: str, type_: Any) -> Callable[[Any], Mapping[str, str]]:
+    def encode(value: Any) -> Mapping[str, str]:
+        moment = type_.fromisoformat(value) if isinstance(value, str) else value
+        if type(moment) is not type_:
+            raise TypeError
+        return {tag: moment.isoformat()}
+
+    return encode
+
+
+def _decimal(value: Any) -> Mapping[str, str]:
+    if type(value) not in (Decimal, int, float, str):
+        raise TypeError
+    return {"decimal": str(Decimal(str(value)))}
+
+
+_ENCODERS: dict[str, Callable[[Any], Any]] = {
+    "text": _exactly(str),
+    "json": _exactly(str),
+    "integer": _exactly(int),
+    "boolean": _boolean,
+    "float": _float,
+    "bytes": _bytes,
+    "decimal": _decimal,
+    "date": _moment("date", date),
+    "datetime": _moment("datetime", datetime),
+    "time": _moment("time", time),
+}
+_DECODERS: dict[str, Callable[[str], Any]] = {
+    "float": float,
+    "bytes": base64.b64decode,
+    "decimal": Decimal,
+    "date": date.fromisoformat,
+    "datetime": datetime.fromisoformat,
+    "time": time.fromisoformat,
+}

@@ -1,0 +1,165 @@
+"""MLflow's schema, made by MLflow's own migrations inside a transaction of ours, and what a fresh one holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from muster.adapters.mlflow_rows import Table
+from muster.adapters.mlflow_store import VERSION_TABLES, migration_scripts
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+SEQUENCES = """
+    SELECT t.relname, a.attname, format('%I.%I', n.nspname, c.relname), s.last_value
+    FROM pg_class c
+    JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()
+    JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+    JOIN pg_class t ON t.oid = d.refobjid
+    JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
+    JOIN pg_sequences s ON s.schemaname = n.nspname AND s.sequencename = c.relname
+    WHERE c.relkind = 'S'
+"""
+"""Table, column, name and last value (null if never used) of every sequence that belongs to a column."""
+
+
+def create_schema(connection: Connection, revisions: Mapping[str, str]) -> None:
+    """Make MLflow's tables as they were at these revisions, without the rows that migrations seed."""
+    before = set(reflected(connection).tables)
+    if "alembic_version" in revisions:
+        from mlflow.store.tracking.dbmodels.initial_models import Base
+
+        Base.metadata.create_all(connection)
+    for table, revision in revisions.items():
+        migrate(connection, table, revision)
+    for table in reversed(list(reflected(connection).sorted_tables)):
+        if table.name not in before and table.name not in VERSION_TABLES:
+            connection.execute(table.delete())
+
+
+def migrate(connection: Connection, version_table: str, revision: str) -> None:
+    """
+    Run MLflow's migrations up to a revision, or to ``heads``, in the transaction of this connection.
+
+    MLflow's own ``env.py`` would open a second connection, so that nothing could be undone as a whole.
+    """
+    from alembic.config import Config
+    from alembic.runtime.environment import EnvironmentContext
+
+    scripts = migration_scripts(version_table)
+
+    def steps(current: Any, _context: Any) -> Any:
+        return scripts._upgrade_revs(revision, current)  # what alembic.command.upgrade calls; there is no public way
+
+    with EnvironmentContext(Config(), scripts, fn=steps, destination_rev=revision) as environment:
+        environment.configure(connection=connection, render_as_batch=True, version_table=version_table)
+        with environment.begin_transaction():
+            environment.run_migrations()
+
+
+def create_unknown(connection: Connection, table: Table) -> None:
+    """Make a table that MLflow's migrations do not know: columns, types, key; without indexes and foreign keys."""
+    import sqlalchemy as sa
+
+    types: dict[str, Any] = {
+        "text": sa.Text,
+        "json": sa.JSON,
+        "integer": sa.BigInteger,
+        "boolean": sa.Boolean,
+        "float": sa.Double,
+        "decimal": sa.Numeric,
+        "bytes": sa.LargeBinary,
+        "date": sa.Date,
+        "datetime": sa.DateTime,
+        "time": sa.Time,
+    }
+    columns = [
+        sa.Column(c.name, types[c.kind], primary_key=c.name in table.key, nullable=c.nullable, autoincrement=False)
+        for c in table.columns
+    ]
+    sa.Table(table.name, sa.MetaData(), *columns).create(connection)
+
+
+def reflected(connection: Connection) -> Any:
+    """The `sqlalchemy.MetaData` of the default schema."""
+    from sqlalchemy import MetaData
+
+    found = MetaData()
+    found.reflect(connection)
+    return found
+
+
+def drop_unused(connection: Connection) -> None:
+    """Drop the tables of a schema that was made and never used."""
+    from sqlalchemy import text
+
+    metadata = reflected(connection)
+    if metadata.tables:
+        connection.execute(text("SET LOCAL lock_timeout = '30s'"))
+        metadata.drop_all(connection)
+
+
+def occupied(connection: Connection) -> list[str]:
+    """Tables that hold more than a server leaves behind when it starts on an empty database; foreign tables count in any case."""
+    from sqlalchemy import select
+
+    metadata = reflected(connection)
+    if not metadata.tables:
+        return []
+    return [
+        name
+        for name, table in metadata.tables.items()
+        if name not in VERSION_TABLES
+        and (
+            name not in _mlflow_tables()
+            or any(not _seeded(name, row._mapping) for row in connection.execute(select(table).limit(2)))
+        )
+    ]
+
+
+def _mlflow_tables() -> set[str]:
+    import mlflow.store.db.utils  # registers the models of all its stores
+    from mlflow.store.db.base_sql_model import Base
+    from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
+
+    return {*mlflow.store.db.utils.Base.metadata.tables, *Base.metadata.tables, *InitialBase.metadata.tables}
+
+
+def _seeded(table: str, row: Mapping[Any, Any]) -> bool:
+    if table == "workspaces":
+        return bool(row["name"] == "default")
+    if table == "experiments":
+        return bool(row["experiment_id"] == 0 and row["name"] == "Default")
+    return False
+
+
+def sequences_of(connection: Connection) -> dict[str, int]:
+    """The last number given out for each table that counts by itself, so that no number is given out twice."""
+    from sqlalchemy import inspect, text
+
+    if connection.dialect.name == "postgresql":
+        return {table: last for table, _, _, last in connection.execute(text(SEQUENCES)) if last is not None}
+    if "sqlite_sequence" not in inspect(connection).get_table_names(sqlite_include_internal=True):
+        return {}
+    return {str(name): int(last) for name, last in connection.execute(text("SELECT name, seq FROM sqlite_sequence"))}
+
+
+def set_sequences(connection: Connection, last: Mapping[str, int]) -> None:
+    """Let every table go on counting after the last number that was given out, or that is there."""
+    import sqlalchemy as sa
+
+    if connection.dialect.name == "postgresql":
+        for table, column, sequence, _ in connection.execute(sa.text(SEQUENCES)).all():
+            highest = connection.execute(
+                sa.select(sa.func.max(sa.column(column))).select_from(sa.table(table))
+            ).scalar()
+            if known := [n for n in (highest, last.get(table)) if n is not None]:
+                connection.execute(sa.text("SELECT setval(:name, :last)"), {"name": sequence, "last": max(known)})
+        return
+    present = sequences_of(connection)
+    for table in present.keys() & last.keys():
+        connection.execute(
+            sa.text("UPDATE sqlite_sequence SET seq = max(seq, :last) WHERE name = :name"),
+            {"name": table, "last": last[table]},
+        )

@@ -1,0 +1,160 @@
+"""An MLflow server of our own over a given store: for asking models when a point is taken and when it comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from muster.adapters.mlflow_locations import root_place
+from muster.adapters.mlflow_s3 import S3Access
+from muster.adapters.mlflow_store import StoreUrl
+from muster.errors import StoreUnavailable
+
+PASSED_ON = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"),
+    *("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"),
+    *("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "MLFLOW_CRYPTO_KEK_PASSPHRASE"),
+)
+"""The only variables of our own environment that the server gets: what finds programs and S3, and the keys of its secrets."""
+STARTS = 3
+LOG_TAIL = 2000
+
+
+class LocalMlflowServer:
+    """
+    Starts ``mlflow server`` as a child in a session of its own, on a free loopback port.
+
+    :param patience: seconds until a server that does not answer is given up
+    """
+
+    def __init__(self, patience: float = 120.0) -> None:
+        self._patience = patience
+
+    @contextmanager
+    def serve(self, store_url: str, artifact_root: str) -> Iterator[str]:
+        """
+        The tracking URI of a server that answers. The whole process group is killed when the context is left.
+
+        The server runs no jobs and sends no telemetry. The store's URL travels in the environment: arguments are visible to all.
+
+        :raises StoreUnavailable: if it does not come up; the message carries the end of its log
+        """
+        store, place = StoreUrl.parse(store_url), root_place(artifact_root)
+        environment = _environment(store, place.location, S3Access.of(artifact_root))
+        with tempfile.TemporaryDirectory(prefix="muster-mlflow-") as scratch:
+            log = Path(scratch) / "server.log"
+            process, uri = self._started(environment, log, store.shown)
+            try:
+                yield uri
+            finally:
+                _stop(process)
+
+    def _started(self, environment: dict[str, str], log: Path, shown: str) -> tuple[subprocess.Popen[bytes], str]:
+        """A server that answers. Another process may take the free port first: then its own start fails, and we try anew."""
+        for attempt in range(1, STARTS + 1):
+            port = _free_port()
+            process = _launch(environment, port, log)
+            try:
+                if self._answers(process, port):
+                    return process, f"http://127.0.0.1:{port}"
+            except BaseException:
+                _stop(process)
+                raise
+            _stop(process)
+            said = log.read_text(errors="replace")
+            if "ddress already in use" not in said or attempt == STARTS:
+                break
+        raise StoreUnavailable(
+            f"the MLflow server over {shown} did not come up; its log ends with:\n{said[-LOG_TAIL:]}",
+            "see that the store is at the schema of the installed MLflow (`mlflow db upgrade`)",
+        )
+
+    def _answers(self, process: subprocess.Popen[bytes], port: int) -> bool:
+        deadline = time.monotonic() + self._patience
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(OSError, urllib.error.URLError), opener.open(_health(port), timeout=5) as answer:
+                if answer.status == 200 and _owns_port(process, port):
+                    return True
+            time.sleep(0.1)
+        return False
+
+
+def _health(port: int) -> str:
+    return f"http://127.0.0.1:{port}/health"
+
+
+def _owns_port(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Whether the port that answers belongs to the process group that we started, and not to somebody who was quicker."""
+    import psutil  # type: ignore[import-untyped]
+
+    if process.poll() is not None:
+        return False
+    with contextlib.suppress(psutil.Error):
+        ours = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        return any(c.laddr.port == port for p in ours for c in p.net_connections("tcp") if c.status == "LISTEN")
+    return False
+
+
+def _environment(store: StoreUrl, artifacts: str, access: S3Access) -> dict[str, str]:
+    return {
+        **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        **access.environment(),
+        "MLFLOW_BACKEND_STORE_URI": store.url,
+        "MLFLOW_ARTIFACTS_DESTINATION": artifacts,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+        "GX_ANALYTICS_ENABLED": "false",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
+
+
+def _launch(environment: dict[str, str], port: int, log: Path) -> subprocess.Popen[bytes]:
+    arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--serve-artifacts"]
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *arguments],
+            env=environment,
+            cwd=log.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the whole group, also when its leader died already."""
+    for sign, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline and _group_lives(process):
+            time.sleep(0.02)
+
+
+def _group_lives(process: subprocess.Popen[bytes]) -> bool:
+    process.poll()
+    try:
+        os.killpg(process.pid, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True

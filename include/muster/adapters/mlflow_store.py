@@ -1,0 +1,208 @@
+"""The databases behind MLflow: how they are named, opened for one consistent look, and told apart by their schema revision."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muster.domain.restore_plan import without_secrets
+from muster.errors import MusterError, SourceInvalid, StoreUnavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+POSTGRESQL = "postgresql+psycopg2"
+LOCK_WAIT = 60.0
+"""Seconds for which a locked SQLite file is waited for."""
+
+VERSION_TABLES = {"alembic_version": "store/db_migrations", "alembic_version_auth": "server/auth/db/migrations"}
+"""Where Alembic keeps the revision of MLflow's two schemas, and where below the package their migrations are."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUrl:
+    """
+    The URL of a database, as SQLAlchemy wants it.
+
+    ``postgresql://`` and ``postgres://`` are taken as psycopg2: since SQLAlchemy 2.1 the bare scheme would mean psycopg 3.
+
+    :param url: with password, so it is not shown
+    """
+
+    url: str
+    shown: str
+
+    @staticmethod
+    def parse(url: str) -> StoreUrl:
+        """
+        :raises SourceInvalid: if the engine is neither SQLite nor PostgreSQL, or SQLite without a file
+        """
+        scheme, separator, rest = url.partition("://")
+        if separator and scheme in ("postgresql", "postgres", POSTGRESQL):
+            return StoreUrl(f"{POSTGRESQL}://{rest}", without_secrets(f"postgresql://{rest}"))
+        path = rest.removeprefix("/").partition("?")[0]
+        if scheme == "sqlite" and rest.startswith("/") and path not in ("", ":memory:"):
+            return StoreUrl(f"sqlite:///{path}", f"sqlite:///{path}")
+        raise SourceInvalid(
+            f"{without_secrets(url)} names no MLflow store that can be read",
+            "give sqlite:////absolute/path.db or postgresql://user:password@host/database",
+        )
+
+    def __repr__(self) -> str:
+        return f"StoreUrl({self.shown!r})"
+
+    @property
+    def engine(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+        return "sqlite" if self.url.startswith("sqlite") else "postgresql"
+
+    @property
+    def file(self) -> Path:
+        """The file of an SQLite store."""
+        return Path(self.url.removeprefix("sqlite:///")).absolute()
+
+
+@contextmanager
+def translated(shown: str) -> Iterator[None]:
+    """Turn what a database says into our errors, without statements, parameters or passwords."""
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+
+    try:
+        yield
+    except MusterError:
+        raise
+    except DBAPIError as error:
+        said = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
+        away = isinstance(error, OperationalError | InterfaceError) and not isinstance(error.orig, sqlite3.Error)
+        if away or "locked" in said:
+            hint = "see that the server runs, that this machine may reach it, and that database and password are right"
+            raise StoreUnavailable(f"{shown} does not answer: {said}", hint) from None
+        raise SourceInvalid(
+            f"{shown} refuses: {said}", "compare its schema with the one of the installed MLflow"
+        ) from None
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        said = type(error).__name__ if isinstance(error, SQLAlchemyError) else str(error)
+        raise SourceInvalid(f"{shown} cannot be used: {said}", "see that it is an MLflow store") from None
+
+
+def connect(store: StoreUrl, **options: Any) -> Engine:
+    """An engine without a pool: when its connection closes, nothing of it is left."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    if store.engine == "postgresql":
+        options["connect_args"] = {"connect_timeout": 10, "application_name": "muster"}
+    return create_engine(store.url, poolclass=NullPool, hide_parameters=True, **options)
+
+
+@contextmanager
+def one_look(store: StoreUrl, scratch: Path) -> Iterator[Connection]:
+    """
+    A connection that sees one moment of the store, whatever is written meanwhile.
+
+    :param scratch: an existing folder for the copy of an SQLite store
+    :raises SourceInvalid: if there is no such SQLite file (it is never created), or it is damaged
+    :raises StoreUnavailable: if the server does not answer, or the file stays locked
+    """
+    with translated(store.shown):
+        if store.engine == "sqlite":
+            copy = scratch / "store.db"
+            _copy_sqlite(store, copy)
+            engine = connect(StoreUrl(f"sqlite:///{copy}", store.shown))
+        else:
+            engine = connect(store, isolation_level="REPEATABLE READ")
+        with engine.connect() as connection:
+            if store.engine == "postgresql":
+                connection.execution_options(postgresql_readonly=True)
+            yield connection
+
+
+def _copy_sqlite(store: StoreUrl, copy: Path) -> None:
+    if not store.file.is_file():
+        raise SourceInvalid(f"there is no MLflow store {store.file}", "see which file `mlflow server` was given")
+    deadline = time.monotonic() + LOCK_WAIT
+
+    def give_up(_status: int, _remaining: int, _total: int) -> None:
+        if time.monotonic() > deadline:
+            raise StoreUnavailable(f"{store.file} stayed locked for {LOCK_WAIT:.0f} s", "see who writes to it so long")
+
+    address = f"{store.file.as_uri()}?mode=ro"
+    with (
+        closing(sqlite3.connect(address, uri=True, timeout=LOCK_WAIT)) as source,
+        closing(sqlite3.connect(copy)) as target,
+    ):
+        source.backup(target, progress=give_up)
+        (verdict,) = target.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise SourceInvalid(f"the SQLite file {store.file} is damaged: {verdict}", "restore it from a recovery point")
+
+
+def revisions_of(connection: Connection) -> dict[str, str]:
+    """
+    The schema revisions of a database: version table to revision, for MLflow's own and its basic-auth schema.
+
+    :raises SourceInvalid: if a version table holds not exactly one revision
+    """
+    from sqlalchemy import inspect, text
+
+    present = set(inspect(connection).get_table_names())
+    found: dict[str, str] = {}
+    for table in VERSION_TABLES:
+        if table in present:
+            rows = list(connection.execute(text(f"SELECT version_num FROM {table}")).scalars())  # noqa: S608 (a constant)
+            if len(rows) != 1:
+                raise SourceInvalid(f"{table} holds {len(rows)} revisions instead of one", "finish `mlflow db upgrade`")
+            found[table] = str(rows[0])
+    return found
+
+
+def mlflow_version() -> str:
+    """
+    The version of MLflow that is installed here.
+
+    :raises SourceInvalid: if none is
+    """
+    for package in ("mlflow", "mlflow-skinny"):
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    raise SourceInvalid("MLflow is not installed here", "install mlflow: its own migrations make the schema")
+
+
+@cache
+def migration_scripts(table: str) -> Any:
+    """The `alembic.script.ScriptDirectory` of the schema whose revision is kept in this version table."""
+    from alembic.script import ScriptDirectory
+
+    spec = find_spec("mlflow")
+    if spec is None or spec.origin is None:
+        raise SourceInvalid("MLflow is not installed here", "install mlflow: its own migrations make the schema")
+    return ScriptDirectory(str(Path(spec.origin).parent / VERSION_TABLES[table]))
+
+
+def require_known(revisions: dict[str, str], what: str, needed: str) -> None:
+    """
+    See that the installed MLflow knows the revisions of a store.
+
+    :param needed: the MLflow that would know them, in words for the hint
+    :raises SourceInvalid: if it does not
+    """
+    from alembic.util import CommandError
+
+    for table, revision in revisions.items():
+        try:
+            migration_scripts(table).get_revision(revision)
+        except CommandError:
+            raise SourceInvalid(
+                f"{what} is at schema revision {revision} ({table}), which the installed MLflow {mlflow_version()} does not know",
+                f"install {needed}",
+            ) from None

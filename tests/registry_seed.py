@@ -1,0 +1,158 @@
+"""A small MLflow registry with everything in it that restores tend to lose, made through MLflow's own client."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true")  # only so that one can be made without a name server
+os.environ.setdefault("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "3Yxb5x0jCmbYXX2cXjFJJ8n2Y0Bfj5WJvZ8yH3oT5rM=")
+
+UNICODE = "Zürich ✈ 東京 \u2028 \"quoted\" \\ 'x'\nline"
+ROWS = [[float(i), float(i % 3)] for i in range(12)]
+
+
+@dataclass(frozen=True)
+class SeededRegistry:
+    """
+    What was made.
+
+    :param store: URL of the tracking store, as MLflow takes it
+    :param artifacts: the artifact root
+    :param predictions: answers of ``models:/flight-delay@champion`` to `ROWS`
+    """
+
+    store: str
+    artifacts: Path
+    experiment: str
+    champion_run: str
+    deleted_run: str
+    predictions: list[float]
+
+
+def seed_registry(store: str, artifacts: Path) -> SeededRegistry:
+    """
+    Fill an empty store: two models, the first with versions 1, 3 (aliases champion, challenger) after a deleted 2; a prompt; a trace;
+    a webhook; a deleted run and experiment; metrics with NaN and infinities; text that breaks naive escaping; a dataset input.
+    """
+    import mlflow
+    import numpy as np
+    from mlflow import MlflowClient
+
+    mlflow.set_tracking_uri(store)
+    mlflow.set_registry_uri(store)
+    client = MlflowClient(store, store)
+    experiment = client.create_experiment(f"flights {UNICODE}", artifacts.joinpath("1").as_posix())
+    mlflow.set_experiment(experiment_id=experiment)
+    runs = [_logged_run(number) for number in range(3)]
+    client.delete_model_version("flight-delay", "2")
+    client.set_registered_model_alias("flight-delay", "champion", "3")
+    client.set_registered_model_alias("flight-delay", "challenger", "1")
+    client.set_registered_model_tag("flight-delay", "team", UNICODE)
+    client.set_model_version_tag("flight-delay", "3", "trained on", "flights@2013")
+    client.update_model_version("flight-delay", "1", UNICODE)
+    client.create_registered_model("empty-model")
+    _prompt_trace_and_webhook(client, experiment)
+    deleted = client.create_run(experiment).info.run_id
+    client.log_param(deleted, "source", f"{artifacts}/somewhere")
+    client.delete_run(deleted)
+    client.delete_experiment(client.create_experiment("gone", artifacts.joinpath("gone").as_posix()))
+    model = mlflow.pyfunc.load_model("models:/flight-delay@champion")
+    return SeededRegistry(store, artifacts, experiment, runs[-1], deleted, [float(y) for y in model.predict(np.array(ROWS))])
+
+
+def _logged_run(number: int) -> str:
+    import mlflow
+    import numpy as np
+    import pandas as pd
+    from sklearn.linear_model import LinearRegression
+
+    with mlflow.start_run(run_name=f"train {number} {UNICODE}") as run:
+        mlflow.log_params({"alpha": 0.1 * number, "note": UNICODE})
+        for step, value in enumerate((0.1 + number, math.nan, math.inf, -math.inf, 1e-300)):
+            mlflow.log_metric("delay_mae", value, step=step)
+        mlflow.log_text(UNICODE, "notes/ünïcode file.txt")
+        frame = pd.DataFrame(ROWS, columns=["a", "b"])
+        mlflow.log_input(mlflow.data.from_pandas(frame, source="flights.csv", name="flights"), context="training")
+        model = LinearRegression().fit(ROWS, [1.5 * a - b / 7 + number for a, b in ROWS])
+        mlflow.sklearn.log_model(
+            model,
+            name="model",
+            registered_model_name="flight-delay",
+            input_example=np.array(ROWS[:2]),
+            pip_requirements=["scikit-learn"],
+        )
+    return str(run.info.run_id)
+
+
+def _prompt_trace_and_webhook(client: Any, experiment: str) -> None:
+    import mlflow
+    from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
+
+    mlflow.genai.register_prompt("explain-delay", "Explain {{delay}} to {{who}}: " + UNICODE, commit_message="first")
+    mlflow.genai.register_prompt("explain-delay", "Explain {{delay}}.", commit_message="second")
+    mlflow.genai.set_prompt_alias("explain-delay", "live", 1)
+    with mlflow.start_span("answer") as span:
+        span.set_inputs({"q": UNICODE})
+        with mlflow.start_span("look up") as inner:
+            inner.set_outputs({"rows": 3})
+        span.set_outputs({"a": 42})
+    mlflow.flush_trace_async_logging()
+    mlflow.log_feedback(trace_id=span.trace_id, name="good", value=True, rationale=UNICODE)
+    event = WebhookEvent(WebhookEntity.MODEL_VERSION, WebhookAction.CREATED)
+    client.create_webhook("watch", "https://127.0.0.1:9/muster", [event], secret="s3cret")
+
+
+def views(store: str) -> dict[str, Any]:
+    """What MLflow's API says of a store, with unordered lists sorted; locations are left in."""
+    import mlflow
+    from mlflow import MlflowClient
+    from mlflow.entities import ViewType
+
+    mlflow.set_tracking_uri(store)
+    mlflow.set_registry_uri(store)
+    client = MlflowClient(store, store)
+    experiments = sorted(client.search_experiments(view_type=ViewType.ALL), key=lambda e: e.experiment_id)
+    ids = [e.experiment_id for e in experiments]
+    runs = sorted(client.search_runs(ids, run_view_type=ViewType.ALL), key=lambda r: r.info.run_id)
+    history = {r.info.run_id: [repr(m) for m in client.get_metric_history(r.info.run_id, "delay_mae")] for r in runs}
+    prompts = [mlflow.genai.load_prompt(f"prompts:/explain-delay/{n}") for n in (1, 2)]
+    traces = client.search_traces(locations=ids)
+    return {
+        "experiments": [sorted_repr(e.to_proto()) for e in experiments] if experiments else [],
+        "runs": [repr(_plain(r.to_dictionary())) for r in runs],
+        "history": {run: sorted(values) for run, values in history.items()},
+        "models": [repr(_plain(dict(m))) for m in sorted(client.search_registered_models(), key=lambda m: m.name)],
+        "versions": [repr(_plain(dict(v))) for v in _versions(client)],
+        "logged": sorted(repr(_plain(m.to_dictionary())) for m in client.search_logged_models(ids)),
+        "prompts": [(p.template, p.version, sorted(p.aliases), p.commit_message) for p in prompts],
+        "traces": [repr(_plain(t.to_dict())) for t in sorted(traces, key=lambda t: t.info.trace_id)],
+        "webhooks": [repr(w) for w in client.list_webhooks()],
+    }
+
+
+def _versions(client: Any) -> list[Any]:
+    return sorted(client.search_model_versions(), key=lambda v: (v.name, int(v.version)))
+
+
+def sorted_repr(message: Any) -> str:
+    """A protobuf message as text, lines sorted: the order of repeated fields means nothing here."""
+    return "\n".join(sorted(str(message).splitlines()))
+
+
+def _plain(value: Any) -> Any:
+    """Nested data with dictionaries and lists in one order, and objects as their attributes."""
+    if isinstance(value, dict):
+        return {str(k): _plain(value[k]) for k in sorted(value, key=str)}
+    if isinstance(value, list | tuple | set):
+        return sorted((_plain(v) for v in value), key=repr)
+    if hasattr(value, "to_dictionary"):
+        return _plain(value.to_dictionary())
+    if hasattr(value, "__dict__") and not isinstance(value, type):
+        return _plain(vars(value))
+    return value
