@@ -4,7 +4,7 @@ The catalog: what is protected, where it is kept, and what was promised. Read an
 ``load_catalog`` reads ``vaults.yaml`` and ``workloads/*.yaml``; a catalog that contradicts itself is never returned.
 """
 
-from muster.catalog.load import load_catalog, read_catalog
+from muster.catalog.load import load_catalog, project_of, read_catalog
 from muster.catalog.model import (
     Catalog,
     Configuration,
@@ -36,5 +36,6 @@ __all__ = [
     "VaultConfig",
     "Workload",
     "load_catalog",
+    "project_of",
     "read_catalog",
 ]

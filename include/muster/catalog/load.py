@@ -92,6 +92,12 @@ def _check(document: Document, workload: Workload, first: Workload, vaults: Mapp
             document.report(location, message)
 
 
+def project_of(directory: Path) -> Path:
+    """The project that a catalog folder belongs to: the folder above ``include``, or else above the catalog."""
+    above = directory.absolute().parent
+    return above.parent if above.name == "include" else above
+
+
 def _vaults(directory: Path, problems: list[Problem]) -> Mapping[str, VaultConfig] | None:
     document = read_document(directory / "vaults.yaml")
     found = _validated(Vaults, document)
@@ -136,10 +142,11 @@ def _validated(kind: type[Model], document: Document) -> Model | None:
 
 def _located(workload: Workload, document: Document, directory: Path) -> Workload:
     """The workload with its paths made absolute."""
-    project = directory.parent.parent if directory.parent.name == "include" else directory.parent
     suites = directory.parent / "expectations" / workload.workload
     datasets = tuple(_with_suite(d, index, suites, document) for index, d in enumerate(workload.datasets))
-    located = workload.model_copy(update={"root": (project / workload.root).resolve(), "datasets": datasets})
+    located = workload.model_copy(
+        update={"root": (project_of(directory) / workload.root).resolve(), "datasets": datasets}
+    )
     located._source = document.file  # no field, so that no file can set it
     return located
 

@@ -1,0 +1,1 @@
+"""The `muster` command: break glass. It runs the same operations as Airflow's tasks, and needs no Airflow."""

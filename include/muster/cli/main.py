@@ -1,0 +1,135 @@
+"""The command line's frame: its options, its errors, its exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from muster import __version__
+from muster.cli.doctor import doctor
+from muster.cli.points import plan, points, restore, show
+from muster.cli.protect import demo, drill, init, snapshot
+from muster.cli.screen import Screen
+from muster.cli.session import Options, Session
+from muster.cli.upkeep import audit, catalog, keys, verify
+from muster.errors import MusterError
+
+INTERRUPTED = 130
+EXIT_CODES = """\b
+Exit codes:
+  0 done      1 failed              2 usage or catalog   3 integrity
+  4 not found 5 validation or smoke 6 refused by policy  7 store unreachable"""
+
+
+@click.group(
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    no_args_is_help=True,
+)
+@click.version_option(__version__, prog_name="muster")
+@click.option(
+    "--catalog",
+    type=click.Path(path_type=Path),
+    help="Folder of vaults.yaml and workloads/.  [MUSTER_CATALOG, include/catalog]",
+)
+@click.option(
+    "--secrets",
+    type=click.Path(path_type=Path),
+    help="File of conn: names, mode 600.  [MUSTER_SECRETS, .muster/secrets.yaml]",
+)
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    help="Folder for caches, reports and sandboxes.  [MUSTER_STATE, .state/muster]",
+)
+@click.option(
+    "--vault", metavar="NAME|URL", help="A catalogued vault; or any vault by its URL, with no catalog at all."
+)
+@click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path),
+    help="Opens the vault with the first line of a file.  [MUSTER_PASSPHRASE with a URL]",
+)
+@click.option(
+    "--recovery-key-file",
+    type=click.Path(path_type=Path),
+    help="Opens the vault with the recovery key that was kept offline.",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="One JSON document on standard output, errors too; progress as JSON lines on standard error.",
+)
+@click.option("--debug", is_flag=True, help="Show the trace of an unexpected error.")
+@click.pass_context
+def command(context: click.Context, /, *, as_json: bool, debug: bool, **options: Any) -> None:
+    """Take recovery points of AI platforms, restore them, and prove that they bring everything back."""
+    del as_json, debug  # read by main, which needs them before click has understood anything
+    screen = context.obj if isinstance(context.obj, Screen) else Screen(as_json=False)
+    context.obj = Session(Options(**options), screen)
+
+
+for each in (init, snapshot, points, show, plan, restore, verify, drill, audit, keys, catalog, doctor, demo):
+    command.add_command(each)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code. Results go to standard output; whatever else is printed goes to standard error."""
+    words = list(arguments)
+    options = words[: words.index("--")] if "--" in words else words
+    screen = Screen(as_json="--json" in options)
+    try:
+        with contextlib.redirect_stdout(sys.stderr) if screen.as_json else contextlib.nullcontext():
+            outcome = command.main(_flags_first(words), prog_name="muster", standalone_mode=False, obj=screen)
+    except BaseException as error:  # noqa: BLE001 - the one place where everything ends
+        return _failed(error, screen, debug="--debug" in options)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _flags_first(words: list[str]) -> list[str]:
+    """``--json`` and ``--debug`` are understood after the command, too."""
+    end = words.index("--") if "--" in words else len(words)
+    flags = [word for word in words[:end] if word in ("--json", "--debug")]
+    return flags + [word for word in words[:end] if word not in flags] + words[end:]
+
+
+def _failed(error: BaseException, screen: Screen, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    kind, message, hint, code = _told(error)
+    screen.failure(kind=kind, message=message, hint=hint, exit_code=code)
+    return code
+
+
+def _told(error: BaseException) -> tuple[str, str, str, int]:
+    """Kind, message, hint and exit code."""
+    if isinstance(error, MusterError):
+        return type(error).__name__, error.message, error.hint, error.exit_code
+    if isinstance(error, click.ClickException):
+        hint = f"see: {error.ctx.command_path} --help" if isinstance(error, click.UsageError) and error.ctx else ""
+        return "UsageError", error.format_message(), hint, 2
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        return (
+            "Interrupted",
+            "interrupted; what is stored stays, and no half-made point is ever listed",
+            "",
+            INTERRUPTED,
+        )
+    return (
+        type(error).__name__,
+        f"unexpected {type(error).__name__}: {error}",
+        "run it again with --debug for the trace",
+        1,
+    )

@@ -1,0 +1,160 @@
+"""Commands about recovery points: points, show, plan, restore."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from muster import errors
+from muster.cli.session import Session
+from muster.cli.wording import plan_lines, point_lines, points_table, report_lines
+from muster.codec import to_json
+from muster.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from muster.domain.recovery_point import Mark, PointStatus
+    from muster.domain.restore_target import RestoreTarget
+    from muster.vault.vault import Vault
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def of_workload(function: Command) -> Command:
+    """The option that says whose point is meant, where that is not clear from its name."""
+    return click.option("-w", "--workload", help="Whose point; needed for `latest` where there are several workloads.")(
+        function
+    )
+
+
+@click.command()
+@click.argument("workload", required=False)
+@click.pass_obj
+def points(session: Session, workload: str | None) -> None:
+    """List recovery points, oldest first."""
+    found: list[PointStatus] = []
+    for name in session.vault_names(workload):
+        found += session.vault(name).points(workload)
+    found.sort(key=lambda status: status.point.point)
+    now = datetime.now(UTC)
+    whose = f" of {workload}" if workload else ""
+    session.screen.result(
+        to_list(found), points_table(found, now) if found else f"there is no recovery point{whose} yet"
+    )
+
+
+@click.command()
+@click.argument("point")
+@of_workload
+@click.option(
+    "--report",
+    "folder",
+    type=click.Path(path_type=Path),
+    help="Write the reports of its restores and drills into a new folder.",
+)
+@click.pass_obj
+def show(session: Session, point: str, workload: str | None, folder: Path | None) -> None:
+    """Show a recovery point.
+
+    Shows what POINT holds, how it was cut, and what was learned of it since. POINT is an id, its beginning, or `latest`.
+    """
+    vault, status = session.find(point, workload)
+    if folder is None:
+        session.screen.result(to_json(status), *point_lines(status))
+        return
+    written = _write_reports(vault, status, folder)
+    session.screen.result({"reports": [str(path) for path in written]}, *(f"wrote {path}" for path in written))
+
+
+@click.command()
+@click.argument("point")
+@click.option(
+    "--to",
+    required=True,
+    metavar="DIR|TARGET",
+    help="A folder (with a slash in it), a target of the catalog, or origin.",
+)
+@of_workload
+@click.pass_obj
+def plan(session: Session, point: str, to: str, workload: str | None) -> None:
+    """Say what a restore would do; change nothing.
+
+    Says what of POINT would go where, and what forbids it; the exit code is then that of the refusal.
+    """
+    vault, status = session.find(point, workload)
+    drawn = session.platform.plan(vault, status, _target(session, status, to))
+    session.screen.result(to_json(drawn), *plan_lines(drawn))
+    if drawn.refusals:
+        kind: type[errors.MusterError] = getattr(errors, drawn.refusals[0].kind, errors.Refused)
+        click.get_current_context().exit(kind.exit_code)
+
+
+@click.command()
+@click.argument("point")
+@click.option(
+    "--to",
+    required=True,
+    metavar="DIR|TARGET",
+    help="A folder (with a slash in it), a target of the catalog, or origin.",
+)
+@of_workload
+@click.option(
+    "--incident-at",
+    metavar="TIME",
+    help="When the platform was lost, as 2026-11-23T02:00:00Z; the recovery time counts from here.  [now]",
+)
+@click.pass_obj
+def restore(session: Session, point: str, to: str, workload: str | None, incident_at: str | None) -> None:
+    """Put POINT back, prove it, and report.
+
+    It goes where nothing is; nothing is ever overwritten. Data is validated and models are asked again, and the measured times
+    are reported against what was promised.
+    """
+    from muster.operations.conclude import Incident
+
+    began = datetime.now(UTC)
+    incident = Incident("restore", _time(incident_at, began) if incident_at else began, began)
+    vault, status = session.find(point, workload)
+    session.screen.note(f"restoring {status.point.point} of {status.point.workload} to {to}")
+    report = session.platform.restore(vault, status, _target(session, status, to), incident)
+    session.screen.result(to_json(report) | {"summary": report.summary()}, *report_lines(report))
+
+
+def _target(session: Session, status: PointStatus, to: str) -> RestoreTarget:
+    return session.platform.target(session.catalog.workloads.get(status.point.workload), status, to)
+
+
+def _time(text: str, now: datetime) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is not a time", "write it as 2026-11-23T02:00:00Z") from None
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    if at > now:
+        raise UsageError(f"the incident at {at:%Y-%m-%dT%H:%M:%SZ} is still to come", "times without a zone are UTC")
+    return at
+
+
+def _write_reports(vault: Vault, status: PointStatus, folder: Path) -> list[Path]:
+    reports = [(mark, mark.report) for mark in status.marks if mark.report]
+    if not reports:
+        raise NotFound(f"no report is marked on {status.point.point}", "a restore or a drill writes one")
+    written: list[Path] = []
+    for mark, report in reports:
+        tree = vault.tree(report)
+        wanted = [(entry, folder / _report_name(mark) / entry.path) for entry in tree.entries() if entry.kind == "file"]
+        tree.extract(wanted)
+        written += [path for _, path in wanted]
+    return written
+
+
+def _report_name(mark: Mark) -> str:
+    return f"{mark.kind}-{mark.at:%Y%m%dT%H%M%S%fZ}"
+
+
+def to_list(values: list[Any]) -> list[Any]:
+    """Values of the domain as plain JSON data."""
+    return [to_json(value) for value in values]

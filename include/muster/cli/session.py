@@ -1,0 +1,251 @@
+"""From the options of a command line to a platform and its vaults: the command line's half of the composition root."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from muster.cli.screen import Screen
+from muster.errors import NotFound, UsageError
+from muster.secrets_file import SecretsFile, default_secrets_file
+
+if TYPE_CHECKING:
+    from muster.bootstrap import Platform
+    from muster.catalog import Catalog
+    from muster.domain.recovery_point import PointStatus
+    from muster.ports import BlobStore
+    from muster.vault.vault import Actor, Passphrase, RecoveryKey, Vault
+
+PLACES = ("include/catalog", "catalog")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """
+    What stands before the command.
+
+    :param vault: name of a catalogued vault, or the URL of any vault; with a URL, no catalog is looked for
+    """
+
+    catalog: Path | None = None
+    secrets: Path | None = None
+    state: Path | None = None
+    vault: str | None = None
+    passphrase_file: Path | None = None
+    recovery_key_file: Path | None = None
+
+
+class Session:
+    """Opens what a command needs, when it needs it, and once."""
+
+    def __init__(self, options: Options, screen: Screen) -> None:
+        self.options = options
+        self.screen = screen
+        self._opened: dict[str, Vault] = {}
+
+    # --- catalog, secrets, state --------------------------------------------------------------------------------------
+
+    @cached_property
+    def catalog_directory(self) -> Path | None:
+        """``--catalog``, ``MUSTER_CATALOG``, ``include/catalog`` or ``catalog``; None where a vault's URL makes it needless."""
+        named = self.options.catalog or _path_of("MUSTER_CATALOG")
+        if named or self.vault_url:
+            return named
+        return next((Path(place) for place in PLACES if (Path(place) / "vaults.yaml").is_file()), None)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """
+        The catalog; an empty one where a vault is named by its URL and no catalog is.
+
+        :raises UsageError: if there is neither
+        """
+        from muster.catalog import Catalog, load_catalog
+
+        if self.catalog_directory:
+            return load_catalog(self.catalog_directory)
+        if self.vault_url:
+            return Catalog({}, {})
+        raise UsageError(
+            f"there is no catalog here: neither {' nor '.join(PLACES)} holds a vaults.yaml",
+            "name its folder with --catalog DIR or MUSTER_CATALOG, or name a vault itself with --vault URL",
+        )
+
+    @cached_property
+    def project(self) -> Path | None:
+        """The project that the catalog belongs to."""
+        from muster.catalog import project_of
+
+        return project_of(self.catalog_directory) if self.catalog_directory else None
+
+    @cached_property
+    def secrets(self) -> SecretsFile:
+        """Resolves ``conn:`` and ``env:``."""
+        return SecretsFile(self.options.secrets or default_secrets_file(self.project or Path()))
+
+    @cached_property
+    def state(self) -> Path:
+        """``--state``, ``MUSTER_STATE``, ``.state/muster`` in the project, or the user's own state folder."""
+        named = self.options.state or _path_of("MUSTER_STATE")
+        if named:
+            return named.absolute()
+        if self.project:
+            return self.project / ".state" / "muster"
+        return (_path_of("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "muster"
+
+    @cached_property
+    def platform(self) -> Platform:
+        """Everything that the catalog names, wired up."""
+        from muster.bootstrap import Platform
+
+        return Platform(self.catalog, self.secrets, state=self.state, actor=self.actor)
+
+    @cached_property
+    def actor(self) -> Actor:
+        """Who types, for the audit trail."""
+        from muster.vault.vault import Actor
+
+        try:
+            name = getpass.getuser()
+        except (KeyError, OSError):
+            name = f"uid {os.getuid()}"
+        return Actor(name, socket.gethostname(), "cli")
+
+    # --- vaults -------------------------------------------------------------------------------------------------------
+
+    @property
+    def vault_url(self) -> str | None:
+        """What ``--vault`` says, if that is a place and no name."""
+        named = self.options.vault
+        return named if named and any(sign in named for sign in ":/") else None
+
+    def store(self, name: str) -> BlobStore:
+        """Where a vault's objects lie."""
+        from muster.adapters.stores import open_store
+
+        url = self.vault_url or self._config_url(name)
+        return open_store(self.secrets(url))
+
+    def vault(self, name: str) -> Vault:
+        """
+        Open a vault: with the key that the command line names, or else with the passphrase that the catalog refers to.
+
+        :param name: as in the catalog; the URL where ``--vault`` gives one
+        """
+        if name not in self._opened:
+            self._opened[name] = self._open(name)
+        return self._opened[name]
+
+    def vault_names(self, workload: str | None = None) -> list[str]:
+        """The vaults that a command is about: the one of ``--vault``, the workload's, or those of all workloads."""
+        if self.options.vault:
+            return [self.options.vault]
+        if workload and workload in self.catalog.workloads:
+            return [self.catalog.workload(workload).vault]
+        used = {w.vault for w in self.catalog.workloads.values()} or set(self.catalog.vaults)
+        return sorted(used)
+
+    def one_vault(self) -> str:
+        """The name of the only vault that a command can be about."""
+        names = [self.options.vault] if self.options.vault else sorted(self.catalog.vaults)
+        if len(names) != 1:
+            raise UsageError("the catalog has several vaults", f"name one with --vault: {', '.join(names)}")
+        return names[0]
+
+    def find(self, point: str, workload: str | None) -> tuple[Vault, PointStatus]:
+        """
+        A point, wherever it is.
+
+        :raises NotFound: if no vault has it; the hint lists what there is
+        :raises UsageError: if several have one of that name
+        """
+        found, missing = [], []
+        for name in self.vault_names(workload):
+            vault = self.vault(name)
+            try:
+                found.append((vault, vault.point(point, workload)))
+            except NotFound as error:
+                missing.append(error)
+        if not found:
+            raise missing[0]
+        if len(found) > 1:
+            places = ", ".join(vault.url for vault, _ in found)
+            raise UsageError(f"several vaults have a point {point}: {places}", "name one with --vault, or a workload")
+        return found[0]
+
+    def _open(self, name: str) -> Vault:
+        from muster.adapters.system_clock import SystemClock
+        from muster.vault.vault import Vault
+
+        secret = self.given_secret() or (self.asked_passphrase() if self.vault_url else None)
+        if secret is None:
+            return self.platform.vault(name)
+        return Vault.open(self.store(name), secret, clock=SystemClock(), actor=self.actor)
+
+    def _config_url(self, name: str) -> str:
+        try:
+            return self.catalog.vaults[name].url
+        except KeyError:
+            known = ", ".join(sorted(self.catalog.vaults)) or "none"
+            raise NotFound(f"the catalog has no vault {name}", f"it has: {known}") from None
+
+    # --- keys ---------------------------------------------------------------------------------------------------------
+
+    def given_secret(self) -> Passphrase | RecoveryKey | None:
+        """The key that the command line names, if it does."""
+        from muster.vault.vault import Passphrase, RecoveryKey
+
+        if self.options.recovery_key_file:
+            return RecoveryKey(read_secret(self.options.recovery_key_file))
+        if self.options.passphrase_file:
+            return Passphrase(read_secret(self.options.passphrase_file))
+        words = os.environ.get("MUSTER_PASSPHRASE")
+        return Passphrase(words) if words and self.vault_url else None
+
+    def asked_passphrase(self, *, new: bool = False) -> Passphrase:
+        """
+        A passphrase from the person at the terminal; a new one is asked for twice.
+
+        :raises UsageError: if nobody is there
+        """
+        from muster.vault.vault import Passphrase
+
+        if not self.screen.interactive:
+            raise UsageError(
+                "no key was given, and nobody is there to be asked",
+                "give --passphrase-file FILE, --recovery-key-file FILE or MUSTER_PASSPHRASE before the command",
+            )
+        what = "New passphrase" if new else "Passphrase"
+        return Passphrase(click.prompt(what, hide_input=True, confirmation_prompt=new, err=True))
+
+
+def read_secret(path: Path) -> str:
+    """
+    The first line of a file, without its end.
+
+    :raises UsageError: if there is no such file, or nothing in it
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(
+            f"the key file {path} cannot be read: {reason}", "check the name and the mode of the file"
+        ) from None
+    if not lines or not lines[0].strip():
+        raise UsageError(
+            f"the key file {path} is empty", "it holds the passphrase or the recovery key in its first line"
+        )
+    return lines[0].strip() if lines[0].lstrip().startswith("MUSTER-RECOVERY") else lines[0]
+
+
+def _path_of(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value) if value else None

@@ -1,0 +1,123 @@
+"""Points, plans and reports as lines and tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from rich.table import Table
+
+from muster.cli.screen import table
+from muster.domain.recovery_point import PointStatus
+from muster.domain.recovery_report import RecoveryReport
+from muster.domain.restore_plan import RestorePlan
+from muster.report import seconds_in_words, size_in_words
+
+Lines = Iterator[str | Table]
+
+
+def moment(at: datetime) -> str:
+    """``2026-11-23 02:00:00Z``."""
+    return f"{at:%Y-%m-%d %H:%M:%S}Z"
+
+
+def standing(status: PointStatus) -> str:
+    """What was learned of a point, in a few words: ``suspect``, or the latest of each kind of mark."""
+    if status.suspect:
+        return "suspect"
+    latest = {mark.kind: mark for mark in status.marks}
+    words = [kind if mark.summary.get("passed", True) else f"{kind}: failed" for kind, mark in latest.items()]
+    return ", ".join(words) or "sealed"
+
+
+def points_table(statuses: Sequence[PointStatus], now: datetime) -> Table:
+    """All points, oldest first."""
+    rows = [
+        (
+            status.point.point,
+            status.point.workload,
+            moment(status.point.taken_at),
+            seconds_in_words((now - status.point.taken_at).total_seconds()),
+            len(status.point.components),
+            sum(component.tree.files for component in status.point.components),
+            size_in_words(sum(component.tree.size for component in status.point.components)),
+            standing(status),
+        )
+        for status in statuses
+    ]
+    headings = ("point", "workload", "taken", "age", "components", "files", "size", "standing")
+    return table(headings, rows, right=("age", "components", "files", "size"))
+
+
+def point_lines(status: PointStatus) -> Lines:
+    """One point: its components and its marks."""
+    point = status.point
+    yield f"point {point.point} of {point.workload}: {standing(status)}"
+    yield f"taken {moment(point.taken_at)}, sealed {moment(point.sealed_at)}, after {point.previous or 'none'}"
+    rows = [
+        (c.label, c.tree.files, size_in_words(c.tree.size), moment(c.cut_at), c.method, c.tree.root.sha256[:16])
+        for c in point.components
+    ]
+    yield ""
+    yield table(("component", "files", "size", "cut", "how", "sha256 of its list"), rows, right=("files", "size"))
+    if status.marks:
+        yield ""
+        yield table(
+            ("marked", "when", "what was found"), [(m.kind, moment(m.at), _summary(m.summary)) for m in status.marks]
+        )
+
+
+def plan_lines(plan: RestorePlan) -> Lines:
+    """What a restore would do, and what forbids it."""
+    yield f"restore {plan.point} of {plan.workload} to {plan.target}: {size_in_words(plan.size)}"
+    rows = [(a.component, a.where, a.files, size_in_words(a.size)) for a in plan.actions]
+    yield ""
+    yield table(("component", "would go to", "files", "size"), rows, right=("files", "size"))
+    yield ""
+    yield from (f"left out: {line}" for line in plan.skipped)
+    yield from (f"warning: {line}" for line in plan.warnings)
+    yield from (
+        f"refused: {r.component}: {r.message}" + (f"\n  hint: {r.hint}" if r.hint else "") for r in plan.refusals
+    )
+    if not plan.refusals:
+        yield "nothing forbids it" if plan.actions else "there is nothing to restore"
+
+
+def report_lines(report: RecoveryReport) -> Lines:
+    """What a restore or drill did, against what was promised."""
+    verdict = "passed" if report.passed else f"FAILED: {report.failure}"
+    yield f"{report.kind} of {report.workload} from {report.point} to {report.target}: {verdict}"
+    yield ""
+    rows: list[tuple[object, ...]]
+    rows = [(c.component, c.files, size_in_words(c.size), seconds_in_words(c.span.seconds)) for c in report.components]
+    rows += [
+        (f"expectations/{v.dataset}", "", _verdict(v.success), seconds_in_words(v.span.seconds))
+        for v in report.validations
+    ]
+    rows += [
+        (s.model, s.answers, "equal" if s.equal else "DIFFERENT", seconds_in_words(s.span.seconds))
+        for s in report.smoke
+    ]
+    yield table(("what", "count", "came back", "time"), rows, right=("count", "came back", "time"))
+    time, promised = report.time, report.objectives
+    yield ""
+    yield (
+        f"recovery time actual  {seconds_in_words(time.total)} (detect {seconds_in_words(time.detect)}, decide "
+        f"{seconds_in_words(time.decide)}, restore {seconds_in_words(time.restore)}, validate {seconds_in_words(time.validate)}); "
+        f"objective {seconds_in_words(promised['rto_s'])}: {'met' if report.rto_met else 'MISSED'}"
+    )
+    yield (
+        f"recovery point actual {seconds_in_words(report.recovery_point_actual)}; "
+        f"objective {seconds_in_words(promised['rpo_s'])}: {'met' if report.rpo_met else 'MISSED'}"
+    )
+
+
+def _verdict(success: bool) -> str:
+    return "met" if success else "UNMET"
+
+
+def _summary(summary: dict[str, object]) -> str:
+    if "reason" in summary:
+        return str(summary["reason"])
+    short = {key: value for key, value in summary.items() if not isinstance(value, (dict, list)) and value is not None}
+    return ", ".join(f"{key} {value}" for key, value in short.items())
