@@ -1,0 +1,173 @@
+"""
+The audit trail: signed records that name their predecessors, so that none can be altered, removed or slipped in between.
+
+Two machines may append at once: then the trail forks, and the next record names both ends. The first record follows from
+``vault.json`` alone. The newest record's digest stands in every manifest, so a trail cut off before a sealed point is noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from muster.codec import from_json, to_json
+from muster.errors import AlreadyExists, IntegrityError
+from muster.ports import BlobStore
+from muster.vault.envelope import SigningKey
+from muster.vault.header import Actor, Header
+from muster.vault.layout import AUDIT, digest
+
+PAYLOAD_TYPE = "application/vnd.muster.audit.v1+json"
+_READERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    """
+    Who did what, when, from where, and how it ended.
+
+    :param seq: one more than the greatest of its parents'; 0 for the first
+    :param parents: digests of the records that were newest when this was written
+    :param before: number of all records before it, by which a removed fork is noticed
+    :param digest: SHA-256 of the object; not part of what is signed
+    """
+
+    vault: str
+    seq: int
+    parents: tuple[str, ...]
+    before: int
+    at: datetime
+    actor: Actor
+    action: str
+    subject: str
+    outcome: str
+    details: dict[str, Any]
+    digest: str = ""
+
+    @property
+    def key(self) -> str:
+        """The object that holds it."""
+        return f"{AUDIT}{self.seq:08d}-{self.digest}.json"
+
+
+class AuditTrail:
+    """Appends to the trail of one vault, and reads it back."""
+
+    def __init__(self, store: BlobStore, signer: SigningKey, header: Header) -> None:
+        self._store, self._signer, self._header = store, signer, header
+        self._known: dict[str, AuditRecord] = {}
+
+    def append(
+        self, at: datetime, actor: Actor, action: str, subject: str, outcome: str, details: Mapping[str, Any]
+    ) -> AuditRecord:
+        """Write a record after all that are there now."""
+        keys = self._keys() or [self._put(self._first()).key]
+        heads = self._heads(keys)
+        record = AuditRecord(
+            vault=self._header.id,
+            seq=max(head.seq for head in heads) + 1,
+            parents=tuple(sorted(head.digest for head in heads)),
+            before=len(keys),
+            at=at,
+            actor=actor,
+            action=action,
+            subject=subject,
+            outcome=outcome,
+            details=dict(details),
+        )
+        return self._put(record)
+
+    def begin(self) -> None:
+        """Write the first record, unless it is there."""
+        self._put(self._first())
+
+    def head(self) -> str:
+        """Digest of the newest record; of several ends of a fork, the greatest by number and digest."""
+        keys = self._keys() or [self._put(self._first()).key]
+        return max(self._heads(keys), key=lambda record: (record.seq, record.digest)).digest
+
+    def records(self) -> list[AuditRecord]:
+        """
+        The whole trail, oldest first, checked.
+
+        :raises IntegrityError: naming the first record that is missing, damaged or forged
+        """
+        self._known.clear()
+        keys = self._keys()
+        with ThreadPoolExecutor(_READERS) as readers:
+            records = list(readers.map(self._read, keys))
+        if not records or replace(records[0], digest="") != self._first():
+            raise IntegrityError(
+                f"the audit trail in {self._store.url} does not begin with the creation of this vault",
+                "its first record was removed or forged: find out who writes to the store",
+            )
+        _check_chain(records)
+        return records
+
+    def _heads(self, keys: list[str]) -> list[AuditRecord]:
+        """The records that no other names; usually the newest knows all the others, and one read is enough."""
+        newest = self._read(keys[-1])
+        if newest.before == len(keys) - 1:
+            return [newest]
+        records = [self._read(key) for key in keys]
+        named = {parent for record in records for parent in record.parents}
+        return [record for record in records if record.digest not in named]
+
+    def _keys(self) -> list[str]:
+        return [info.key for info in self._store.list(AUDIT)]
+
+    def _first(self) -> AuditRecord:
+        header = self._header
+        return AuditRecord(
+            header.id, 0, (), 0, header.created_at, header.created_by, "create", header.id, "created", {}
+        )
+
+    def _put(self, record: AuditRecord) -> AuditRecord:
+        payload = to_json(record)
+        del payload["digest"]
+        data = self._signer.sign(PAYLOAD_TYPE, payload)
+        written = replace(record, digest=digest(data))
+        try:
+            self._store.put(written.key, data)
+        except AlreadyExists:
+            self._read(written.key)
+        return written
+
+    def _read(self, key: str) -> AuditRecord:
+        if key in self._known:
+            return self._known[key]
+        data = self._store.get(key)
+        payload = self._signer.open(key, data, PAYLOAD_TYPE)
+        record = replace(from_json(AuditRecord, payload), digest=digest(data))
+        if record.key != key or record.vault != self._header.id:
+            raise _broken(key, "it is not the record that its name says")
+        self._known[key] = record
+        return record
+
+
+def _check_chain(records: Iterable[AuditRecord]) -> None:
+    """Every record's parents are there, and it follows on just as many records as it says."""
+    bits: dict[str, int] = {}
+    seqs: dict[str, int] = {}
+    for number, record in enumerate(records):
+        lost = [parent for parent in record.parents if parent not in bits]
+        if lost:
+            raise _broken(record.key, f"the record {lost[0]} that it follows is missing")
+        if record.seq != max((seqs[parent] + 1 for parent in record.parents), default=0):
+            raise _broken(record.key, "its number does not follow from the records before it")
+        behind = 0
+        for parent in record.parents:
+            behind |= bits[parent]
+        if behind.bit_count() != record.before or (number and not record.parents):
+            raise _broken(record.key, f"it follows {record.before} records, and {behind.bit_count()} are there")
+        bits[record.digest] = behind | 1 << number
+        seqs[record.digest] = record.seq
+
+
+def _broken(key: str, why: str) -> IntegrityError:
+    return IntegrityError(
+        f"the audit trail is broken at {key}: {why}", "records were removed or forged: find out who writes to the store"
+    )

@@ -1,0 +1,58 @@
+"""Signed documents: DSSE envelopes under the vault's Ed25519 key."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from muster.codec import canonical
+from muster.errors import IntegrityError
+from muster.vault.layout import digest, read_document
+
+
+class SigningKey:
+    """Signs what a vault says, and checks that it was this vault that said it."""
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        from securesystemslib.signer import CryptoSigner, SSlibKey
+
+        self.private = private
+        self.public: Ed25519PublicKey = private.public_key()
+        self.fingerprint = digest(self.public.public_bytes_raw())
+        self._key = SSlibKey.from_crypto(self.public, keyid=self.fingerprint)
+        self._signer = CryptoSigner(private, self._key)
+
+    def sign(self, payload_type: str, payload: dict[str, Any]) -> bytes:
+        """A document in its envelope. The same document gives the same bytes."""
+        from securesystemslib.dsse import Envelope
+
+        envelope = Envelope(canonical(payload), payload_type, {})
+        envelope.sign(self._signer)
+        return canonical(envelope.to_dict())
+
+    def open(self, key: str, data: bytes, payload_type: str) -> dict[str, Any]:
+        """
+        The document in an envelope, if this vault signed it as of this type.
+
+        :param key: the object's name, for the message
+        :raises IntegrityError: if one bit of it is not as it was signed
+        """
+        from securesystemslib.dsse import Envelope
+        from securesystemslib.exceptions import Error
+
+        try:
+            envelope = Envelope.from_dict(read_document(key, data))
+            if envelope.payload_type != payload_type:
+                raise ValueError(f"it is a {envelope.payload_type}, not a {payload_type}")
+            envelope.verify([self._key], 1)
+            if canonical(envelope.to_dict()) != data:
+                raise ValueError("it has more in it than was signed")
+            payload = json.loads(envelope.payload)
+        except (Error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise IntegrityError(
+                f"{key} does not carry a valid signature of this vault: {error}",
+                "it was damaged or forged; restore it from a replica and find out who writes to the store",
+            ) from error
+        return dict(payload)

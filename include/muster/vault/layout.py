@@ -1,0 +1,94 @@
+"""Where each object of a vault lies, and how a document is read back: format 1, see docs/format.md."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+from muster.codec import canonical
+from muster.errors import AlreadyExists, IntegrityError, UsageError
+from muster.ports import BlobStore
+
+FORMAT = 1
+
+HEADER = "vault.json"
+RESTORE = "RESTORE.md"
+KEYS = "keys/"
+PACKS = "packs/"
+INDEXES = "indexes/"
+POINTS = "points/"
+MARKS = "marks/"
+AUDIT = "audit/"
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+def checked_name(what: str, name: str) -> str:
+    """
+    Return a workload's or a point's name unchanged if it may be part of an object's key.
+
+    :raises UsageError: if it may not
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be the name of a {what} in a vault",
+            "use up to 128 of A-Z a-z 0-9 . _ - and begin with a letter, a digit or _",
+        )
+    return name
+
+
+def digest(data: bytes) -> str:
+    """Hex SHA-256, by which packs, indexes, key slots and audit records are named."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def pack_key(pack: str) -> str:
+    """The object that holds a pack."""
+    return f"{PACKS}{pack[:2]}/{pack}"
+
+
+def point_key(workload: str, point: str) -> str:
+    """The object that holds a manifest."""
+    return f"{POINTS}{checked_name('workload', workload)}/{checked_name('point', point)}.json"
+
+
+def mark_key(point: str, kind: str, at: datetime, repetition: int) -> str:
+    """The object that holds a mark; `repetition` counts marks of one kind made in one microsecond."""
+    suffix = f"-{repetition}" if repetition else ""
+    return f"{MARKS}{checked_name('point', point)}/{kind}-{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}{suffix}.json"
+
+
+def put_named(store: BlobStore, key: str, data: bytes) -> None:
+    """
+    Store an object whose name is the digest of its bytes. One that is there already is the same, if it is whole.
+
+    :raises IntegrityError: if an object of another size has the name
+    """
+    try:
+        store.put(key, data)
+    except AlreadyExists as error:
+        size = store.info(key).size
+        if size != len(data):
+            raise IntegrityError(
+                f"{key} in {store.url} has {size} bytes instead of {len(data)}",
+                "it is damaged; verify the vault, remove that object, and run this again",
+            ) from error
+
+
+def read_document(key: str, data: bytes) -> dict[str, Any]:
+    """
+    A JSON object of the vault, which must be exactly as it was written.
+
+    :raises IntegrityError: if it is not canonical JSON: then it was damaged or altered
+    """
+    try:
+        document = json.loads(data)
+        whole = isinstance(document, dict) and canonical(document) == data
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{key} is not JSON: {error}", "it is damaged; restore it from a replica") from error
+    if not whole:
+        raise IntegrityError(f"{key} is not as it was written", "it is damaged; restore it from a replica")
+    return dict(document)

@@ -1,0 +1,175 @@
+"""Manifests and marks: signed, written once, checked whenever they are read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from muster.codec import from_json, to_json
+from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint, latest_good
+from muster.errors import AlreadyExists, IntegrityError, NotFound, UsageError
+from muster.ports import BlobStore
+from muster.vault.envelope import SigningKey
+from muster.vault.layout import MARKS, POINTS, digest, mark_key, point_key
+
+STATEMENT_TYPE = "application/vnd.in-toto+json"
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "urn:muster:recovery-point:1"
+MARK_TYPE = "application/vnd.muster.mark.v1+json"
+_READERS = 8
+_LATEST = "latest"
+
+
+class Points:
+    """The recovery points of one vault."""
+
+    def __init__(self, store: BlobStore, signer: SigningKey, vault: str) -> None:
+        self._store, self._signer, self._vault = store, signer, vault
+
+    # --- manifests ----------------------------------------------------------------------------------------------------
+
+    def write(self, point: RecoveryPoint, audit_head: str) -> str:
+        """
+        Sign and store a manifest; return the digest of its object.
+
+        :raises AlreadyExists: if the point has one
+        """
+        subject = [{"name": c.label, "digest": {"sha256": c.tree.root.sha256}} for c in point.components]
+        statement = {
+            "_type": STATEMENT,
+            "subject": subject,
+            "predicateType": PREDICATE,
+            "predicate": to_json(point),
+            "audit_head": audit_head,
+        }
+        data = self._signer.sign(STATEMENT_TYPE, statement)
+        self._store.put(point_key(point.workload, point.point), data)
+        return digest(data)
+
+    def read(self, key: str) -> tuple[RecoveryPoint, str]:
+        """
+        A point, and the digest of the audit record that was newest when it was sealed.
+
+        :raises IntegrityError: if its manifest is damaged or forged
+        """
+        statement = self._signer.open(key, self._store.get(key), STATEMENT_TYPE)
+        if statement.get("predicateType") != PREDICATE:
+            raise _misplaced(key, f"a {statement.get('predicateType')}")
+        point = from_json(RecoveryPoint, statement.get("predicate"))
+        if point.vault != self._vault or point_key(point.workload, point.point) != key:
+            raise _misplaced(key, f"point {point.workload}/{point.point} of vault {point.vault}")
+        return point, str(statement.get("audit_head"))
+
+    def sealed(self, workload: str, point: str) -> RecoveryPoint | None:
+        """The point, or None if it was not sealed."""
+        try:
+            return self.read(point_key(workload, point))[0]
+        except NotFound:
+            return None
+
+    def keys(self, workload: str | None = None) -> list[str]:
+        """The objects of all manifests, oldest point first."""
+        prefix = f"{POINTS}{workload}/" if workload else POINTS
+        return sorted((info.key for info in self._store.list(prefix)), key=lambda key: key.rpartition("/")[2])
+
+    def list(self, workload: str | None = None) -> list[PointStatus]:
+        """All points with their marks, oldest first."""
+        keys = self.keys(workload)
+        with ThreadPoolExecutor(_READERS) as readers:
+            points = [point for point, _ in readers.map(self.read, keys)]
+        marks = self._marks_of(self.mark_keys())
+        return [_status(point, marks[point.workload, point.point]) for point in points]
+
+    def find(self, name: str, workload: str | None) -> PointStatus:
+        """
+        A point by its id, by a beginning of it that no other has, or the ``latest`` good one.
+
+        :raises NotFound: if there is none, or several
+        """
+        if name == _LATEST:
+            return self._latest(workload)
+        found = [key for key in self.keys(workload) if _id(key).startswith(name)]
+        exact = [key for key in found if _id(key) == name]
+        if len(exact or found) != 1 or not name:
+            raise self._not_found(name, workload, found)
+        point, _ = self.read((exact or found)[0])
+        return _status(point, self._marks_of(self.mark_keys(point.point))[point.workload, point.point])
+
+    def _latest(self, workload: str | None) -> PointStatus:
+        workloads = {key.split("/")[1] for key in self.keys(workload)}
+        if len(workloads) > 1:
+            raise UsageError(
+                f"the vault holds points of {', '.join(sorted(workloads))}", "say which workload's latest point you mean"
+            )
+        latest = latest_good(self.list(workload))
+        if latest is None:
+            raise self._not_found("latest good", workload, [])
+        return latest
+
+    def _not_found(self, name: str, workload: str | None, found: list[str]) -> NotFound:
+        of = f" of {workload}" if workload else ""
+        there = ", ".join(key.removeprefix(POINTS).removesuffix(".json") for key in (found or self.keys(workload))[-10:])
+        many = "no one" if found else "no"
+        return NotFound(f"there is {many} point {name!r}{of} in {self._store.url}", f"it has: {there or 'no points'}")
+
+    # --- marks --------------------------------------------------------------------------------------------------------
+
+    def write_mark(self, mark: Mark) -> tuple[str, str]:
+        """
+        Sign and store a mark; return its object's key and digest. The same mark again is not written twice.
+
+        :raises NotFound: if there is no such point
+        """
+        if self.sealed(mark.workload, mark.point) is None:
+            raise self._not_found(mark.point, mark.workload, [])
+        data = self._signer.sign(MARK_TYPE, {"vault": self._vault, "mark": to_json(mark)})
+        repetition = 0
+        while True:
+            key = mark_key(mark.point, mark.kind, mark.at, repetition)
+            try:
+                self._store.put(key, data)
+            except AlreadyExists:
+                if self._store.get(key) != data:
+                    repetition += 1
+                    continue
+            return key, digest(data)
+
+    def read_mark(self, key: str) -> Mark:
+        """
+        A mark.
+
+        :raises IntegrityError: if it is damaged or forged
+        """
+        payload = self._signer.open(key, self._store.get(key), MARK_TYPE)
+        mark = from_json(Mark, payload.get("mark"))
+        here = key.removesuffix(".json")
+        first = mark_key(mark.point, mark.kind, mark.at, 0).removesuffix(".json")
+        if payload.get("vault") != self._vault or not (here == first or here.rpartition("-")[0] == first):
+            raise _misplaced(key, f"a mark of point {mark.point} of vault {payload.get('vault')}")
+        return mark
+
+    def mark_keys(self, point: str | None = None) -> list[str]:
+        """The objects of all marks, or of those of one point."""
+        return [info.key for info in self._store.list(f"{MARKS}{point}/" if point else MARKS)]
+
+    def _marks_of(self, keys: Iterable[str]) -> dict[tuple[str, str], list[Mark]]:
+        found: dict[tuple[str, str], list[Mark]] = defaultdict(list)
+        with ThreadPoolExecutor(_READERS) as readers:
+            for mark in readers.map(self.read_mark, keys):
+                found[mark.workload, mark.point].append(mark)
+        return found
+
+
+def _status(point: RecoveryPoint, marks: list[Mark]) -> PointStatus:
+    return PointStatus(point, tuple(sorted(marks, key=lambda mark: mark.at)))
+
+
+def _id(key: str) -> str:
+    return key.rpartition("/")[2].removesuffix(".json")
+
+
+def _misplaced(key: str, what: str) -> IntegrityError:
+    return IntegrityError(
+        f"{key} holds {what}", "it was copied there by somebody: remove it, and find out who writes to the store"
+    )

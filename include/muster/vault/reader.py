@@ -1,0 +1,155 @@
+"""Read chunks back: neighbours in one request, each checked by its seal and its id, from another copy if one is damaged."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
+
+from muster.domain.content import ContentRef
+from muster.errors import IntegrityError, NotFound
+from muster.ports import BlobStore
+from muster.vault.index import Index, Location
+from muster.vault.keys import MasterKey
+from muster.vault.layout import pack_key
+from muster.vault.packs import open_chunk
+
+SPAN = 8 * 1024 * 1024
+_GAP = 256 * 1024
+_AHEAD = 2
+
+
+class ChunkReader:
+    """Fetches chunks by their ids. May be used from several threads."""
+
+    def __init__(self, store: BlobStore, master: MasterKey, index: Index) -> None:
+        self._store, self._master, self._index = store, master, index
+
+    def locate(self, chunks: Sequence[bytes]) -> dict[bytes, Location]:
+        """
+        Where to read each of the chunks.
+
+        :raises IntegrityError: if there is no copy of one
+        """
+        if missing := self._index.missing(chunks):
+            raise IntegrityError(
+                f"chunk {missing[0].hex()} is in no pack of {self._store.url}, nor are {len(missing) - 1} others",
+                "a pack was lost: restore it from a replica, or use another point; verify names what is affected",
+            )
+        return {chunk: self._index.locations(chunk)[0] for chunk in chunks}
+
+    def place(self, content: ContentRef) -> tuple[str, int]:
+        """Pack and offset of a file's first chunk, as far as known: sorting files by it makes reading sequential."""
+        copies = self._index.locations(bytes.fromhex(content.chunks[0])) if content.chunks else []
+        return (copies[0].pack.name, copies[0].entry.offset) if copies else ("", 0)
+
+    def fetch(self, chunks: Sequence[bytes]) -> dict[bytes, bytes]:
+        """
+        The plain bytes of all these chunks, which must fit into memory.
+
+        :raises IntegrityError: if of any chunk no whole copy is left; the message names pack and chunk
+        """
+        found: dict[bytes, bytes] = {}
+        for span in _spans(self.locate(chunks)):
+            try:
+                found.update(self._open(span))
+            except (IntegrityError, NotFound) as error:
+                found.update({place.entry.chunk: self._any_copy(place.entry.chunk, error) for place in span})
+        return found
+
+    def stream(self, content: ContentRef, ahead: Executor) -> Iterator[bytes]:
+        """The plain bytes of a file, chunk by chunk; the next ones are fetched by `ahead` meanwhile. Its digest is not checked."""
+        pending: deque[tuple[list[bytes], Future[dict[bytes, bytes]]]] = deque()
+        for run in self._runs(content):
+            pending.append((run, ahead.submit(self.fetch, run)))
+            if len(pending) > _AHEAD:
+                yield from _in_order(*pending.popleft())
+        while pending:
+            yield from _in_order(*pending.popleft())
+
+    def read(self, content: ContentRef, what: str) -> bytes:
+        """
+        The plain bytes of a small file, whose digest is checked.
+
+        :param what: its name, for the message
+        """
+        chunks = ids(content)
+        found = self.fetch(chunks)
+        plain = b"".join(found[chunk] for chunk in chunks)
+        if len(plain) != content.size or hashlib.sha256(plain).hexdigest() != content.sha256:
+            raise digest_mismatch(what, content)
+        return plain
+
+    def _runs(self, content: ContentRef) -> Iterator[list[bytes]]:
+        run: list[bytes] = []
+        size = 0
+        places = self.locate(ids(content))
+        for chunk in ids(content):
+            run.append(chunk)
+            size += places[chunk].entry.size
+            if size >= SPAN:
+                yield run
+                run, size = [], 0
+        if run:
+            yield run
+
+    def _open(self, span: Sequence[Location]) -> dict[bytes, bytes]:
+        pack, start = span[0].pack, span[0].entry.offset
+        end = max(place.entry.offset + place.entry.length for place in span)
+        view = memoryview(self._store.get_range(pack_key(pack.name), start, end - start))
+        cipher = self._master.pack_cipher(pack.salt)
+        found = {}
+        for _, ordinal, entry in span:
+            sealed = view[entry.offset - start : entry.offset - start + entry.length]
+            found[entry.chunk] = open_chunk(self._master, cipher, pack.name, ordinal, entry, sealed)
+        return found
+
+    def _any_copy(self, chunk: bytes, error: IntegrityError | NotFound) -> bytes:
+        for place in self._index.locations(chunk):
+            try:
+                return self._open([place])[chunk]
+            except (IntegrityError, NotFound) as again:
+                error = again
+        raise IntegrityError(f"chunk {chunk.hex()} cannot be read: {error.message}", error.hint) from error
+
+
+def ids(content: ContentRef) -> list[bytes]:
+    """The chunk ids of a file as bytes."""
+    try:
+        return [bytes.fromhex(chunk) for chunk in content.chunks]
+    except ValueError as error:
+        raise IntegrityError(f"the content {content.sha256} names a chunk that cannot be", "verify the vault") from error
+
+
+def digest_mismatch(what: str, content: ContentRef) -> IntegrityError:
+    """The failure of a file whose chunks are whole but are not the file."""
+    return IntegrityError(
+        f"{what} does not match its digest {content.sha256}", "verify the vault; use another point or a replica"
+    )
+
+
+def _in_order(run: list[bytes], future: Future[dict[bytes, bytes]]) -> Iterator[bytes]:
+    found = future.result()
+    return (found[chunk] for chunk in run)
+
+
+def _spans(places: dict[bytes, Location]) -> Iterator[list[Location]]:
+    """Chunks that lie near each other in a pack, to be read at once."""
+    span: list[Location] = []
+    for place in sorted(places.values(), key=lambda place: (place.pack.name, place.entry.offset)):
+        if span and not _near(span[0], span[-1], place):
+            yield span
+            span = []
+        span.append(place)
+    if span:
+        yield span
+
+
+def _near(first: Location, last: Location, place: Location) -> bool:
+    end = last.entry.offset + last.entry.length
+    return (
+        place.pack.name == first.pack.name
+        and place.entry.offset - end <= _GAP
+        and place.entry.offset + place.entry.length - first.entry.offset <= 2 * SPAN
+    )

@@ -1,0 +1,61 @@
+"""A stored tree, opened for reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from muster.domain.content import TreeEntry, TreeRef
+from muster.errors import IntegrityError, NotFound
+from muster.vault.extract import check_content, extract
+from muster.vault.reader import ChunkReader
+from muster.vault.trees import read_entries
+
+
+class StoredTree:
+    """`muster.ports.TreeReader` over a vault. The list of entries is read once, when first needed."""
+
+    def __init__(self, reader: ChunkReader, ref: TreeRef) -> None:
+        self._reader, self._ref = reader, ref
+
+    def entries(self) -> Sequence[TreeEntry]:
+        """All entries, sorted by path; reconciled with the sums in the reference."""
+        return self._entries
+
+    def entry(self, path: str) -> TreeEntry:
+        """
+        The entry at a path.
+
+        :raises NotFound: if there is none
+        """
+        try:
+            return self._by_path[path]
+        except KeyError:
+            some = ", ".join(list(self._by_path)[:5]) or "nothing"
+            raise NotFound(f"the tree has no {path}", f"it has {len(self._by_path)} entries: {some} …") from None
+
+    def read(self, entry: TreeEntry) -> bytes:
+        """
+        The bytes of a small file.
+
+        :raises IntegrityError: if they do not match what is known of it
+        """
+        if entry.content is None:
+            raise IntegrityError(f"{entry.path} is a {entry.kind}, not a file", "read files only")
+        plain = self._reader.read(entry.content, entry.path)
+        check_content(entry, plain)
+        return plain
+
+    def extract(self, wanted: Iterable[tuple[TreeEntry, Path]]) -> int:
+        """Write entries to paths, in parallel; return the number of plain bytes. See `muster.ports.TreeReader`."""
+        return extract(self._reader, wanted)
+
+    @cached_property
+    def _entries(self) -> Sequence[TreeEntry]:
+        listing = self._reader.read(self._ref.root, "the list of entries")
+        return tuple(read_entries(listing, self._ref))
+
+    @cached_property
+    def _by_path(self) -> dict[str, TreeEntry]:
+        return {entry.path: entry for entry in self._entries}

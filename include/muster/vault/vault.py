@@ -1,0 +1,315 @@
+"""The vault: everything that operations do with it."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from string import Template
+from typing import Any
+
+from muster import __version__
+from muster.codec import to_json
+from muster.domain.content import TreeRef
+from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint
+from muster.errors import AlreadyExists, IntegrityError, NotFound, WrongKey
+from muster.ports import BlobStore, Clock, Progress, TreeReader
+from muster.vault.audit import AuditRecord, AuditTrail
+from muster.vault.envelope import SigningKey
+from muster.vault.header import Actor, Header, make_header, new_id, open_signing_key, read_header
+from muster.vault.index import Index
+from muster.vault.keys import (
+    KeySlot,
+    MasterKey,
+    Passphrase,
+    RecoveryKey,
+    ScryptCost,
+    Secret,
+    describe_slot,
+    generate_recovery_key,
+    slot_key,
+    unwrap,
+)
+from muster.vault.layout import FORMAT, HEADER, KEYS, RESTORE, digest, point_key, put_named
+from muster.vault.points import Points
+from muster.vault.reader import ChunkReader
+from muster.vault.sealing import complete
+from muster.vault.tree_reader import StoredTree
+from muster.vault.verify import Finding, VerifyReport
+from muster.vault.writer import VaultWriter, WriterStats
+
+__all__ = [
+    "Actor",
+    "AuditRecord",
+    "Finding",
+    "KeySlot",
+    "Passphrase",
+    "RecoveryKey",
+    "Secret",
+    "Vault",
+    "VaultWriter",
+    "VerifyReport",
+    "WriterStats",
+]
+
+
+class Vault:
+    """
+    An open vault. Cheap to open: the index is read when the first chunk is asked for.
+
+    May be used from several threads, and by several processes and machines at once.
+    """
+
+    def __init__(self, store: BlobStore, master: MasterKey, header: bytes, *, clock: Clock, actor: Actor) -> None:
+        self._header: Header = read_header(header)
+        self._store, self._master, self._clock, self._actor = store, master, clock, actor
+        self._signer = signer = _signing_key(store, header, master)
+        self._index = Index(store, master)
+        self._reader = ChunkReader(store, master, self._index)
+        self._points = Points(store, signer, self._header.id)
+        self._trail = AuditTrail(store, signer, self._header)
+
+    # --- making and opening -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        store: BlobStore,
+        passphrase: Passphrase,
+        *,
+        clock: Clock,
+        actor: Actor,
+        cost: ScryptCost | None = None,
+    ) -> tuple[Vault, RecoveryKey]:
+        """
+        Make a vault in a store. The recovery key is nowhere else: show it once, for keeping offline.
+
+        ``vault.json`` is written after the keys, so a creation that was cut short can be begun again.
+
+        :raises AlreadyExists: if the store holds a vault
+        """
+        if list(store.list(HEADER)):
+            raise _exists(store)
+        now, vault, master, recovery = clock.now(), new_id(), MasterKey.generate(), generate_recovery_key()
+        at = to_json(now)
+        header = make_header(master, vault, now, actor, digest(_put_restore_text(store)))
+        for slot in (
+            master.passphrase_slot(passphrase, "first", vault, at, cost or ScryptCost()),
+            master.recovery_slot(recovery, "recovery", vault, at),
+        ):
+            put_named(store, slot_key(slot), slot)
+        try:
+            store.put(HEADER, header)
+        except AlreadyExists as error:
+            raise _exists(store) from error
+        created = cls(store, master, header, clock=clock, actor=actor)
+        created._trail.begin()
+        return created, recovery
+
+    @classmethod
+    def open(cls, store: BlobStore, secret: Secret, *, clock: Clock, actor: Actor) -> Vault:
+        """
+        Open a vault with any of its keys.
+
+        :raises NotFound: if there is no vault in the store
+        :raises WrongKey: if no key slot was made for this secret
+        :raises IntegrityError: if ``vault.json`` or the key slots were damaged or forged
+        """
+        try:
+            header = store.get(HEADER)
+        except NotFound as error:
+            raise NotFound(
+                f"there is no vault in {store.url}", "check the URL, or create one with `muster init`"
+            ) from error
+        read_header(header)
+        master = _unlock(store, header, secret)
+        return cls(store, master, header, clock=clock, actor=actor)
+
+    @property
+    def id(self) -> str:
+        """Its name: 32 hex digits."""
+        return self._header.id
+
+    @property
+    def url(self) -> str:
+        """Where it is, without any secret."""
+        return self._store.url
+
+    @property
+    def signing_fingerprint(self) -> str:
+        """Hex SHA-256 of the public key that signs manifests, marks and audit records."""
+        return self._signer.fingerprint
+
+    # --- content ------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def writer(self) -> Iterator[VaultWriter]:
+        """
+        Store trees. They are durable when the context is left; if it is left by an exception, what is whole is kept and
+        found again by the next writer.
+        """
+        writer = VaultWriter(self._store, self._master, self._index)
+        try:
+            yield writer
+        except BaseException as error:
+            writer.close_after(error)
+            raise
+        writer.close()
+
+    def tree(self, ref: TreeRef) -> TreeReader:
+        """A stored tree, for reading."""
+        return StoredTree(self._reader, ref)
+
+    # --- points -------------------------------------------------------------------------------------------------------
+
+    def seal(self, point: RecoveryPoint) -> RecoveryPoint:
+        """
+        Write the manifest of a point, after proving that the vault has everything that it names.
+
+        Sealing the same components under the same id again returns the point that is there.
+
+        :raises IncompletePoint: if a chunk or a pack is missing; nothing was written
+        :raises AlreadyExists: if other components were sealed under this id
+        """
+        if there := self._points.sealed(point.workload, point.point):
+            return self._same(point, there)
+        sealed = complete(replace(point, format=FORMAT, vault=self.id), self._index, self._reader)
+        try:
+            manifest = self._points.write(sealed, self._trail.head())
+        except AlreadyExists:
+            if there := self._points.sealed(point.workload, point.point):
+                return self._same(point, there)
+            raise
+        self.record("seal", point_key(point.workload, point.point), "sealed", {"sha256": manifest})
+        return sealed
+
+    def points(self, workload: str | None = None) -> list[PointStatus]:
+        """
+        All points, oldest first.
+
+        :raises IntegrityError: naming the first manifest or mark that is damaged or forged
+        """
+        return self._points.list(workload)
+
+    def point(self, point: str, workload: str | None = None) -> PointStatus:
+        """
+        One point: by its id, by a beginning of it that no other has, or ``latest`` for the newest that is not suspect.
+
+        :raises NotFound: if there is none; the hint lists what there is
+        :raises UsageError: if ``latest`` could be of several workloads
+        """
+        return self._points.find(point, workload)
+
+    def mark(self, mark: Mark) -> None:
+        """
+        Say what was learned of a point.
+
+        :raises NotFound: if there is no such point
+        """
+        key, written = self._points.write_mark(mark)
+        self.record("mark", key, mark.kind, {"sha256": written})
+
+    # --- audit, proof, keys -------------------------------------------------------------------------------------------
+
+    def record(self, action: str, subject: str, outcome: str, details: dict[str, Any] | None = None) -> None:
+        """Add to the audit trail who did what (the actor that opened the vault), now. No secrets."""
+        self._trail.append(self._clock.now(), self._actor, action, subject, outcome, details or {})
+
+    def audit(self) -> list[AuditRecord]:
+        """
+        The audit trail, oldest first.
+
+        :raises IntegrityError: naming the record that is missing, damaged or forged
+        """
+        return self._trail.records()
+
+    def verify(
+        self, points: Sequence[RecoveryPoint] | None = None, *, share: float = 1.0, progress: Progress | None = None
+    ) -> VerifyReport:
+        """
+        Check the structure of everything, and read a share of the packs again. Changes nothing; raises nothing that it can report.
+
+        :param points: whose packs and files to check; None for all
+        :param share: of the packs, 0 to 1; which ones moves on from day to day, so that after 1/share days each had its turn.
+            At 1 every file of the points is read and compared with its digest as well
+        :raises UsageError: if the share is not between 0 and 1
+        :raises StoreUnavailable: if the store does not answer
+        """
+        verification = Verification(self._store, self._master, self._signer, self._store.get(HEADER))
+        return verification.run(points, share, self._clock.now(), progress)
+
+    def keys(self) -> list[KeySlot]:
+        """Who can open this vault. Slots that a creation left behind which never came to its end are not counted."""
+        slots = [describe_slot(info.key, self._store.get(info.key)) for info in self._store.list(KEYS)]
+        slots = [slot for slot in slots if slot.vault == self.id]
+        return sorted(slots, key=lambda slot: (slot.created_at, slot.kind))
+
+    def add_passphrase(self, name: str, passphrase: Passphrase, *, cost: ScryptCost | None = None) -> None:
+        """Let another passphrase open this vault."""
+        at = to_json(self._clock.now())
+        slot = self._master.passphrase_slot(passphrase, name, self.id, at, cost or ScryptCost())
+        put_named(self._store, slot_key(slot), slot)
+        self.record("keys.add", slot_key(slot), "added", {"name": name, "kind": "passphrase"})
+
+    def _same(self, wanted: RecoveryPoint, there: RecoveryPoint) -> RecoveryPoint:
+        if there.components != wanted.components:
+            raise AlreadyExists(
+                f"point {there.point} of {there.workload} is sealed already, with other components",
+                "a sealed point never changes: take a new snapshot",
+            )
+        return there
+
+
+def _unlock(store: BlobStore, header: bytes, secret: Secret) -> MasterKey:
+    """The master key from whichever slot the secret opens; a damaged slot matters only if no other lets us in."""
+    damaged: list[IntegrityError] = []
+    foreign = False
+    for info in store.list(KEYS):
+        try:
+            master = unwrap(info.key, store.get(info.key), secret)
+        except IntegrityError as error:
+            damaged.append(error)
+            continue
+        if master and open_signing_key(header, master):
+            return master
+        foreign = foreign or master is not None
+    if foreign:
+        raise _forged_header(store)
+    if damaged:
+        raise damaged[0]
+    raise WrongKey(
+        f"this {'passphrase' if isinstance(secret, Passphrase) else 'recovery key'} does not open the vault in {store.url}",
+        "check for typing errors and the right vault; the other kind of key opens it as well",
+    )
+
+
+def _signing_key(store: BlobStore, header: bytes, master: MasterKey) -> SigningKey:
+    if signer := open_signing_key(header, master):
+        return signer
+    raise _forged_header(store)
+
+
+def _forged_header(store: BlobStore) -> IntegrityError:
+    return IntegrityError(
+        f"{HEADER} in {store.url} is not what was written when the vault was created",
+        "it was damaged or forged: put back its copy from a replica, and find out who writes to the store",
+    )
+
+
+def _put_restore_text(store: BlobStore) -> bytes:
+    """Write ``RESTORE.md``, or find the one that a creation of the same version left which never came to its end."""
+    template = importlib.resources.files("muster.vault").joinpath(RESTORE).read_text(encoding="utf-8")
+    text = Template(template).substitute(muster=__version__).encode()
+    try:
+        store.put(RESTORE, text)
+    except AlreadyExists as error:
+        if store.get(RESTORE) != text:
+            raise AlreadyExists(
+                f"{store.url} holds another {RESTORE}, and no vault", "create the vault in an empty place"
+            ) from error
+    return text
+
+
+def _exists(store: BlobStore) -> AlreadyExists:
+    return AlreadyExists(f"there is a vault in {store.url} already", "open it, or create the new one elsewhere")
