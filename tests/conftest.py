@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["environments"]
+pytest_plugins = ["dvc_repositories", "environments", "servers"]

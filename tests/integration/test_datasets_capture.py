@@ -1,0 +1,373 @@
+"""What a cut of a DVC repository holds, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from dvc_repositories import DVC, FILES, Repository, run
+from fakes_dataset_tree import MemoryTree, content_of, store, take
+
+from muster.adapters.dvc_datasets import DvcSource
+from muster.errors import IntegrityError, MusterError, SourceChanged, SourceInvalid, UsageError
+from muster.ports import SourceFile
+
+JAN = hashlib.md5(FILES["jan.csv"]).hexdigest()
+FEB = hashlib.md5(FILES["feb.csv"]).hexdigest()
+
+
+def opened(source: DvcSource, previous: MemoryTree) -> list[str]:
+    """Paths of the data files whose content would be read."""
+    with source.capture(previous) as cut:
+        return [f.path for f in cut.files() if f.path.startswith("data/") and f.kind == "file" and f.known is None]
+
+
+def damage(path: Path, *, keep_times: bool = False) -> None:
+    """Flip a bit in the middle of a file, in place."""
+    before = path.stat()
+    path.chmod(0o644)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    with path.open("r+b") as file:
+        file.write(content)
+    path.chmod(before.st_mode)
+    if keep_times:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+# --- what is captured --------------------------------------------------------------------------------------------------
+
+
+def test_cut_holds_every_file_byte_for_byte(repository: Repository) -> None:
+    """Every tracked file is in the tree at its workspace path, with its bytes, its MD5 and its mode."""
+    tree, _ = take(DvcSource("flights", repository.root))
+    assert dict(content_of(tree, "data/data/flights/")) == FILES
+    assert dict(content_of(tree, "data/airports.csv")) == {"": b"JFK\nLGA\n"}
+    entry = tree.entry("data/data/flights/feb.csv")
+    assert entry.md5 == FEB
+    assert entry.mode == 0o755
+
+
+def test_cut_holds_what_dvc_drops(repository: Repository) -> None:
+    """Empty folders and links are in the tree; a link that leads out of the output is its file."""
+    (repository.flights / "jan.csv").unlink()
+    (repository.flights / "jan.csv").symlink_to("same.csv")
+    (repository.flights / "folder-link").symlink_to("north")
+    outside = repository.root.parent / "outside.csv"
+    outside.write_bytes(FILES["feb.csv"])
+    (repository.flights / "feb.csv").unlink()
+    (repository.flights / "feb.csv").symlink_to(outside)
+    tree, details = take(DvcSource("flights", repository.root))
+    assert tree.entry("data/data/flights/jan.csv").link == "same.csv"
+    assert tree.entry("data/data/flights/folder-link").link == "north"
+    assert tree.entry("data/data/flights/feb.csv").kind == "file"
+    assert tree.entry("data/data/flights/empty/deep").kind == "dir"
+    assert (details["links"], details["empty_folders"], details["files"]) == (2, 1, 7)
+
+
+def test_details_count_what_is_there(git_repository: Repository) -> None:
+    """The details give revision, branch, outputs, counts and the remote."""
+    _, details = take(DvcSource("flights", git_repository.root))
+    flights = next(output for output in details["outputs"] if output["path"] == "data/flights")
+    assert details["revision"] == git_repository.git("rev-parse", "HEAD").strip()
+    assert details["branch"] == "trunk"
+    assert flights["nfiles"] == len(FILES)
+    assert flights["size"] == sum(len(content) for content in FILES.values())
+    assert details["files"] == len(FILES) + 1
+    assert details["objects"] == len(set(FILES.values())) + 2
+    assert details["remote"] == str(git_repository.remote)
+
+
+@pytest.mark.parametrize("target", ["data/flights", "data/flights.dvc", "./data/flights/", "data"])
+def test_target_is_a_path_or_a_dvc_file(plain_repository: Repository, target: str) -> None:
+    """A target names an output, its .dvc file, or the folder above it; other outputs are left out."""
+    tree, details = take(DvcSource("flights", plain_repository.root, targets=[target]))
+    assert [output["path"] for output in details["outputs"]] == ["data/flights"]
+    assert not any("airports" in path for path in tree.paths())
+
+
+def test_credentials_stay_out(repository: Repository) -> None:
+    """.dvc/config.local, and passwords in URLs, are neither in the tree nor in the details."""
+    repository.dvc("remote", "add", "--quiet", "--default", "other", "https://me:hunter2@example.org/store")
+    repository.dvc("config", "--local", "remote.other.password", "hunter3")
+    tree, details = take(DvcSource("flights", repository.root))
+    assert not any("config.local" in path for path in tree.paths())
+    assert b"hunter3" not in b"".join(content for _, content in content_of(tree, ""))
+    assert "hunter2" not in repr(details)
+
+
+def test_remote_source_needs_no_data_here(repository: Repository) -> None:
+    """With the remote as source, a clone without cache and workspace gives the same files."""
+    for path in (repository.root / ".dvc/cache", repository.flights):
+        run(repository.root, "rm", "-rf", str(path))
+    tree, details = take(DvcSource("flights", repository.root, source="remote"))
+    assert dict(content_of(tree, "data/data/flights/")) == FILES
+    assert details["source"] == "remote"
+
+
+def test_revision_is_captured_as_it_was(git_repository: Repository) -> None:
+    """An older revision gives its own files, whatever the workspace holds now."""
+    first = git_repository.git("rev-parse", "HEAD").strip()
+    (git_repository.flights / "jan.csv").write_bytes(b"rewritten\n")
+    git_repository.dvc("add", "--quiet", "data/flights")
+    git_repository.commit()
+    tree, details = take(DvcSource("flights", git_repository.root, rev=first))
+    assert dict(content_of(tree, "data/data/flights/")) == FILES
+    assert (details["revision"], details["branch"]) == (first, None)
+
+
+# --- what is not read again ---------------------------------------------------------------------------------------------
+
+
+def test_unchanged_dataset_opens_no_file(repository: Repository) -> None:
+    """With the point before at hand, an unchanged dataset is stored without reading a data file or bundling history again."""
+    source = DvcSource("flights", repository.root)
+    tree, details = take(source)
+    assert opened(source, tree) == []
+    with source.capture(tree) as cut:
+        again = {file.path: file for file in cut.files()}
+        assert cut.details() == details
+    assert "git/history.bundle" not in again or again["git/history.bundle"].known is not None
+
+
+def test_only_new_content_is_opened(repository: Repository) -> None:
+    """After a change, the changed file alone is read."""
+    source = DvcSource("flights", repository.root)
+    tree, _ = take(source)
+    (repository.flights / "jan.csv").write_bytes(b"rewritten\n")
+    repository.dvc("add", "--quiet", "data/flights")
+    assert opened(source, tree) == ["data/data/flights/jan.csv"]
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------------
+
+
+def test_workspace_must_be_the_recorded_version(repository: Repository) -> None:
+    """Changed, added and deleted files that were not added to DVC are named, five at most, with the mend."""
+    (repository.flights / "jan.csv").write_bytes(b"day,delay\n1,18\n")
+    (repository.flights / "feb.csv").unlink()
+    for number in range(5):
+        (repository.flights / f"new{number}.csv").write_bytes(b"new")
+    with pytest.raises(SourceInvalid, match=r"new0.csv \(added\).* and 2 more") as caught:
+        take(DvcSource("flights", repository.root))
+    assert "dvc add data/flights" in caught.value.hint
+
+
+def test_edit_of_the_same_size_is_noticed(repository: Repository) -> None:
+    """A change that keeps the size is found after DVC has hashed the file once."""
+    take(DvcSource("flights", repository.root))
+    (repository.flights / "jan.csv").write_bytes(b"day,delay\n1,99\n")
+    with pytest.raises(SourceInvalid, match=r"data/flights/jan.csv \(changed\)"):
+        take(DvcSource("flights", repository.root))
+
+
+def test_missing_output_is_not_taken_for_empty(repository: Repository) -> None:
+    """A tracked folder that is not there is refused, with the mend."""
+    run(repository.root, "rm", "-rf", str(repository.flights))
+    with pytest.raises(SourceInvalid, match="not in the workspace") as caught:
+        take(DvcSource("flights", repository.root))
+    assert "dvc checkout" in caught.value.hint
+
+
+def test_folder_without_dvc_is_refused(tmp_path: Path) -> None:
+    """A folder that is no DVC repository is named."""
+    with pytest.raises(SourceInvalid, match=f"{tmp_path} is not a DVC repository"):
+        take(DvcSource("flights", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [("data/nothing", "data/nothing is not tracked"), ("data/flights/jan.csv", "a part of data/flights")],
+)
+def test_untracked_target_is_refused(plain_repository: Repository, target: str, message: str) -> None:
+    """A target that is not tracked, or only as a part of something, is refused, and what is tracked is named."""
+    with pytest.raises(SourceInvalid, match=message) as caught:
+        take(DvcSource("flights", plain_repository.root, targets=[target]))
+    assert "data/flights" in caught.value.hint
+
+
+def test_unknown_revision_is_refused(git_repository: Repository) -> None:
+    """A revision that does not exist is named."""
+    with pytest.raises(SourceInvalid, match="no-such-tag"):
+        take(DvcSource("flights", git_repository.root, rev="no-such-tag"))
+
+
+def test_shallow_history_is_refused(git_repository: Repository, tmp_path: Path) -> None:
+    """A shallow clone has not its whole history, and is told how to get it."""
+    git_repository.git("commit", "--allow-empty", "--quiet", "--message", "second")
+    run(tmp_path, "git", "clone", "-q", "--depth", "1", f"file://{git_repository.root}", "shallow")
+    with pytest.raises(SourceInvalid, match="shallow clone"):
+        take(DvcSource("flights", tmp_path / "shallow", source="remote"))
+
+
+def test_subfolder_of_a_git_repository_is_refused(git_repository: Repository) -> None:
+    """A DVC repository that shares its Git history with others is refused by name."""
+    below = git_repository.root / "below"
+    below.mkdir()
+    run(below, str(DVC), "init", "--quiet", "--subdir")
+    with pytest.raises(SourceInvalid, match="is a subfolder of the Git repository"):
+        take(DvcSource("flights", below))
+
+
+def test_hashes_of_dvc_2_are_refused(plain_repository: Repository) -> None:
+    """An output that was tracked by DVC 2 is refused with the command that migrates it."""
+    pointer = plain_repository.root / "airports.csv.dvc"
+    pointer.write_text(pointer.read_text().replace("  hash: md5\n", ""))
+    with pytest.raises(SourceInvalid, match="DVC 2") as caught:
+        take(DvcSource("flights", plain_repository.root))
+    assert "dvc cache migrate" in caught.value.hint
+
+
+def test_unreadable_metafile_is_refused(repository: Repository) -> None:
+    """A .dvc file that is no YAML is a SourceInvalid, not DVC's own error."""
+    (repository.root / "airports.csv.dvc").write_text("outs: [")
+    with pytest.raises(SourceInvalid, match="airports.csv.dvc"):
+        take(DvcSource("flights", repository.root))
+
+
+def test_pipe_in_a_dataset_is_refused(repository: Repository) -> None:
+    """What is neither file nor folder is named instead of being waited for."""
+    os.mkfifo(repository.flights / "pipe")
+    with pytest.raises(SourceInvalid, match="pipe"):
+        take(DvcSource("flights", repository.root))
+
+
+def test_unknown_kind_of_source_is_refused(tmp_path: Path) -> None:
+    """A source that is neither workspace nor remote is refused at once."""
+    with pytest.raises(UsageError, match="cache"):
+        DvcSource("flights", tmp_path, source="cache")  # type: ignore[arg-type]
+
+
+# --- damaged and missing objects ----------------------------------------------------------------------------------------
+
+
+def test_damaged_cache_object_is_passed_over(repository: Repository) -> None:
+    """A damaged object in the cache is not stored: the workspace's whole copy is."""
+    damage(repository.cached(JAN))
+    tree, _ = take(DvcSource("flights", repository.root))
+    assert dict(content_of(tree, "data/data/flights/")) == FILES
+
+
+def test_damaged_cache_object_is_replaced_by_the_remote(git_repository: Repository) -> None:
+    """Where the workspace is not read, the remote's whole copy is taken."""
+    damage(git_repository.cached(JAN))
+    tree, _ = take(DvcSource("flights", git_repository.root, rev="HEAD"))
+    assert dict(content_of(tree, "data/data/flights/")) == FILES
+
+
+def test_object_without_a_whole_copy_is_named(git_repository: Repository) -> None:
+    """With all copies damaged, the object is named with its file and places."""
+    damage(git_repository.cached(JAN))
+    damage(git_repository.sent(JAN))
+    with pytest.raises(IntegrityError, match=f"{JAN} of data/data/flights/jan.csv is damaged at .*cache.*, .*remote"):
+        take(DvcSource("flights", git_repository.root, rev="HEAD"))
+
+
+def test_rot_that_leaves_no_trace_is_found_while_reading(repository: Repository) -> None:
+    """Damage under the same inode, size and time, for which DVC vouches, is found by the MD5 and named."""
+    source = DvcSource("flights", repository.root)
+    take(source)
+    damage(repository.cached(FEB), keep_times=True)
+    with pytest.raises(IntegrityError, match=f"{FEB} at .* is damaged"):
+        take(source)
+
+
+def test_damaged_object_of_the_remote_is_named(repository: Repository) -> None:
+    """A flipped bit in the remote, which `dvc pull` restores without a word, ends the capture."""
+    damage(repository.sent(JAN))
+    with pytest.raises(IntegrityError, match=f"{JAN} at .* is damaged"):
+        take(DvcSource("flights", repository.root, source="remote"))
+
+
+def test_object_that_the_remote_lost_is_named(repository: Repository) -> None:
+    """An object that `dvc status -c` does not miss, since its .dir is there, is missed, with its path."""
+    repository.sent(FEB).unlink()
+    assert "in sync" in repository.dvc("status", "--cloud")
+    with pytest.raises(SourceInvalid, match=f"{FEB} of data/data/flights/feb.csv is not in the remote"):
+        take(DvcSource("flights", repository.root, source="remote"))
+
+
+def test_lost_cache_is_made_up_for_by_the_workspace(repository: Repository) -> None:
+    """With the whole cache gone, even the lists of files, the workspace gives the version."""
+    run(repository.root, "rm", "-rf", ".dvc/cache", str(repository.remote))
+    tree, _ = take(DvcSource("flights", repository.root))
+    assert dict(content_of(tree, "data/data/flights/")) == FILES
+
+
+def test_damaged_list_of_files_is_passed_over(git_repository: Repository) -> None:
+    """A damaged .dir object is not believed; the remote's is."""
+    (lists,) = (git_repository.root / ".dvc/cache").rglob("*.dir")
+    lists.chmod(0o644)
+    lists.write_bytes(b'[{"md5": "00", "relpath": "../../evil"}]')
+    tree, _ = take(DvcSource("flights", git_repository.root, rev="HEAD"))
+    assert dict(content_of(tree, "data/data/flights/")) == FILES
+
+
+def test_folder_in_place_of_an_object_is_refused(git_repository: Repository) -> None:
+    """An object that cannot be read is a SourceInvalid that names it."""
+    cached = git_repository.cached(JAN)
+    cached.unlink()
+    cached.mkdir()
+    with pytest.raises(SourceInvalid, match=str(cached)):
+        take(DvcSource("flights", git_repository.root, rev="HEAD"))
+
+
+# --- changes meanwhile --------------------------------------------------------------------------------------------------
+
+
+def rewrite(repository: Repository) -> None:
+    (repository.flights / "jan.csv").write_bytes(b"another version\n")
+    repository.dvc("add", "--quiet", "data/flights")
+
+
+def commit(repository: Repository) -> None:
+    repository.git("commit", "--allow-empty", "--quiet", "--message", "meanwhile")
+
+
+@pytest.mark.parametrize("change", [rewrite, commit], ids=["dvc add", "git commit"])
+def test_version_that_moves_is_noticed(git_repository: Repository, change: Callable[[Repository], None]) -> None:
+    """A new DVC version, or a new commit, between cut and confirmation makes the cut void."""
+    with DvcSource("flights", git_repository.root).capture(None) as cut:
+        store(cut.files())
+        change(git_repository)
+        with pytest.raises(SourceChanged):
+            cut.confirm()
+
+
+def test_workspace_file_that_moves_is_noticed(repository: Repository) -> None:
+    """A file that was read from the workspace and changes after that makes the cut void."""
+    run(repository.root, "rm", "-rf", ".dvc/cache")
+    with DvcSource("flights", repository.root).capture(None) as cut:
+        store(cut.files())
+        (repository.flights / "jan.csv").write_bytes(FILES["jan.csv"])
+        with pytest.raises(SourceChanged, match="jan.csv"):
+            cut.confirm()
+
+
+def test_object_that_goes_away_meanwhile_is_noticed(repository: Repository) -> None:
+    """An object that is collected between cut and reading is a change, so the snapshot is tried again."""
+
+    def read(file: SourceFile) -> None:
+        if file.path.endswith("jan.csv"):
+            repository.cached(JAN).unlink()
+        store([file])
+
+    with (
+        pytest.raises(SourceChanged, match="was removed while"),
+        DvcSource("flights", repository.root).capture(None) as cut,
+    ):
+        for file in cut.files():
+            read(file)
+
+
+def test_errors_of_the_vault_are_left_alone(repository: Repository) -> None:
+    """What the reader of a cut raises leaves the capture as it is."""
+    with (
+        pytest.raises(MusterError) as caught,
+        DvcSource("flights", repository.root).capture(None),
+    ):
+        raise MusterError("the vault is full", "make room")
+    assert caught.value.message == "the vault is full"
