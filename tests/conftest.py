@@ -2,4 +2,10 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["dvc_repositories", "environments", "servers"]
+pytest_plugins = [
+    "dvc_repositories",
+    "environments",
+    "postgres",
+    "registry_seed",
+    "servers",
+]

@@ -33,10 +33,8 @@ class FolderTree:
             path = checked_path(file.path)
             if path in self._entries:
                 raise IntegrityError(f"{path} was given twice")
-            content = file.known if file.known else self._content(file) if file.open else None
-            self._entries[path] = TreeEntry(
-                path, file.kind, content, file.md5, file.mode, file.mtime_ns, file.link
-            )
+            content = file.known or (self._content(file) if file.open else None)
+            self._entries[path] = TreeEntry(path, file.kind, content, file.md5, file.mode, file.mtime_ns, file.link)
         return self
 
     def _content(self, file: SourceFile) -> ContentRef:

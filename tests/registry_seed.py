@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from postgres import Cluster
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -46,6 +53,7 @@ def seed_registry(store: str, artifacts: Path) -> SeededRegistry:
 
     mlflow.set_tracking_uri(store)
     mlflow.set_registry_uri(store)
+    empty_store(store, artifacts)
     client = MlflowClient(store, store)
     experiment = client.create_experiment(f"flights {UNICODE}", artifacts.joinpath("1").as_posix())
     mlflow.set_experiment(experiment_id=experiment)
@@ -63,7 +71,9 @@ def seed_registry(store: str, artifacts: Path) -> SeededRegistry:
     client.delete_run(deleted)
     client.delete_experiment(client.create_experiment("gone", artifacts.joinpath("gone").as_posix()))
     model = mlflow.pyfunc.load_model("models:/flight-delay@champion")
-    return SeededRegistry(store, artifacts, experiment, runs[-1], deleted, [float(y) for y in model.predict(np.array(ROWS))])
+    return SeededRegistry(
+        store, artifacts, experiment, runs[-1], deleted, [float(y) for y in model.predict(np.array(ROWS))]
+    )
 
 
 def _logged_run(number: int) -> str:
@@ -106,6 +116,82 @@ def _prompt_trace_and_webhook(client: Any, experiment: str) -> None:
     mlflow.log_feedback(trace_id=span.trace_id, name="good", value=True, rationale=UNICODE)
     event = WebhookEvent(WebhookEntity.MODEL_VERSION, WebhookAction.CREATED)
     client.create_webhook("watch", "https://127.0.0.1:9/muster", [event], secret="s3cret")
+
+
+def empty_store(store: str, artifacts: Path) -> None:
+    """What a server leaves when it starts on an empty database."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore(store, str(artifacts))
+
+
+@pytest.fixture(scope="session")
+def seeded_sqlite(tmp_path_factory: pytest.TempPathFactory) -> SeededRegistry:
+    """The full registry on SQLite. Nobody writes to it."""
+    folder = tmp_path_factory.mktemp("seeded")
+    return seed_registry(f"sqlite:///{folder}/mlflow.db", folder / "old artifacts")
+
+
+@pytest.fixture(scope="session")
+def seeded_postgres(embedded_postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> SeededRegistry:
+    """The full registry on PostgreSQL. Nobody writes to it."""
+    url = embedded_postgres.database().replace("postgresql://", "postgresql+psycopg2://")
+    return seed_registry(url, tmp_path_factory.mktemp("seeded-pg") / "old artifacts")
+
+
+@pytest.fixture(scope="session")
+def _empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("empty")
+    empty_store(f"sqlite:///{folder}/mlflow.db", Path("/ROOT"))
+    return folder / "mlflow.db"
+
+
+@dataclass(frozen=True)
+class SmallStore:
+    """An SQLite store with a schema and the default experiment, to put rows into by hand."""
+
+    file: Path
+    artifacts: Path
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{self.file}"
+
+    def execute(self, statement: str, *parameters: Any) -> list[Any]:
+        with closing(sqlite3.connect(self.file)) as connection, connection:
+            return connection.execute(statement, parameters).fetchall()
+
+    def add_run(self, run: str, location: str | None = None) -> Path:
+        """A run, its artifact folder not made."""
+        folder = self.artifacts / "0" / run / "artifacts"
+        self.execute(
+            "INSERT INTO runs (run_uuid, name, experiment_id, lifecycle_stage, status, artifact_uri)"
+            " VALUES (?, ?, 0, 'active', 'FINISHED', ?)",
+            run,
+            f"name of {run}",
+            location or str(folder),
+        )
+        return folder
+
+    def add_version(self, name: str, version: int, source: str, run: str | None = None) -> None:
+        self.execute("INSERT OR IGNORE INTO registered_models (name, workspace) VALUES (?, 'default')", name)
+        self.execute(
+            "INSERT INTO model_versions (name, workspace, version, source, run_id, current_stage)"
+            " VALUES (?, 'default', ?, ?, ?, 'None')",
+            name,
+            version,
+            source,
+            run,
+        )
+
+
+@pytest.fixture
+def small_store(_empty_sqlite: Path, tmp_path: Path) -> SmallStore:
+    """A fresh copy for each test."""
+    store = SmallStore(Path(shutil.copy(_empty_sqlite, tmp_path / "small.db")), tmp_path / "artifacts")
+    store.artifacts.mkdir()
+    store.execute("UPDATE experiments SET artifact_location = ?", f"{store.artifacts}/0")
+    return store
 
 
 def views(store: str) -> dict[str, Any]:

@@ -1,0 +1,328 @@
+"""What a capture of a registry takes, what it leaves, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes_trees import FolderTree
+from muster.adapters.mlflow_registry import MlflowSource
+from muster.errors import SourceChanged, SourceInvalid, StoreUnavailable
+from postgres import Cluster
+from registry_seed import SmallStore, empty_store
+
+INSERT_RUN = (
+    "INSERT INTO runs (run_uuid, name, experiment_id, lifecycle_stage, status) VALUES (?, 'n', 0, 'active', 'FINISHED')"
+)
+
+
+def capture(store: SmallStore, folder: Path, previous: FolderTree | None = None) -> tuple[dict[str, Any], FolderTree]:
+    """Details and tree; the tree shares the content of the previous one."""
+    with MlflowSource("w", store.url, str(store.artifacts)).capture(previous) as cut:
+        tree = FolderTree(folder)
+        if previous:
+            tree.keep(previous)
+        tree.store(cut.files())
+        cut.confirm()
+        return cut.details(), tree
+
+
+def paths(tree: FolderTree, prefix: str) -> list[str]:
+    return [e.path for e in tree.entries() if e.path.startswith(prefix)]
+
+
+def put(path: Path, text: str = "x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+# --- stores that are none ---------------------------------------------------------------------------------------------
+
+
+def test_missing_file_is_refused_and_not_created(tmp_path: Path) -> None:
+    """A store that is not there is an error, and is not there afterwards either."""
+    with pytest.raises(SourceInvalid, match=r"no MLflow store .*gone\.db"):
+        MlflowSource("w", f"sqlite:///{tmp_path}/gone.db", str(tmp_path)).capture(None).__enter__()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_database_without_mlflow_is_refused(tmp_path: Path, embedded_postgres: Cluster) -> None:
+    """An SQLite file and a PostgreSQL database without MLflow's tables are no store."""
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other, other:
+        other.execute("CREATE TABLE t (x)")
+    for url in (f"sqlite:///{tmp_path}/other.db", embedded_postgres.database()):
+        with pytest.raises(SourceInvalid, match="is no MLflow store"):
+            MlflowSource("w", url, str(tmp_path)).capture(None).__enter__()
+
+
+def test_damaged_file_is_refused(small_store: SmallStore) -> None:
+    """A file that SQLite cannot read is not captured half."""
+    small_store.file.write_bytes(small_store.file.read_bytes()[: small_store.file.stat().st_size // 2])
+    with pytest.raises(SourceInvalid, match=r"damaged|malformed"):
+        MlflowSource("w", small_store.url, str(small_store.artifacts)).capture(None).__enter__()
+
+
+def test_unreachable_server_is_transient_and_hides_the_password(tmp_path: Path) -> None:
+    """A server that does not answer may answer later; its password is in no message."""
+    source = MlflowSource("w", "postgres://u:s3cret@127.0.0.1:1/db", str(tmp_path))
+    with pytest.raises(StoreUnavailable, match=r"postgresql://…@127\.0\.0\.1:1/db does not answer") as caught:
+        source.capture(None).__enter__()
+    assert "s3cret" not in f"{caught.value!r} {caught.value} {caught.value.__cause__!r} {vars(source)}"
+
+
+def test_newer_schema_is_refused(small_store: SmallStore) -> None:
+    """A revision that the installed MLflow does not know is named, with what to install."""
+    small_store.execute("UPDATE alembic_version SET version_num = 'fedcba987654'")
+    with pytest.raises(SourceInvalid, match=r"fedcba987654.*MLflow 3\.17\.2") as caught:
+        MlflowSource("w", small_store.url, str(small_store.artifacts)).capture(None).__enter__()
+    assert "install" in caught.value.hint
+
+
+@pytest.mark.parametrize("url", ["mysql://u:s3cret@h/d", "sqlite://", "sqlite:///:memory:", "mlruns"])
+def test_unsupported_store_is_refused(url: str, tmp_path: Path) -> None:
+    """A store of another kind is refused by name, without its password."""
+    with pytest.raises(SourceInvalid, match="names no MLflow store") as caught:
+        MlflowSource("w", url, str(tmp_path))
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("root", ["./mlruns", "mlflow-artifacts:/", "gs://bucket"])
+def test_unsupported_artifact_root_is_refused(root: str) -> None:
+    """An artifact root that cannot be read from here is refused before anything is read."""
+    with pytest.raises(SourceInvalid, match="cannot be read"):
+        MlflowSource("w", "sqlite:////x.db", root)
+
+
+def test_value_that_does_not_fit_its_column_is_named(small_store: SmallStore) -> None:
+    """SQLite lets text into a number's column; such a row is refused by table and column, not mangled."""
+    small_store.execute("INSERT INTO trace_metrics (request_id, key, value) VALUES ('r', 'k', 'text')")
+    with pytest.raises(SourceInvalid, match=r"trace_metrics\.value holds a str where a float belongs"):
+        capture(small_store, small_store.file.parent / "tree")
+
+
+# --- artifacts --------------------------------------------------------------------------------------------------------
+
+
+def test_missing_artifacts_of_a_version_are_named(small_store: SmallStore, tmp_path: Path) -> None:
+    """A model version without files would not come back: model, version, run and path are said."""
+    folder = small_store.add_run("r1")
+    small_store.add_version("m", 7, f"{folder}/model", "r1")
+    folder.mkdir(parents=True)
+    with pytest.raises(
+        SourceInvalid, match=r"version 7 of model m of run r1 has no artifacts at .*0/r1/artifacts/model"
+    ):
+        capture(small_store, tmp_path / "tree")
+    put(folder / "model" / "MLmodel")
+    assert capture(small_store, tmp_path / "tree")[0]["models"] == {"m": {"versions": [7], "aliases": {}}}
+
+
+@pytest.mark.parametrize(
+    "source", ["runs:/r1/model", "models:/m-1", "mlflow-artifacts:/0/r1/artifacts/model", "models:/other/1"]
+)
+def test_version_is_followed_however_it_names_its_artifacts(
+    source: str, small_store: SmallStore, tmp_path: Path
+) -> None:
+    """By run, by logged model, by another version or proxied: the files must be there."""
+    folder = small_store.add_run("r1") / "model"
+    small_store.execute(
+        "INSERT INTO logged_models (model_id, experiment_id, name, artifact_location, creation_timestamp_ms, last_updated_timestamp_ms,"
+        " status, lifecycle_stage, model_type, source_run_id) VALUES ('m-1', 0, 'n', ?, 1, 1, 0, 'active', '', 'r1')",
+        str(folder),
+    )
+    put(folder.parent / "unrelated")
+    small_store.add_version("other", 1, str(folder))
+    small_store.add_version("m", 1, source)
+    if source != "models:/other/1":
+        small_store.execute("DELETE FROM model_versions WHERE name = 'other'")
+    with pytest.raises(SourceInvalid, match=r"version 1 of model (m|other) has no artifacts"):
+        capture(small_store, tmp_path / "tree")
+    put(folder / "MLmodel")
+    assert capture(small_store, tmp_path / "tree2")[0]["artifacts"]["files"] == 2
+
+
+def test_run_without_artifacts_is_fine(small_store: SmallStore, tmp_path: Path) -> None:
+    """A run that logged no file has no folder, and nothing is missing."""
+    small_store.add_run("r1")
+    assert capture(small_store, tmp_path / "tree")[0]["artifacts"] == {"files": 0, "bytes": 0}
+
+
+def test_only_named_folders_are_taken(small_store: SmallStore, tmp_path: Path) -> None:
+    """What no table names is left; what loading writes is left and counted; everything else below a run is taken, links followed."""
+    folder = small_store.add_run("r1")
+    put(folder / "model" / "MLmodel")
+    put(folder / "model" / "registered_model_meta")
+    put(folder / "data" / "registered_model_meta", "a file of the user's that is called so")
+    (folder / "empty").mkdir()
+    (folder / "link").symlink_to(put(tmp_path / "target", "linked"))
+    put(small_store.artifacts / "0" / "orphan" / "artifacts" / "x")
+    details, tree = capture(small_store, tmp_path / "tree")
+    below = "artifacts/0/r1/artifacts/"
+    assert paths(tree, "artifacts/") == [
+        f"{below}data/registered_model_meta",
+        f"{below}empty",
+        f"{below}link",
+        f"{below}model/MLmodel",
+    ]
+    assert details["excluded"] == {"registered_model_meta": 1}
+    assert tree.read(tree.entry(f"{below}link")) == b"linked"
+
+
+def test_dangling_link_is_refused(small_store: SmallStore, tmp_path: Path) -> None:
+    """A link to nothing cannot be captured, and is not passed over."""
+    folder = small_store.add_run("r1")
+    folder.mkdir(parents=True)
+    (folder / "link").symlink_to(tmp_path / "nothing")
+    with pytest.raises(SourceInvalid, match="link to nothing"):
+        capture(small_store, tmp_path / "tree")
+
+
+def test_roots_elsewhere_are_taken_too(small_store: SmallStore, tmp_path: Path) -> None:
+    """A run outside the artifact root is captured below a folder of its own; a proxied one lies below the root."""
+    put(tmp_path / "else where" / "r1" / "a.txt")
+    put(small_store.artifacts / "0" / "r2" / "artifacts" / "b.txt")
+    small_store.add_run("r1", (tmp_path / "else where" / "r1").as_uri())
+    small_store.add_run("r2", "mlflow-artifacts:/0/r2/artifacts")
+    details, tree = capture(small_store, tmp_path / "tree")
+    assert paths(tree, "artifacts/") == ["artifacts/0/r2/artifacts/b.txt"]
+    assert [p.split("/", 2)[2] for p in paths(tree, "outside/")] == ["a.txt"]
+    assert details["roots"] == [str(small_store.artifacts), str(tmp_path / "else where" / "r1")]
+
+
+@pytest.mark.parametrize("location", ["gs://bucket/r1", "./mlruns/0/r1/artifacts", "/root/../etc"])
+def test_location_out_of_reach_is_refused(location: str, small_store: SmallStore, tmp_path: Path) -> None:
+    """Artifacts that cannot be read from here are not silently left out."""
+    small_store.add_run("r1", location)
+    with pytest.raises(SourceInvalid, match=r"runs\.artifact_uri names artifacts at"):
+        capture(small_store, tmp_path / "tree")
+
+
+def test_artifact_that_changes_fails_the_cut(small_store: SmallStore, tmp_path: Path) -> None:
+    """A file rewritten or removed while the point is taken is noticed at the end, by name."""
+    file = put(small_store.add_run("r1") / "weights.bin", "old")
+    with MlflowSource("w", small_store.url, str(small_store.artifacts)).capture(None) as cut:
+        FolderTree(tmp_path / "tree").store(cut.files())
+        cut.confirm()
+        file.write_text("new")
+        os.utime(file, ns=(1, 1))
+        with pytest.raises(SourceChanged, match=r"weights\.bin"):
+            cut.confirm()
+        file.unlink()
+        with pytest.raises(SourceChanged, match=r"weights\.bin"):
+            cut.confirm()
+
+
+def test_unchanged_content_is_not_read_again(small_store: SmallStore, tmp_path: Path) -> None:
+    """The next point opens only what changed, and what is too young to be told apart by its time."""
+    folder = small_store.add_run("r1")
+    long_ago = (time.time_ns() - 3_600 * 10**9,) * 2
+    for name in ("same", "other", "young"):
+        put(folder / name, name)
+    for name in ("same", "other"):
+        os.utime(folder / name, ns=long_ago)
+    details, first = capture(small_store, tmp_path / "first")
+    put(folder / "other", "OTHER")
+    small_store.execute("INSERT INTO params (key, value, run_uuid) VALUES ('k', 'v', 'r1')")
+    again, second = capture(small_store, tmp_path / "second", first)
+    below = "artifacts/0/r1/artifacts"
+    assert sorted(second.opened) == [f"{below}/other", f"{below}/young", "schema.json", "tables/params.jsonl"]
+    assert second.read(second.entry(f"{below}/same")) == b"same"
+    assert again["tables"]["runs"] == details["tables"]["runs"]
+    assert again["tables"]["params"]["rows"] == 1
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_tables_are_carried_and_locks_are_not(small_store: SmallStore, tmp_path: Path) -> None:
+    """A table that MLflow does not know is in the point; locks of processes are left out, and that is said."""
+    small_store.execute("CREATE TABLE site_notes (id INTEGER PRIMARY KEY, note TEXT, blob BLOB, score FLOAT)")
+    small_store.execute("INSERT INTO site_notes VALUES (2, 'b', x'00ff', 1e999), (1, NULL, NULL, -0.5)")
+    small_store.execute("INSERT INTO scheduler_leases (lease_key, acquired_at) VALUES ('k', 1)")
+    details, tree = capture(small_store, tmp_path / "tree")
+    assert tree.read(tree.entry("tables/site_notes.jsonl")).decode() == (
+        '[1,null,null,-0.5]\n[2,"b",{"bytes":"AP8="},{"float":"inf"}]\n'
+    )
+    assert details["tables"]["site_notes"]["rows"] == 2
+    assert details["left_out"]["scheduler_leases"]["rows"] == 1
+    assert "scheduler_leases" not in details["tables"]
+
+
+def _write_pairs(begin: Any, stop: threading.Event, written: list[int]) -> None:
+    """Runs with a tag each, in one transaction, as fast as it goes."""
+    while not stop.is_set():
+        run = f"run{len(written):08d}"
+        begin(run)
+        written.append(1)
+
+
+def orphans(tree: FolderTree, details: dict[str, Any]) -> tuple[int, int]:
+    """Number of runs, and of tags whose run is not there (or runs without their tag)."""
+    schema = json.loads(tree.read(tree.entry("schema.json")))
+
+    def column(table: str, name: str) -> set[str]:
+        index = [c["name"] for t in schema["tables"] if t["name"] == table for c in t["columns"]].index(name)
+        lines = tree.read(tree.entry(f"tables/{table}.jsonl")).decode().split("\n")[:-1]
+        assert len(lines) == details["tables"][table]["rows"]
+        return {json.loads(line)[index] for line in lines}
+
+    runs, tags = column("runs", "run_uuid"), column("tags", "run_uuid")
+    return len(runs), len(runs ^ tags)
+
+
+def test_concurrent_writer_leaves_no_orphans_on_sqlite(small_store: SmallStore, tmp_path: Path) -> None:
+    """While somebody writes runs with tags, every cut has both or neither."""
+
+    def begin(run: str) -> None:
+        with closing(sqlite3.connect(small_store.file, timeout=30)) as connection, connection:
+            connection.execute(INSERT_RUN, (run,))
+            connection.execute("INSERT INTO tags (key, value, run_uuid) VALUES ('k', 'v', ?)", (run,))
+
+    source = MlflowSource("w", small_store.url, str(small_store.artifacts))
+    _assert_no_orphans(begin, source, tmp_path)
+
+
+def test_concurrent_writer_leaves_no_orphans_on_postgresql(embedded_postgres: Cluster, tmp_path: Path) -> None:
+    """The same on PostgreSQL, whose tables are read one after the other."""
+    import psycopg2
+
+    url = embedded_postgres.database()
+    empty_store(url.replace("postgresql://", "postgresql+psycopg2://"), tmp_path / "artifacts")
+    with closing(psycopg2.connect(url)) as connection:
+
+        def begin(run: str) -> None:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(INSERT_RUN.replace("?", "%s"), (run,))
+                cursor.execute("INSERT INTO tags (key, value, run_uuid) VALUES ('k', 'v', %s)", (run,))
+
+        _assert_no_orphans(begin, MlflowSource("w", url, str(tmp_path / "artifacts")), tmp_path)
+
+
+def _assert_no_orphans(begin: Any, source: MlflowSource, tmp_path: Path) -> None:
+    stop, written = threading.Event(), list[int]()
+    writer = threading.Thread(target=_write_pairs, args=(begin, stop, written))
+    writer.start()
+    try:
+        seen = []
+        for number in range(5):
+            before = len(written)
+            with source.capture(None) as cut:
+                tree = FolderTree(tmp_path / f"tree{number}").store(cut.files())
+                runs, alone = orphans(tree, cut.details())
+            assert alone == 0
+            assert before <= runs <= len(written) + 1
+            seen.append(runs)
+            time.sleep(0.05)
+    finally:
+        stop.set()
+        writer.join()
+    assert seen == sorted(seen)
+    assert seen[-1] > seen[0]

@@ -1,0 +1,120 @@
+"""A registry with everything in it, captured and restored on and across both engines."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes_trees import FolderTree
+from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
+from postgres import Cluster
+from registry_seed import ROWS, SeededRegistry, views
+
+
+def captured(store: str, artifacts: Path, folder: Path) -> tuple[dict[str, Any], FolderTree]:
+    """The details and the tree of a registry."""
+    with MlflowSource("w", store, str(artifacts)).capture(None) as cut:
+        tree = FolderTree(folder).store(cut.files())
+        cut.confirm()
+        return json.loads(json.dumps(cut.details())), tree
+
+
+def through_map(value: Any, root: Path) -> Any:
+    """Views or rows with the artifact root taken out; the parameter that merely mentions the old one is left as it is."""
+    return json.loads(json.dumps(value).replace(json.dumps(str(root))[1:-1] + "/", "ROOT/"))
+
+
+def tables(tree: FolderTree) -> dict[str, bytes]:
+    return {e.path: tree.read(e) for e in tree.entries() if e.path.startswith("tables/")}
+
+
+def artifacts(tree: FolderTree) -> dict[str, Any]:
+    return {
+        e.path: (e.content.sha256 if e.content else None, e.mode, e.mtime_ns)
+        for e in tree.entries()
+        if e.path.startswith("artifacts/")
+    }
+
+
+def assert_came_back(old: SeededRegistry, new_store: str, new_root: Path, tmp_path: Path) -> None:
+    """Restore to a new place; rows, artifacts and what the API says are the same, through the map."""
+    details, tree = captured(old.store, old.artifacts, tmp_path / "tree")
+    target = MlflowTarget(new_store, str(new_root))
+    target.check(details)
+    facts = target.restore(details, tree)
+    again, restored = captured(new_store, new_root, tmp_path / "tree2")
+    mention = f"{old.artifacts}/somewhere".encode()
+    before = {path: rows.replace(mention, b"MENTION") for path, rows in tables(tree).items()}
+    after = {path: rows.replace(mention, b"MENTION") for path, rows in tables(restored).items()}
+    assert {p: r.replace(f"{old.artifacts}/".encode(), b"ROOT/") for p, r in before.items()} == {
+        p: r.replace(f"{new_root}/".encode(), b"ROOT/") for p, r in after.items()
+    }
+    assert artifacts(restored) == artifacts(tree)
+    assert facts["tables"] == again["tables"]
+    assert facts["models"] == again["models"] == details["models"]
+    assert facts["artifacts"] == again["artifacts"] == details["artifacts"]
+    assert facts["mentions"] == {"params.value": 1}
+    assert facts["adapted"] == {}
+    assert json.loads(json.dumps(facts)) == facts
+    url = new_store.replace("postgresql://", "postgresql+psycopg2://").replace("postgres://", "postgresql+psycopg2://")
+    said_before = json.loads(json.dumps(views(old.store)).replace(mention.decode(), "MENTION"))
+    said_after = json.loads(json.dumps(views(url)).replace(mention.decode(), "MENTION"))
+    assert through_map(said_after, new_root) == through_map(said_before, old.artifacts)
+
+
+def test_sqlite_to_sqlite(seeded_sqlite: SeededRegistry, tmp_path: Path) -> None:
+    """A registry on SQLite comes back on SQLite, below another artifact root."""
+    assert_came_back(seeded_sqlite, f"sqlite:///{tmp_path}/new/mlflow.db", tmp_path / "new artifacts", tmp_path)
+
+
+def test_sqlite_to_postgresql(seeded_sqlite: SeededRegistry, embedded_postgres: Cluster, tmp_path: Path) -> None:
+    """A registry on SQLite comes back on PostgreSQL."""
+    assert_came_back(seeded_sqlite, embedded_postgres.database(), tmp_path / "new artifacts", tmp_path)
+
+
+def test_postgresql_to_postgresql(seeded_postgres: SeededRegistry, embedded_postgres: Cluster, tmp_path: Path) -> None:
+    """A registry on PostgreSQL comes back on PostgreSQL."""
+    assert_came_back(seeded_postgres, embedded_postgres.database(), tmp_path / "new artifacts", tmp_path)
+
+
+def test_postgresql_to_sqlite(seeded_postgres: SeededRegistry, tmp_path: Path) -> None:
+    """A registry on PostgreSQL comes back on SQLite."""
+    assert_came_back(seeded_postgres, f"sqlite:///{tmp_path}/new/mlflow.db", tmp_path / "new artifacts", tmp_path)
+
+
+@pytest.mark.servers
+def test_debian_postgresql(seeded_sqlite: SeededRegistry, debian_postgres: Cluster, tmp_path: Path) -> None:
+    """The oldest PostgreSQL that we name takes a registry and gives it back, over TCP and with a password."""
+    middle, root = debian_postgres.database(), tmp_path / "middle"
+    assert_came_back(seeded_sqlite, middle, root, tmp_path / "there")
+    details, tree = captured(middle, root, tmp_path / "tree")
+    facts = MlflowTarget(f"sqlite:///{tmp_path}/back.db", str(tmp_path / "back")).restore(details, tree)
+    assert facts["models"] == details["models"]
+    assert not re.search("pass(:|%3A)word", json.dumps([details, facts]))
+
+
+def test_restored_models_answer_as_before(seeded_sqlite: SeededRegistry, tmp_path: Path) -> None:
+    """With the source gone, the restored alias loads and predicts bit for bit what it did, and counting goes on after the gap."""
+    import mlflow
+    import numpy as np
+
+    details, tree = captured(seeded_sqlite.store, seeded_sqlite.artifacts, tmp_path / "tree")
+    hidden = seeded_sqlite.artifacts.with_name("hidden")
+    seeded_sqlite.artifacts.rename(hidden)
+    try:
+        store = f"sqlite:///{tmp_path}/new/mlflow.db"
+        MlflowTarget(store, str(tmp_path / "new artifacts")).restore(details, tree)
+        mlflow.set_tracking_uri(store)
+        mlflow.set_registry_uri(store)
+        model = mlflow.pyfunc.load_model("models:/flight-delay@champion")
+        assert [float(y) for y in model.predict(np.array(ROWS))] == seeded_sqlite.predictions
+        client = mlflow.MlflowClient(store, store)
+        source = client.get_model_version("flight-delay", "3").source
+        assert client.create_model_version("flight-delay", source).version == 4
+        assert client.create_experiment("next") == "3"
+    finally:
+        hidden.rename(seeded_sqlite.artifacts)
