@@ -1,0 +1,75 @@
+"""Run DAGs in this process, as ``airflow dags test`` does, and look at what came of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from muster.domain.recovery_point import PointStatus
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    A finished run.
+
+    :param states: state of every task instance, ``validate`` or, mapped, ``validate[0]``
+    """
+
+    dag_id: str
+    run_id: str
+    state: str
+    states: dict[str, str]
+
+    def xcom(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        """What a task handed on; None if nothing."""
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            query = session.query(XComModel).filter_by(
+                dag_id=self.dag_id, run_id=self.run_id, task_id=task_id, key=key, map_index=map_index
+            )
+            found = query.one_or_none()
+            return None if found is None else _plain(found.value)
+
+
+class Runs:
+    """The DAGs of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def bag(self) -> Any:
+        """The folder, read as Airflow reads it."""
+        from airflow.dag_processing.dagbag import DagBag
+
+        return DagBag(str(self.folder))
+
+    def run(self, dag_id: str, conf: dict[str, Any] | None = None, *, when: datetime | None = None) -> Run:
+        """
+        Run a DAG to its end.
+
+        :param when: the same time again clears the whole run and repeats it
+        """
+        times: dict[str, Any] = {} if when is None else {"logical_date": when, "run_after": when}
+        done = self.bag.dags[dag_id].test(run_conf=conf, **times)
+        states = {
+            f"{ti.task_id}[{ti.map_index}]" if ti.map_index >= 0 else ti.task_id: str(ti.state)
+            for ti in done.get_task_instances()
+        }
+        return Run(dag_id, done.run_id, str(done.state), states)
+
+
+def marks(status: PointStatus) -> list[str]:
+    """What was learned of a point, oldest first."""
+    return [mark.kind for mark in status.marks]
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
