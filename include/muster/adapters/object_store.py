@@ -1,0 +1,252 @@
+"""A bucket as a blob store: Amazon S3 and whatever speaks its protocol."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from muster.adapters.blob_keys import checked_key, is_key
+from muster.errors import AlreadyExists, IntegrityError, MusterError, NotFound, Refused, StoreUnavailable, UsageError
+from muster.ports import BlobInfo, Guarantees
+
+_LIST_PAGE = 1000
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 5.0
+_DETAIL = 300
+# A whole object of 64 MiB within this is 1.8 Mbit/s; a put that takes longer is taken for dead.
+_REQUEST_TIMEOUT = timedelta(minutes=5)
+_CREDENTIALS_HINT = "look at the credentials and at the policy of the bucket"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Location:
+    """
+    Where a bucket is and who we are there.
+
+    :param prefix: what all keys begin with in the bucket, without a slash at either end; may be empty
+    :param endpoint: address of a server that is not Amazon's; ``http://`` is taken as consent to send in the clear
+    :param access_key: with `secret_key`: the credentials. Without: those of the environment (``AWS_ACCESS_KEY_ID`` …), a web
+        identity, the container or the machine, as obstore finds them
+    :param retries: how often a request without an answer is tried again
+    """
+
+    bucket: str
+    prefix: str = ""
+    endpoint: str | None = None
+    region: str | None = None
+    access_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+    retries: int = 5
+
+    @property
+    def url(self) -> str:
+        """The location without credentials."""
+        options = {"endpoint": self.endpoint, "region": self.region}
+        query = "&".join(f"{name}={value}" for name, value in options.items() if value)
+        path = f"/{self.prefix}" if self.prefix else ""
+        return f"s3://{self.bucket}{path}" + (f"?{query}" if query else "")
+
+
+class S3Store:
+    """
+    A `muster.ports.BlobStore` in a bucket. Puts carry ``If-None-Match: *`` and are never sent in parts.
+
+    Reads are tried again by obstore. Puts are tried again here, since only the one who counts the attempts can tell an object
+    that was there before from its own, whose first answer was lost (docs/adr: *A lost answer on a conditional put*).
+    """
+
+    def __init__(self, location: S3Location) -> None:
+        if location.prefix and not is_key(location.prefix):
+            raise UsageError(
+                f"{location.prefix!r} cannot be the prefix of a store", "use segments of A-Z a-z 0-9 . _ -"
+            )
+        self._location = location
+        with self._translated(location.url):
+            self._reads = _client(location, location.retries)
+            self._puts = _client(location, 0)
+
+    def __repr__(self) -> str:
+        return f"S3Store({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        return self._location.url
+
+    def guarantees(self) -> Guarantees:
+        """Create-only. Locks and versions of the bucket are not looked at, so none is promised."""
+        return Guarantees(immutable=False, conditional_put=True, versioned=False)
+
+    def put(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        for attempt in range(self._location.retries + 1):
+            try:
+                self._put_once(key, path, data)
+            except AlreadyExists:
+                if attempt and self.get(key) == data:
+                    return
+                raise
+            except StoreUnavailable:
+                if attempt == self._location.retries:
+                    raise
+                _pause(attempt)
+            else:
+                return
+
+    def get(self, key: str) -> bytes:
+        import obstore
+
+        with self._translated(key):
+            return bytes(obstore.get(self._reads, self._path(key)).bytes())
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        import obstore
+
+        if length > 0 and start >= 0:
+            try:
+                with self._translated(key):
+                    data = bytes(obstore.get_range(self._reads, self._path(key), start=start, length=length))
+            except StoreUnavailable:  # a range that begins behind the end is answered by an error like any other
+                self._check_range(key, start, length)
+                raise
+            if len(data) == length:
+                return data
+        self._check_range(key, start, length)
+        return b""
+
+    def info(self, key: str) -> BlobInfo:
+        import obstore
+
+        with self._translated(key):
+            return self._info(key, obstore.head(self._reads, self._path(key)))
+
+    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
+        return iter(sorted(self._listed(prefix), key=lambda info: info.key))
+
+    def delete(self, key: str) -> None:
+        import obstore
+
+        self.info(key)  # a server answers the deletion of nothing with success
+        with self._translated(key):
+            obstore.delete(self._reads, self._path(key))
+
+    def _path(self, key: str) -> str:
+        prefix = self._location.prefix
+        return f"{prefix}/{checked_key(key)}" if prefix else checked_key(key)
+
+    def _put_once(self, key: str, path: str, data: bytes) -> None:
+        import obstore
+
+        with self._translated(key):
+            obstore.put(self._puts, path, data, mode="create", use_multipart=False)
+
+    def _listed(self, prefix: str) -> Iterator[BlobInfo]:
+        """Objects whose key begins with `prefix`; the server is asked for the whole segments of it."""
+        import obstore
+
+        above = "/".join([*filter(None, [self._location.prefix]), *prefix.split("/")[:-1]])
+        cut = len(self._location.prefix) + 1 if self._location.prefix else 0
+        with self._translated(prefix or "the bucket"):
+            for page in obstore.list(self._reads, above or None, chunk_size=_LIST_PAGE):
+                for meta in page:
+                    key = meta["path"][cut:]
+                    if key.startswith(prefix) and is_key(key):
+                        yield self._info(key, meta)
+
+    def _check_range(self, key: str, start: int, length: int) -> None:
+        size = self.info(key).size
+        if start < 0 or length < 0 or start + length > size:
+            raise IntegrityError(
+                f"{key} in {self.url} has {size} bytes, and {length} bytes from {start} were asked for",
+                "the object was cut short: verify the vault and fetch it from a replica",
+            )
+
+    @staticmethod
+    def _info(key: str, meta: Any) -> BlobInfo:
+        return BlobInfo(key, meta["size"], meta["last_modified"])
+
+    @contextmanager
+    def _translated(self, key: str) -> Iterator[None]:
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except (BaseError, OSError, ValueError) as error:
+            # From None: the causes repeat the answer of the server, which may quote credentials.
+            raise self._error(error, key) from None
+
+    def _error(self, error: Exception, key: str) -> MusterError:
+        from obstore import exceptions as thrown
+
+        detail = self._detail(error)
+        if "NoSuchBucket" in str(error):
+            return NotFound(f"there is no bucket {self._location.bucket} at {self.url}", "make it, or mend the address")
+        if isinstance(error, FileNotFoundError):
+            return NotFound(
+                f"there is no {key} in {self.url}", "look at the address of the vault, then list what it holds"
+            )
+        if "409 Conflict" in str(error):  # two at once, and neither is told who won: not yet a refusal
+            return StoreUnavailable(f"{self.url} was busy with another writer of {key}", "try again")
+        if isinstance(error, thrown.AlreadyExistsError | thrown.PreconditionError):
+            return AlreadyExists(f"{key} is already in {self.url}", "nothing is ever overwritten")
+        if isinstance(error, thrown.PermissionDeniedError | thrown.UnauthenticatedError):
+            return Refused(f"{self.url} refuses {key}: {detail}", _CREDENTIALS_HINT)
+        if isinstance(error, thrown.UnknownConfigurationKeyError | thrown.InvalidPathError | thrown.NotSupportedError):
+            return UsageError(f"{self.url} cannot be used for {key}: {detail}", "mend the address of the vault")
+        return StoreUnavailable(
+            f"{self.url} did not answer for {key}: {detail}", "look at server and network, then try again"
+        )
+
+    def _detail(self, error: Exception) -> str:
+        """The first line of a foreign error, without credentials."""
+        text = str(error).partition("\n")[0][:_DETAIL]
+        for secret in (self._location.secret_key, self._location.access_key):
+            text = text.replace(secret, "…") if secret else text
+        return text
+
+
+def _client(location: S3Location, retries: int) -> Any:
+    """An obstore client that takes nothing from the environment which the location says."""
+    from obstore.store import S3Store as Client
+
+    config: dict[str, Any] = {"region": location.region} if location.region else {}
+    if location.access_key:
+        config["skip_signature"] = False
+    if location.endpoint:
+        # Both names, since the second, when set in the environment, would win over the first.
+        config |= {"endpoint": location.endpoint, "aws_endpoint_url_s3": location.endpoint}
+    return Client(
+        location.bucket,
+        client_options={
+            "allow_http": bool(location.endpoint and location.endpoint.startswith("http://")),
+            "timeout": _REQUEST_TIMEOUT,
+        },
+        retry_config={
+            "max_retries": retries,
+            "retry_timeout": _REQUEST_TIMEOUT,
+            "backoff": {
+                "init_backoff": timedelta(seconds=_FIRST_PAUSE_S),
+                "max_backoff": timedelta(seconds=_LONGEST_PAUSE_S),
+                "base": 2,
+            },
+        },
+        credential_provider=_credentials(location),
+        **config,
+    )
+
+
+def _credentials(location: S3Location) -> Callable[[], dict[str, Any]] | None:
+    """The location's own credentials, whole: a session token of the environment must not be mixed into them."""
+    if location.access_key is None:
+        return None
+    fixed = {"access_key_id": location.access_key, "secret_access_key": location.secret_key, "expires_at": None}
+    return lambda: dict(fixed)
+
+
+def _pause(attempt: int) -> None:
+    longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
+    time.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - spreads retries, guards nothing

@@ -1,0 +1,57 @@
+"""Every blob store keeps the port's contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from contract.blob_store import BlobStoreContract
+from fakes import FaultyStore, MemoryStore
+from muster.adapters.local_store import LocalStore
+from muster.adapters.object_store import S3Store
+from muster.adapters.stores import open_store
+from muster.ports import BlobStore
+from servers import S3Server
+
+
+class TestMemoryStore(BlobStoreContract):
+    @pytest.fixture
+    def store(self) -> BlobStore:
+        return MemoryStore()
+
+
+class TestFaultyStoreWithoutFaults(BlobStoreContract):
+    @pytest.fixture
+    def store(self) -> BlobStore:
+        return FaultyStore(MemoryStore())
+
+
+class TestLocalStore(BlobStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> BlobStore:
+        return LocalStore(tmp_path / "made by the first put" / "vault")
+
+
+class TestS3StoreOverMoto(BlobStoreContract):
+    @pytest.fixture
+    def store(self, moto_s3: S3Server) -> BlobStore:
+        return S3Store(moto_s3.location(moto_s3.make_bucket()))
+
+
+class TestS3StoreBelowPrefix(BlobStoreContract):
+    """The neighbours in the bucket, whose keys begin alike, are never seen."""
+
+    @pytest.fixture
+    def store(self, moto_s3: S3Server) -> BlobStore:
+        bucket = moto_s3.make_bucket()
+        for prefix in ("team", "team/vault2", "team/vaul"):
+            S3Store(moto_s3.location(bucket, prefix)).put("packs/aa/1", b"of a neighbour")
+        return open_store(moto_s3.address(bucket, "team/vault"))
+
+
+@pytest.mark.servers
+class TestS3StoreOverCeph(BlobStoreContract):
+    @pytest.fixture
+    def store(self, ceph_s3: S3Server) -> BlobStore:
+        return S3Store(ceph_s3.location(ceph_s3.make_bucket()))
