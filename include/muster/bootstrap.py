@@ -64,7 +64,7 @@ class Platform:
         """The adapters that operations need besides vault, sources and targets."""
         return Tools(
             self.clock,
-            UvEnvironment(self.state / "uv-cache"),
+            UvEnvironment(),
             GxValidator(),
             ProcessModelRunner(),
             LocalMlflowServer(),

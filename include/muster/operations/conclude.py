@@ -46,6 +46,12 @@ class Outcomes:
     smoke: tuple[SmokeOutcome, ...] = ()
     failure: str | None = None
 
+    @property
+    def spans(self) -> list[Span]:
+        """Every piece of work that was done."""
+        pieces = [piece.span for piece in self.components] + [piece.span for piece in self.validations]
+        return [self.decided, *pieces, *(piece.span for piece in self.smoke)]
+
 
 def conclude(
     vault: Vault, status: PointStatus, plan: RestorePlan, incident: Incident, outcomes: Outcomes, tools: Tools
@@ -77,7 +83,6 @@ def _judge(
     status: PointStatus, plan: RestorePlan, incident: Incident, outcomes: Outcomes, now: datetime
 ) -> RecoveryReport:
     point = status.point
-    spans = [outcomes.decided, *(o.span for o in (*outcomes.components, *outcomes.validations, *outcomes.smoke))]
     return RecoveryReport(
         kind=incident.kind,
         workload=point.workload,
@@ -88,7 +93,7 @@ def _judge(
         detected_at=incident.detected_at,
         finished_at=now,
         taken_at=point.taken_at,
-        time=recovery_time(spans, incident_at=incident.at, detected_at=incident.detected_at),
+        time=recovery_time(outcomes.spans, incident_at=incident.at, detected_at=incident.detected_at),
         recovery_point_actual=recovery_point_actual(incident.at, point.taken_at),
         objectives=point.objectives,
         components=tuple(sorted(outcomes.components, key=lambda o: o.component)),

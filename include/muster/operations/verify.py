@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from muster.domain.recovery_point import Mark, PointStatus
 from muster.errors import IntegrityError
@@ -23,7 +24,7 @@ def verify_points(
     for status in statuses:
         found = [str(finding) for finding in report.findings if status.point.point in finding.points]
         if found:
-            summary = {"reason": f"verification: {'; '.join(found[:3])}", "findings": found[:100]}
+            summary: dict[str, Any] = {"reason": f"verification: {'; '.join(found[:3])}", "findings": found[:100]}
             vault.mark(Mark(status.point.workload, status.point.point, "suspect", clock.now(), summary))
         elif report.ok:
             summary = {"share": share, "objects": report.objects, "bytes": report.bytes}
