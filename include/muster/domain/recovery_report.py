@@ -97,7 +97,8 @@ class RecoveryReport:
     @property
     def spans(self) -> tuple[Span, ...]:
         """All pieces of work, in the order in which they began."""
-        every = [outcome.span for outcome in (*self.components, *self.validations, *self.smoke)]
+        every = [piece.span for piece in self.components] + [piece.span for piece in self.validations]
+        every += [piece.span for piece in self.smoke]
         return tuple(sorted(every, key=lambda span: span.started_at))
 
     def summary(self) -> dict[str, Json]:
