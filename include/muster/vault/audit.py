@@ -7,7 +7,7 @@ Two machines may append at once: then the trail forks, and the next record names
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -99,13 +99,33 @@ class AuditTrail:
         keys = self._keys()
         with ThreadPoolExecutor(_READERS) as readers:
             records = list(readers.map(self._read, keys))
+        self.check_first(records)
+        check_chain(records)
+        return records
+
+    def check_first(self, records: Sequence[AuditRecord]) -> None:
+        """
+        The trail begins with the creation of this vault.
+
+        :raises IntegrityError: if it does not
+        """
         if not records or replace(records[0], digest="") != self._first():
             raise IntegrityError(
                 f"the audit trail in {self._store.url} does not begin with the creation of this vault",
                 "its first record was removed or forged: find out who writes to the store",
             )
-        _check_chain(records)
-        return records
+
+    def parse(self, key: str, data: bytes) -> AuditRecord:
+        """
+        A record from its object.
+
+        :raises IntegrityError: if it is damaged, forged or misplaced
+        """
+        payload = self._signer.open(key, data, PAYLOAD_TYPE)
+        record = replace(from_json(AuditRecord, payload), digest=digest(data))
+        if record.key != key or record.vault != self._header.id:
+            raise _broken(key, "it is not the record that its name says")
+        return record
 
     def _heads(self, keys: list[str]) -> list[AuditRecord]:
         """The records that no other names; usually the newest knows all the others, and one read is enough."""
@@ -139,17 +159,17 @@ class AuditTrail:
     def _read(self, key: str) -> AuditRecord:
         if key in self._known:
             return self._known[key]
-        data = self._store.get(key)
-        payload = self._signer.open(key, data, PAYLOAD_TYPE)
-        record = replace(from_json(AuditRecord, payload), digest=digest(data))
-        if record.key != key or record.vault != self._header.id:
-            raise _broken(key, "it is not the record that its name says")
-        self._known[key] = record
+        record = self._known[key] = self.parse(key, self._store.get(key))
         return record
 
 
-def _check_chain(records: Iterable[AuditRecord]) -> None:
-    """Every record's parents are there, and it follows on just as many records as it says."""
+def check_chain(records: Iterable[AuditRecord]) -> None:
+    """
+    Every record's parents are there, and it follows just as many records as it says.
+
+    :param records: oldest first
+    :raises IntegrityError: naming the first record that does not fit
+    """
     bits: dict[str, int] = {}
     seqs: dict[str, int] = {}
     for number, record in enumerate(records):

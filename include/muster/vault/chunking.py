@@ -32,7 +32,8 @@ class Chunker:
         cut = 0
         view = memoryview(data)
         if len(data) >= MAXIMUM:
-            for cut, chunk in _cuts(view, len(data) - MAXIMUM):
+            for end, chunk in _cuts(view, len(data) - MAXIMUM):
+                cut = end
                 yield chunk
         self._tail = data[cut:]
 

@@ -44,11 +44,8 @@ class SigningKey:
 
         try:
             envelope = Envelope.from_dict(read_document(key, data))
-            if envelope.payload_type != payload_type:
-                raise ValueError(f"it is a {envelope.payload_type}, not a {payload_type}")
             envelope.verify([self._key], 1)
-            if canonical(envelope.to_dict()) != data:
-                raise ValueError("it has more in it than was signed")
+            _check_whole(envelope, payload_type, data)
             payload = json.loads(envelope.payload)
         except (Error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(
@@ -56,3 +53,10 @@ class SigningKey:
                 "it was damaged or forged; restore it from a replica and find out who writes to the store",
             ) from error
         return dict(payload)
+
+
+def _check_whole(envelope: Any, payload_type: str, data: bytes) -> None:
+    if envelope.payload_type != payload_type:
+        raise ValueError(f"it is a {envelope.payload_type}, not a {payload_type}")
+    if canonical(envelope.to_dict()) != data:
+        raise ValueError("it has more in it than was signed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -36,6 +37,8 @@ class Header:
     The public part of a vault.
 
     :param restore_sha256: digest of RESTORE.md, so that false instructions are noticed
+    :param fingerprint: hex SHA-256 of the public signing key
+    :param slots: names of the first key slots, so that a removed one is noticed
     """
 
     format: int
@@ -44,6 +47,7 @@ class Header:
     created_by: Actor
     restore_sha256: str
     fingerprint: str
+    slots: tuple[str, ...]
 
 
 def new_id() -> str:
@@ -51,7 +55,9 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-def make_header(master: MasterKey, vault: str, at: datetime, actor: Actor, restore_sha256: str) -> bytes:
+def make_header(
+    master: MasterKey, vault: str, at: datetime, actor: Actor, *, restore_sha256: str, slots: Sequence[str]
+) -> bytes:
     """The bytes of ``vault.json``, with a new signing key."""
     private = Ed25519PrivateKey.generate()
     public = private.public_key().public_bytes_raw()
@@ -67,6 +73,7 @@ def make_header(master: MasterKey, vault: str, at: datetime, actor: Actor, resto
         "id": vault,
         "key_derivation": "hkdf-sha256",
         "restore_sha256": restore_sha256,
+        "slots": list(slots),
         "signing_key": {"algorithm": "ed25519", "public": public.hex()},
     }
     nonce = os.urandom(NONCE_BYTES)

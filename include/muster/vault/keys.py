@@ -114,7 +114,14 @@ class MasterKey:
         if not passphrase.text:
             raise UsageError("an empty passphrase protects nothing", "choose one of at least four random words")
         scrypt = {"n": cost.n, "p": cost.p, "r": cost.r, "salt": os.urandom(KEY_BYTES).hex()}
-        slot = {"created_at": at, "format": FORMAT, "kind": "passphrase", "name": name, "scrypt": scrypt, "vault": vault}
+        slot = {
+            "created_at": at,
+            "format": FORMAT,
+            "kind": "passphrase",
+            "name": name,
+            "scrypt": scrypt,
+            "vault": vault,
+        }
         return self._wrap(slot, _passphrase_key(passphrase, scrypt))
 
     def recovery_slot(self, recovery: RecoveryKey, name: str, vault: str, at: str) -> bytes:
@@ -180,7 +187,9 @@ def unwrap(key: str, data: bytes, secret: Secret) -> MasterKey | None:
     except InvalidTag:
         return None
     except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(f"{key} is not a key slot of format {FORMAT}: {error!r}", "restore it from a replica") from error
+        raise IntegrityError(
+            f"{key} is not a key slot of format {FORMAT}: {error!r}", "restore it from a replica"
+        ) from error
 
 
 def _unlocking_key(secret: Secret, slot: dict[str, Any]) -> bytes | None:

@@ -28,6 +28,7 @@ _DIRECTORY_NONCE = b"\xff" * 12
 _SAMPLE = 16 * 1024
 _LEVEL = 1
 
+Sealed = bytes | memoryview
 ReadRange = Callable[[int, int], bytes]
 
 
@@ -105,7 +106,7 @@ def read_pack(master: MasterKey, name: str, size: int, read: ReadRange) -> Pack:
     return Pack(name, salt, size, directory)
 
 
-def open_chunk(master: MasterKey, cipher: AESGCM, name: str, ordinal: int, entry: PackEntry, sealed: bytes) -> bytes:
+def open_chunk(master: MasterKey, cipher: AESGCM, name: str, ordinal: int, entry: PackEntry, sealed: Sealed) -> bytes:
     """
     The plain bytes of a chunk, checked by its seal and by its id.
 
@@ -164,4 +165,6 @@ def _nonce(ordinal: int) -> bytes:
 
 
 def _damaged(name: str, why: str) -> IntegrityError:
-    return IntegrityError(f"pack {name} is damaged: {why}", "restore the pack from a replica; verify names what needs it")
+    return IntegrityError(
+        f"pack {name} is damaged: {why}", "restore the pack from a replica; verify names what needs it"
+    )

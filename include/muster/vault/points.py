@@ -53,7 +53,11 @@ class Points:
 
         :raises IntegrityError: if its manifest is damaged or forged
         """
-        statement = self._signer.open(key, self._store.get(key), STATEMENT_TYPE)
+        return self.parse(key, self._store.get(key))
+
+    def parse(self, key: str, data: bytes) -> tuple[RecoveryPoint, str]:
+        """What `read` gives, from the bytes of the object."""
+        statement = self._signer.open(key, data, STATEMENT_TYPE)
         if statement.get("predicateType") != PREDICATE:
             raise _misplaced(key, f"a {statement.get('predicateType')}")
         point = from_json(RecoveryPoint, statement.get("predicate"))
@@ -73,7 +77,7 @@ class Points:
         prefix = f"{POINTS}{workload}/" if workload else POINTS
         return sorted((info.key for info in self._store.list(prefix)), key=lambda key: key.rpartition("/")[2])
 
-    def list(self, workload: str | None = None) -> list[PointStatus]:
+    def statuses(self, workload: str | None = None) -> list[PointStatus]:
         """All points with their marks, oldest first."""
         keys = self.keys(workload)
         with ThreadPoolExecutor(_READERS) as readers:
@@ -100,16 +104,19 @@ class Points:
         workloads = {key.split("/")[1] for key in self.keys(workload)}
         if len(workloads) > 1:
             raise UsageError(
-                f"the vault holds points of {', '.join(sorted(workloads))}", "say which workload's latest point you mean"
+                f"the vault holds points of {', '.join(sorted(workloads))}",
+                "say which workload's latest point you mean",
             )
-        latest = latest_good(self.list(workload))
+        latest = latest_good(self.statuses(workload))
         if latest is None:
             raise self._not_found("latest good", workload, [])
         return latest
 
     def _not_found(self, name: str, workload: str | None, found: list[str]) -> NotFound:
         of = f" of {workload}" if workload else ""
-        there = ", ".join(key.removeprefix(POINTS).removesuffix(".json") for key in (found or self.keys(workload))[-10:])
+        there = ", ".join(
+            key.removeprefix(POINTS).removesuffix(".json") for key in (found or self.keys(workload))[-10:]
+        )
         many = "no one" if found else "no"
         return NotFound(f"there is {many} point {name!r}{of} in {self._store.url}", f"it has: {there or 'no points'}")
 
@@ -141,7 +148,11 @@ class Points:
 
         :raises IntegrityError: if it is damaged or forged
         """
-        payload = self._signer.open(key, self._store.get(key), MARK_TYPE)
+        return self.parse_mark(key, self._store.get(key))
+
+    def parse_mark(self, key: str, data: bytes) -> Mark:
+        """What `read_mark` gives, from the bytes of the object."""
+        payload = self._signer.open(key, data, MARK_TYPE)
         mark = from_json(Mark, payload.get("mark"))
         here = key.removesuffix(".json")
         first = mark_key(mark.point, mark.kind, mark.at, 0).removesuffix(".json")

@@ -119,7 +119,9 @@ def ids(content: ContentRef) -> list[bytes]:
     try:
         return [bytes.fromhex(chunk) for chunk in content.chunks]
     except ValueError as error:
-        raise IntegrityError(f"the content {content.sha256} names a chunk that cannot be", "verify the vault") from error
+        raise IntegrityError(
+            f"the content {content.sha256} names a chunk that cannot be", "verify the vault"
+        ) from error
 
 
 def digest_mismatch(what: str, content: ContentRef) -> IntegrityError:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from muster.domain.content import TreeEntry, TreeRef
 from muster.errors import IntegrityError, NotFound
-from muster.vault.extract import check_content, extract
+from muster.vault.extract import extract
+from muster.vault.files import check_content
 from muster.vault.reader import ChunkReader
 from muster.vault.trees import read_entries
 

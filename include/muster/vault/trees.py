@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import orjson
 
@@ -45,7 +46,7 @@ def read_entries(data: bytes, ref: TreeRef) -> list[TreeEntry]:
     except orjson.JSONDecodeError as error:
         raise _wrong(ref, "it is not JSON lines") from error
     entries = from_json(list[TreeEntry], rows)
-    if find_clash(entries) or any(a.path >= b.path for a, b in zip(entries, entries[1:], strict=False)):
+    if find_clash(entries) or any(a.path >= b.path for a, b in pairwise(entries)):
         raise _wrong(ref, find_clash(entries) or "it is not sorted by path")
     if summarise(ref.root, entries) != ref:
         raise _wrong(ref, "its counts and sizes do not add up")

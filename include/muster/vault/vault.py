@@ -17,6 +17,7 @@ from muster.errors import AlreadyExists, IntegrityError, NotFound, WrongKey
 from muster.ports import BlobStore, Clock, Progress, TreeReader
 from muster.vault.audit import AuditRecord, AuditTrail
 from muster.vault.envelope import SigningKey
+from muster.vault.findings import Finding, VerifyReport
 from muster.vault.header import Actor, Header, make_header, new_id, open_signing_key, read_header
 from muster.vault.index import Index
 from muster.vault.keys import (
@@ -36,7 +37,7 @@ from muster.vault.points import Points
 from muster.vault.reader import ChunkReader
 from muster.vault.sealing import complete
 from muster.vault.tree_reader import StoredTree
-from muster.vault.verify import Finding, VerifyReport
+from muster.vault.verify import Verification
 from muster.vault.writer import VaultWriter, WriterStats
 
 __all__ = [
@@ -93,11 +94,14 @@ class Vault:
             raise _exists(store)
         now, vault, master, recovery = clock.now(), new_id(), MasterKey.generate(), generate_recovery_key()
         at = to_json(now)
-        header = make_header(master, vault, now, actor, digest(_put_restore_text(store)))
-        for slot in (
+        restore = digest(_put_restore_text(store))
+        slots = [
             master.passphrase_slot(passphrase, "first", vault, at, cost or ScryptCost()),
             master.recovery_slot(recovery, "recovery", vault, at),
-        ):
+        ]
+        names = [digest(slot) for slot in slots]
+        header = make_header(master, vault, now, actor, restore_sha256=restore, slots=names)
+        for slot in slots:
             put_named(store, slot_key(slot), slot)
         try:
             store.put(HEADER, header)
@@ -190,7 +194,7 @@ class Vault:
 
         :raises IntegrityError: naming the first manifest or mark that is damaged or forged
         """
-        return self._points.list(workload)
+        return self._points.statuses(workload)
 
     def point(self, point: str, workload: str | None = None) -> PointStatus:
         """
@@ -236,7 +240,7 @@ class Vault:
         :raises UsageError: if the share is not between 0 and 1
         :raises StoreUnavailable: if the store does not answer
         """
-        verification = Verification(self._store, self._master, self._signer, self._store.get(HEADER))
+        verification = Verification(self._store, self._master, self._signer, self._header)
         return verification.run(points, share, self._clock.now(), progress)
 
     def keys(self) -> list[KeySlot]:
@@ -250,7 +254,7 @@ class Vault:
         at = to_json(self._clock.now())
         slot = self._master.passphrase_slot(passphrase, name, self.id, at, cost or ScryptCost())
         put_named(self._store, slot_key(slot), slot)
-        self.record("keys.add", slot_key(slot), "added", {"name": name, "kind": "passphrase"})
+        self.record("keys.add", slot_key(slot), "added", {"name": name, "sha256": digest(slot)})
 
     def _same(self, wanted: RecoveryPoint, there: RecoveryPoint) -> RecoveryPoint:
         if there.components != wanted.components:

@@ -102,9 +102,7 @@ class VaultWriter:
         content = None
         if source.kind == "file":
             content = self._known(source) or self._read(source, advance)
-        return TreeEntry(
-            source.path, source.kind, content, source.md5, source.mode, source.mtime_ns, source.link
-        )
+        return TreeEntry(source.path, source.kind, content, source.md5, source.mode, source.mtime_ns, source.link)
 
     def _known(self, source: SourceFile) -> ContentRef | None:
         """What an earlier point has of a file, if all of it is still there."""
