@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytest.register_assert_rewrite("contract.blob_store")
+
 pytest_plugins = [
     "dvc_repositories",
     "environments",

@@ -116,6 +116,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.fixture
+def lossy_line(moto_s3: S3Server) -> Iterator[LossyLine]:
+    """A relay to the S3 server in this process."""
+    line = LossyLine(moto_s3.endpoint)
+    yield line
+    line.close()
+
+
 class LossyLine:
     """
     A TCP relay to a server on loopback that passes on what is asked, and loses answers when told to.
@@ -128,6 +136,7 @@ class LossyLine:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._lock = threading.Lock()
         self._to_lose = 0
+        self._longest: int | None = None
         self.lost = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -139,6 +148,10 @@ class LossyLine:
         """Lose the next answers: the server does what it was asked, and the asker's connection breaks instead."""
         with self._lock:
             self._to_lose = answers
+
+    def break_off(self, after: int) -> None:
+        """Break every connection when so many bytes of answers have passed through it."""
+        self._longest = after
 
     def close(self) -> None:
         self._listener.close()
@@ -163,9 +176,14 @@ class LossyLine:
             _hang_up(server)
 
     def _answer(self, server: socket.socket, asker: socket.socket) -> None:
+        passed = 0
         try:
             while (piece := server.recv(1 << 16)) and not self._loses():
-                asker.sendall(piece)
+                left = len(piece) if self._longest is None else self._longest - passed
+                asker.sendall(piece[:left])
+                passed += len(piece)
+                if left < len(piece):
+                    break
         except OSError:
             pass
         finally:

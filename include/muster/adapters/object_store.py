@@ -167,7 +167,8 @@ class S3Store:
 
     @staticmethod
     def _info(key: str, meta: Any) -> BlobInfo:
-        return BlobInfo(key, meta["size"], meta["last_modified"])
+        # Whole seconds: some servers give milliseconds in a listing and none in the answer to HEAD.
+        return BlobInfo(key, meta["size"], meta["last_modified"].replace(microsecond=0))
 
     @contextmanager
     def _translated(self, key: str) -> Iterator[None]:

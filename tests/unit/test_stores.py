@@ -1,0 +1,116 @@
+"""Addresses of vaults, and what may name an object."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muster.adapters.blob_keys import checked_key, is_key
+from muster.adapters.local_store import LocalStore
+from muster.adapters.object_store import S3Store
+from muster.adapters.stores import open_store
+from muster.errors import UsageError
+
+SEGMENTS = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,20}", fullmatch=True)
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("/srv/vault", "file:///srv/vault"),
+        ("file:///srv/vault", "file:///srv/vault"),
+        ("file:///srv/my%20vault", "file:///srv/my%20vault"),
+        ("file://localhost/srv/vault", "file:///srv/vault"),
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/team/vault/", "s3://bucket/team/vault"),
+        (
+            "s3://AK:SE%2FCRET+@bucket/v?endpoint=http://127.0.0.1:9000&region=eu-west-1",
+            "s3://bucket/v?endpoint=http://127.0.0.1:9000&region=eu-west-1",
+        ),
+    ],
+)
+def test_an_address_leads_to_its_store(address: str, url: str) -> None:
+    """Folders and buckets are told apart, and the shown address has no credentials."""
+    store = open_store(address)
+    assert store.url == url
+    assert isinstance(store, S3Store if address.startswith("s3:") else LocalStore)
+    assert repr(store).count("CRET") == 0
+
+
+def test_a_relative_path_is_below_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path without a scheme is meant as a shell means it, also after somebody changes the folder."""
+    monkeypatch.chdir(tmp_path)
+    store = open_store("my-vault")
+    monkeypatch.chdir("/")
+    store.put("a", b"x")
+    assert (tmp_path / "my-vault" / "a").read_bytes() == b"x"
+
+
+def test_opening_makes_nothing(tmp_path: Path) -> None:
+    """A mistyped address leaves no trace."""
+    assert list(open_store(str(tmp_path / "typo")).list()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "gopher://vault",
+        "file://host/vault",
+        "file://",
+        "s3://",
+        "s3:///prefix",
+        "s3://bucket/a b",
+        "s3://bucket/../up",
+        "s3://bucket?endpiont=http://h:1",
+        "s3://bucket?endpoint=h:1",
+        "s3://bucket?endpoint=ftp://h:1",
+        "s3://bucket?endpoint=http://AK:HIDDEN@h:1",
+        "s3://bucket#part",
+        "s3://AK@bucket",
+        "s3://AK:@bucket",
+        "s3://:HIDDEN@bucket",
+        "s3://AK:HIDDEN@",
+        "s3://AK:HID/HIDDEN@bucket/prefix",
+        "s3://AK/HIDDEN@bucket/prefix",
+        "s3://AK:HIDDEN?HIDDEN@bucket/prefix",
+        "s3://AK:HIDDEN#HIDDEN@bucket/prefix",
+        "s3://AK:HIDDEN[@bucket",
+    ],
+)
+def test_a_wrong_address_is_explained_without_its_secrets(address: str) -> None:
+    """What is wrong is said in a sentence, with the right form as the hint; no part of a password is shown."""
+    with pytest.raises(UsageError) as caught:
+        open_store(address)
+    assert "s3://bucket/prefix" in caught.value.hint or "segments" in caught.value.hint
+    assert "HID" not in "".join(traceback.format_exception(caught.value, chain=True)).replace(repr(address), "")
+
+
+@given(st.lists(SEGMENTS, min_size=1, max_size=6).map("/".join))
+def test_segments_make_a_key(key: str) -> None:
+    """All that the port allows, apart from a leading dot, is a key."""
+    assert checked_key(key) == key
+
+
+@given(st.text(max_size=30))
+def test_a_key_stays_within_its_folder(text: str) -> None:
+    """Whatever is a key is ASCII and names a file below the folder, at the place of its segments."""
+    if is_key(text):
+        assert text.isascii()
+        assert Path("/v", text).resolve().parts[2:] == tuple(text.split("/"))
+    else:
+        with pytest.raises(UsageError):
+            checked_key(text)
+
+
+def test_a_key_has_an_end() -> None:
+    """Names that a file system or S3 would refuse are refused here, the same in every store."""
+    assert is_key("a" * 200)
+    assert not is_key("a" * 201)
+    assert is_key("/".join(["a" * 99] * 8))
+    assert not is_key("/".join(["a" * 99] * 9))
