@@ -24,13 +24,24 @@ class TaskRun:
     """
     What a task of a run did.
 
+    :param map_index: -1 unless the task is mapped
+    :param label: what a mapped task calls its piece of work
     :param seconds: how long it ran; None if it did not
     """
 
-    name: str
+    task_id: str
+    map_index: int
+    label: str | None
     state: str
     seconds: float | None
     tries: int
+
+    @property
+    def name(self) -> str:
+        """The task's id; a mapped one with what it was mapped over."""
+        if self.map_index < 0:
+            return self.task_id
+        return f"{self.task_id} [{self.label or self.map_index}]"
 
 
 class AirflowApi:
@@ -99,7 +110,7 @@ class AirflowApi:
         """The task instances of a run, in the order in which they started; mapped ones carry their index."""
         found = self.call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances?limit=200")["task_instances"]
         found.sort(key=lambda task: (task["start_date"] or "9999", task["task_id"], task["map_index"]))
-        return [TaskRun(_label(task), str(task["state"]), task["duration"], int(task["try_number"])) for task in found]
+        return [_task(each) for each in found]
 
     def wait_for_run(self, dag: str, run: str, watch: Callable[[TaskRun], None], timeout: float) -> list[TaskRun]:
         """
@@ -130,6 +141,6 @@ class AirflowApi:
         return tasks
 
 
-def _label(task: Json) -> str:
-    shown = task.get("rendered_map_index") or task["map_index"]
-    return f"{task['task_id']} [{shown}]" if task["map_index"] >= 0 else str(task["task_id"])
+def _task(found: Json) -> TaskRun:
+    label, tries = found.get("rendered_map_index"), int(found["try_number"])
+    return TaskRun(found["task_id"], found["map_index"], label, str(found["state"]), found["duration"], tries)

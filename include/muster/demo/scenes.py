@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from rich.markup import escape
+
 from muster.demo.airflow_api import TaskRun
 from muster.demo.assembly import Running
 from muster.demo.disaster import Loss, destroy
@@ -114,9 +116,11 @@ def run_dag(story: Story, running: Running, dag: str, conf: dict[str, Json]) -> 
     """
 
     def watch(task: TaskRun) -> None:
-        sign = f"[{GOOD}]·[/]" if task.state in ("success", "skipped") else "[red]✗[/]"
+        if task.state not in ("success", "failed"):
+            return
+        sign = f"[{GOOD}]·[/]" if task.state == "success" else "[red]✗[/]"
         took = f"{task.seconds:.1f} s" if task.seconds is not None else task.state
-        story.say(f"   {sign} {task.name.replace('[', chr(92) + '[')}  [dim]{took}[/]")
+        story.say(f"   {sign} {escape(task.name)}  [dim]{took}[/]")
 
     with story.step(f"{dag}, triggered by REST") as step:
         run = running.api.trigger(dag, conf)
