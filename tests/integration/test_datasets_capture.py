@@ -8,12 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from dvc_repositories import DVC, FILES, Repository, run
 from fakes_dataset_tree import MemoryTree, content_of, store, take
-
 from muster.adapters.dvc_datasets import DvcSource
 from muster.errors import IntegrityError, MusterError, SourceChanged, SourceInvalid, UsageError
-from muster.ports import SourceFile
 
 JAN = hashlib.md5(FILES["jan.csv"]).hexdigest()
 FEB = hashlib.md5(FILES["feb.csv"]).hexdigest()
@@ -224,7 +223,7 @@ def test_hashes_of_dvc_2_are_refused(plain_repository: Repository) -> None:
 def test_unreadable_metafile_is_refused(repository: Repository) -> None:
     """A .dvc file that is no YAML is a SourceInvalid, not DVC's own error."""
     (repository.root / "airports.csv.dvc").write_text("outs: [")
-    with pytest.raises(SourceInvalid, match="airports.csv.dvc"):
+    with pytest.raises(SourceInvalid, match=r"airports\.csv\.dvc"):
         take(DvcSource("flights", repository.root))
 
 
@@ -343,24 +342,18 @@ def test_workspace_file_that_moves_is_noticed(repository: Repository) -> None:
     with DvcSource("flights", repository.root).capture(None) as cut:
         store(cut.files())
         (repository.flights / "jan.csv").write_bytes(FILES["jan.csv"])
-        with pytest.raises(SourceChanged, match="jan.csv"):
+        with pytest.raises(SourceChanged, match=r"jan\.csv"):
             cut.confirm()
 
 
 def test_object_that_goes_away_meanwhile_is_noticed(repository: Repository) -> None:
     """An object that is collected between cut and reading is a change, so the snapshot is tried again."""
 
-    def read(file: SourceFile) -> None:
-        if file.path.endswith("jan.csv"):
-            repository.cached(JAN).unlink()
-        store([file])
-
-    with (
-        pytest.raises(SourceChanged, match="was removed while"),
-        DvcSource("flights", repository.root).capture(None) as cut,
-    ):
-        for file in cut.files():
-            read(file)
+    with DvcSource("flights", repository.root).capture(None) as cut:
+        files = {file.path: file for file in cut.files()}
+        repository.cached(JAN).unlink()
+        with pytest.raises(SourceChanged, match="was removed while"):
+            store([files["data/data/flights/jan.csv"]])
 
 
 def test_errors_of_the_vault_are_left_alone(repository: Repository) -> None:

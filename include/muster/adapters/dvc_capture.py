@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from muster.adapters.dvc_object_copies import ObjectCopies, Side
@@ -33,6 +34,13 @@ class Tracked:
     files: Mapping[str, str]
     folder_object: bytes | None
     workspace: Workspace | None
+
+    @property
+    def folders(self) -> int:
+        """How many folders a restore makes: those of the workspace, or those that the files need."""
+        if self.workspace is not None:
+            return len(self.workspace.folders)
+        return len({str(above) for path in self.files if path for above in PurePosixPath(path).parents})
 
     def found(self, path: str) -> WorkspaceFile | None:
         """The file of the workspace."""
@@ -97,6 +105,7 @@ class DvcCapture:
             "files": sum(output["nfiles"] for output in self._outputs),
             "bytes": sum(output["size"] for output in self._outputs),
             "objects": len(objects),
+            "folders": sum(one.folders for one in self._tracked),
             "empty_folders": sum(len(workspace.empty_folders) for workspace in workspaces),
             "links": sum(len(workspace.every_link) for workspace in workspaces),
             "metafiles": self._description.count,

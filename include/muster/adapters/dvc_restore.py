@@ -20,7 +20,18 @@ from muster.errors import IntegrityError
 from muster.ports import Json, TreeReader
 
 OBJECT_FOLDERS = ("files", "md5")
-RECONCILED = ("revision", "branch", "outputs", "files", "bytes", "objects", "empty_folders", "links", "metafiles")
+RECONCILED = (
+    "revision",
+    "branch",
+    "outputs",
+    "files",
+    "bytes",
+    "objects",
+    "folders",
+    "empty_folders",
+    "links",
+    "metafiles",
+)
 INNER = (".git", ".dvc/cache", ".dvc/tmp", ".dvc/config.local")
 
 
@@ -125,6 +136,7 @@ def _measure(staging: Staging, details: Mapping[str, Json], entries: _Entries) -
         "files": sum(output["nfiles"] for output in outputs),
         "bytes": sum(output["size"] for output in outputs),
         "objects": counts.pop(),
+        "folders": sum(one.folders for one in found),
         "empty_folders": sum(len(one.empty_folders) for one in found),
         "links": sum(len(one.links) for one in found),
         "metafiles": sum((directory / path).is_file() for path in entries.repo),
@@ -133,9 +145,10 @@ def _measure(staging: Staging, details: Mapping[str, Json], entries: _Entries) -
 
 @dataclass(slots=True)
 class _Found:
-    """What lies below a restored output; `links` are also in `files` if they lead to a file."""
+    """What lies at and below a restored output; `links` are also in `files` if they lead to a file."""
 
     files: dict[str, Path] = field(default_factory=dict)
+    folders: int = 0
     links: list[str] = field(default_factory=list)
     empty_folders: list[Path] = field(default_factory=list)
 
@@ -145,6 +158,7 @@ class _Found:
             return cls({"": top} if top.is_file() else {})
         found = cls()
         for folder, folders, files in os.walk(top):
+            found.folders += 1
             if not folders and not files:
                 found.empty_folders.append(Path(folder))
             found.links += [name for name in (*folders, *files) if Path(folder, name).is_symlink()]

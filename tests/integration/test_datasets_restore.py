@@ -1,0 +1,383 @@
+"""A restored DVC repository is the one that was captured, and nothing less ever appears."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dvc_repositories import DVC, FILES, Repository, lay_of, run
+from fakes_dataset_tree import MemoryTree, take
+from muster.adapters.dvc_datasets import DvcSource, DvcTarget
+from muster.domain.content import ContentRef, TreeEntry
+from muster.errors import IntegrityError, MusterError, SourceInvalid, TargetNotEmpty, UsageError
+
+RECONCILED = (
+    "revision",
+    "branch",
+    "outputs",
+    "files",
+    "bytes",
+    "objects",
+    "folders",
+    "empty_folders",
+    "links",
+    "metafiles",
+)
+
+
+def restored(captured: Repository, to: Path, **options: Any) -> Repository:
+    """A repository, captured and put back at `to`."""
+    tree, details = take(DvcSource("flights", captured.root, **options))
+    facts = DvcTarget("flights", to).restore(details, tree)
+    assert {key: facts[key] for key in RECONCILED} == {key: details[key] for key in RECONCILED}
+    return Repository(to)
+
+
+def remote_of(repository: Repository) -> Path:
+    return repository.root.with_name(f"{repository.root.name}.remote")
+
+
+# --- the way back -------------------------------------------------------------------------------------------------------
+
+
+def test_everything_comes_back(repository: Repository, tmp_path: Path) -> None:
+    """Files, bytes, modes, empty folders, links and metafiles of the restored workspace are those of the source."""
+    (repository.flights / "jan.csv").unlink()
+    (repository.flights / "jan.csv").symlink_to("same.csv")
+    (repository.flights / "folder-link").symlink_to("north")
+    back = restored(repository, tmp_path / "back")
+    lay = lay_of(back.root)
+    assert lay.pop(".dvc/config.local")
+    assert lay == lay_of(repository.root)
+    assert (back.flights / "feb.csv").stat().st_mtime_ns == (repository.flights / "feb.csv").stat().st_mtime_ns
+
+
+def test_dvc_finds_nothing_to_do(repository: Repository, tmp_path: Path) -> None:
+    """To the DVC command, workspace, cache and remote agree, and there is nothing to push."""
+    back = restored(repository, tmp_path / "back")
+    assert "up to date" in run(back.root, str(DVC), "status")
+    assert "in sync" in back.dvc("status", "--cloud")
+    assert "Everything is up to date" in back.dvc("push")
+
+
+def test_remote_and_cache_hold_every_object(repository: Repository, tmp_path: Path) -> None:
+    """Cache and remote hold the same objects as the original's, byte for byte, whatever DVC says of them, write-protected."""
+    back = restored(repository, tmp_path / "back")
+    objects = {p.relative_to(repository.remote): p.read_bytes() for p in repository.remote.rglob("*") if p.is_file()}
+    for folder in (remote_of(back), back.root / ".dvc" / "cache"):
+        found = [p for p in folder.rglob("*") if p.is_file()]
+        assert {p.relative_to(folder): p.read_bytes() for p in found} == objects
+        assert {p.stat().st_mode & 0o777 for p in found} == {0o444}
+
+
+def test_fresh_clone_pulls_what_was_restored(git_repository: Repository, tmp_path: Path) -> None:
+    """A clone of the restored repository pulls all data from the restored remote, with verification on."""
+    back = restored(git_repository, tmp_path / "back")
+    run(tmp_path, "git", "clone", "--quiet", str(back.root), "clone")
+    clone = Repository(tmp_path / "clone")
+    clone.dvc("remote", "modify", "--local", "store", "url", str(remote_of(back)))
+    clone.dvc("remote", "modify", "--local", "store", "verify", "true")
+    clone.dvc("pull", "--quiet")
+    assert {name: (clone.flights / name).read_bytes() for name in FILES} == FILES
+
+
+def test_git_is_where_it_was(git_repository: Repository, tmp_path: Path) -> None:
+    """Commit, branch, tags, other branches and committed files come back, and Git sees no change."""
+    git_repository.git("tag", "v1")
+    git_repository.git("branch", "other")
+    back = restored(git_repository, tmp_path / "back")
+    assert back.git("status", "--short", "--branch").strip() == "## trunk"
+    assert back.git("show-ref", "--head") == git_repository.git("show-ref", "--head")
+    assert (back.root / "train.py").read_text() == "print('hello')\n"
+    back.git("fsck", "--strict")
+
+
+def test_detached_head_comes_back(git_repository: Repository, tmp_path: Path) -> None:
+    """A detached HEAD on a commit of no branch is restored as that."""
+    git_repository.git("checkout", "--quiet", "--detach")
+    git_repository.git("commit", "--allow-empty", "--quiet", "--message", "nowhere")
+    back = restored(git_repository, tmp_path / "back")
+    assert back.git("rev-parse", "HEAD") == git_repository.git("rev-parse", "HEAD")
+    assert back.git("branch", "--show-current") == ""
+
+
+def test_repository_without_a_commit_comes_back(tmp_path: Path, dvc_site: Path) -> None:
+    """A repository before its first commit is restored with its branch and its data."""
+    source = Repository(tmp_path / "young")
+    source.root.mkdir()
+    source.git("init", "--quiet", "--initial-branch", "trunk")
+    source.dvc("init", "--quiet")
+    (source.root / "a.csv").write_bytes(b"1\n")
+    source.dvc("add", "--quiet", "a.csv")
+    back = restored(source, tmp_path / "back")
+    assert back.git("branch", "--show-current").strip() == "trunk"
+    assert "up to date" in back.dvc("status")
+
+
+def test_version_that_is_not_committed_comes_back(git_repository: Repository, tmp_path: Path) -> None:
+    """A .dvc file that is newer than the commit is laid over it."""
+    (git_repository.flights / "jan.csv").write_bytes(b"newer\n")
+    git_repository.dvc("add", "--quiet", "data/flights")
+    back = restored(git_repository, tmp_path / "back")
+    assert (back.flights / "jan.csv").read_bytes() == b"newer\n"
+    assert "up to date" in back.dvc("status")
+    assert back.git("status", "--short") == git_repository.git("status", "--short")
+
+
+def test_older_revision_comes_back(git_repository: Repository, tmp_path: Path) -> None:
+    """A revision captured by name is restored at that commit with its own data."""
+    first = git_repository.git("rev-parse", "HEAD").strip()
+    (git_repository.flights / "jan.csv").write_bytes(b"newer\n")
+    git_repository.dvc("add", "--quiet", "data/flights")
+    git_repository.commit()
+    back = restored(git_repository, tmp_path / "back", rev=first)
+    assert back.git("rev-parse", "HEAD").strip() == first
+    assert {name: (back.flights / name).read_bytes() for name in FILES} == FILES
+
+
+def test_capture_of_the_remote_comes_back(repository: Repository, tmp_path: Path) -> None:
+    """What was captured from the remote alone is restored as a whole repository."""
+    shutil.rmtree(repository.root / ".dvc" / "cache")
+    back = restored(repository, tmp_path / "back", source="remote")
+    assert {name: (back.flights / name).read_bytes() for name in FILES} == FILES
+    assert "up to date" in back.dvc("status")
+
+
+def test_pipeline_comes_back_clean(plain_repository: Repository, tmp_path: Path) -> None:
+    """A pipeline's stages, parameters, scripts and uncached metrics come back, so that DVC has nothing to run."""
+    root = plain_repository.root
+    (root / "params.yaml").write_text("rows: 2\n")
+    (root / "count.sh").write_text("wc -l < airports.csv > lines.txt; echo 2 > metric.json\n")
+    stage = ["--name", "count", "-d", "count.sh", "-d", "airports.csv", "-p", "rows", "-o", "lines.txt"]
+    plain_repository.dvc("stage", "add", "--quiet", *stage, "-M", "metric.json", "sh count.sh")
+    plain_repository.dvc("repro", "--quiet")
+    back = restored(plain_repository, tmp_path / "back")
+    assert "up to date" in back.dvc("status")
+    assert (back.root / "metric.json").read_text() == "2\n"
+
+
+def test_snapshot_of_the_restored_is_the_same(repository: Repository, tmp_path: Path) -> None:
+    """A cut of the restored repository has the same data as the cut that it came from, and nothing new to store."""
+    tree, details = take(DvcSource("flights", repository.root))
+    DvcTarget("flights", tmp_path / "back").restore(details, tree)
+    again, _ = take(DvcSource("flights", tmp_path / "back"), tree)
+    data = [entry for entry in tree.entries() if entry.path.startswith(("data/", "objects/", "git/refs"))]
+    assert [entry for entry in again.entries() if entry.path.startswith(("data/", "objects/", "git/refs"))] == data
+
+
+# --- where it goes ------------------------------------------------------------------------------------------------------
+
+
+def test_origin_keeps_its_remote(repository: Repository) -> None:
+    """Restored to where it was, with its remote where that was, the repository needs no setting of its own."""
+    tree, details = take(DvcSource("flights", repository.root))
+    shutil.rmtree(repository.root)
+    shutil.rmtree(repository.remote)
+    DvcTarget("flights", repository.root, remote=details["remote"]).restore(details, tree)
+    assert not (repository.root / ".dvc/config.local").exists()
+    assert "Everything is up to date" in repository.dvc("push")
+
+
+def test_original_remote_is_not_written_to(repository: Repository, tmp_path: Path) -> None:
+    """What is restored elsewhere pushes to its own remote: the original's stays as it is."""
+    back = restored(repository, tmp_path / "back")
+    before = lay_of(repository.remote)
+    (back.root / "airports.csv").unlink()
+    (back.root / "airports.csv").write_bytes(b"EWR\n")
+    back.dvc("add", "--quiet", "airports.csv")
+    back.dvc("push", "--quiet")
+    assert lay_of(repository.remote) == before
+
+
+def test_remote_may_lie_in_the_repository(plain_repository: Repository, tmp_path: Path) -> None:
+    """A remote below the repository's own folder is restored with it."""
+    tree, details = take(DvcSource("flights", plain_repository.root))
+    DvcTarget("flights", tmp_path / "back", remote=str(tmp_path / "back" / "store")).restore(details, tree)
+    assert "in sync" in Repository(tmp_path / "back").dvc("status", "--cloud")
+
+
+def test_shared_cache_is_not_used(plain_repository: Repository, tmp_path: Path) -> None:
+    """A cache that the original shares with others is not filled by a restore elsewhere."""
+    shared = tmp_path / "shared"
+    plain_repository.dvc("config", "cache.dir", str(shared))
+    plain_repository.dvc("fetch", "--quiet")
+    before = lay_of(shared)
+    back = restored(plain_repository, tmp_path / "back")
+    back.dvc("status")
+    assert lay_of(shared) == before
+    assert (back.root / ".dvc/cache/files/md5").is_dir()
+
+
+def test_hard_links_are_used_where_asked_for(plain_repository: Repository, tmp_path: Path) -> None:
+    """With cache.type hardlink, workspace and cache are one file, protected; without it, two."""
+    apart = restored(plain_repository, tmp_path / "apart")
+    plain_repository.dvc("config", "cache.type", "hardlink,copy")
+    linked = restored(plain_repository, tmp_path / "linked")
+    oid = hashlib.md5(FILES["feb.csv"]).hexdigest()
+    assert not apart.cached(oid).samefile(apart.flights / "feb.csv")
+    assert linked.cached(oid).samefile(linked.flights / "feb.csv")
+    assert "up to date" in linked.dvc("status")
+
+
+def test_empty_folders_are_taken(plain_repository: Repository, tmp_path: Path) -> None:
+    """A target and a remote that exist and are empty are filled."""
+    (tmp_path / "back").mkdir()
+    (tmp_path / "back.remote").mkdir()
+    assert restored(plain_repository, tmp_path / "back").flights.is_dir()
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("taken", ["back", "back.remote"])
+def test_nothing_is_overwritten(repository: Repository, tmp_path: Path, taken: str) -> None:
+    """A folder or remote that holds anything is refused before anything is done, and stays as it is."""
+    tree, details = take(DvcSource("flights", repository.root))
+    (tmp_path / taken).mkdir()
+    (tmp_path / taken / "mine.txt").write_text("mine")
+    before = lay_of(tmp_path)
+    target = DvcTarget("flights", tmp_path / "back")
+    for attempt in (lambda: target.check(details), lambda: target.restore(details, tree)):
+        with pytest.raises(TargetNotEmpty, match=str(tmp_path / taken)):
+            attempt()
+    assert lay_of(tmp_path) == before
+
+
+def test_file_in_place_of_the_target_is_refused(tmp_path: Path) -> None:
+    """A file where the folder shall be is not replaced."""
+    (tmp_path / "back").write_text("mine")
+    with pytest.raises(TargetNotEmpty):
+        DvcTarget("flights", tmp_path / "back").check({})
+
+
+def test_repository_inside_its_remote_is_refused(tmp_path: Path) -> None:
+    """A remote that would hold its own repository makes no sense."""
+    with pytest.raises(UsageError, match="inside of its own remote"):
+        DvcTarget("flights", tmp_path / "store" / "back", remote=str(tmp_path / "store")).check({})
+
+
+def test_place_that_cannot_be_made_is_named(plain_repository: Repository, tmp_path: Path) -> None:
+    """A target below a file is a SourceInvalid that names it."""
+    tree, details = take(DvcSource("flights", plain_repository.root))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(SourceInvalid, match=str(tmp_path / "file" / "back")):
+        DvcTarget("flights", tmp_path / "file" / "back").restore(details, tree)
+
+
+def test_no_hook_runs(git_repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hooks of the source, and of the user's Git template, run neither at capture nor at restore."""
+    trace, template = tmp_path / "trace", tmp_path / "template"
+    hooks = [git_repository.root / ".git/hooks", template / "hooks"]
+    for folder in hooks:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("post-checkout", "post-merge", "reference-transaction", "post-index-change"):
+            (folder / name).write_text(f"#!/bin/sh\necho {name} >> {trace}\n")
+            (folder / name).chmod(0o755)
+    config = tmp_path / "gitconfig"
+    config.write_text(f"[init]\n templateDir = {template}\n[core]\n hooksPath = {template / 'hooks'}\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    restored(git_repository, tmp_path / "back")
+    assert not trace.exists()
+    assert not (tmp_path / "back/.git/hooks").exists()
+    run(git_repository.root, "git", "checkout", "--quiet", "-b", "x")
+    assert trace.exists(), "the hooks would not have run anyway"
+
+
+# --- failures leave nothing ---------------------------------------------------------------------------------------------
+
+Damage = Callable[[MemoryTree, dict[str, Any]], tuple[MemoryTree, dict[str, Any]]]
+
+
+def lost_bytes(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, dict[str, Any]]:
+    """One byte of a data file is damaged in the vault."""
+    ref = tree.entry("data/data/flights/north/été.bin").content
+    assert ref is not None
+    tree.contents[ref.sha256] = b"x" + tree.contents[ref.sha256][1:]
+    return tree, details
+
+
+def other_content(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, dict[str, Any]]:
+    """A file's content is whole, but is not that of its MD5."""
+    content = b"forged"
+    sha256 = hashlib.sha256(content).hexdigest()
+    ref = ContentRef(len(content), sha256, (sha256,))
+    name = "data/data/flights/jan.csv"
+    entries = [dataclasses.replace(e, content=ref) if e.path == name else e for e in tree.entries()]
+    return MemoryTree(entries, tree.contents | {sha256: content}), details
+
+
+def without(name: str) -> Damage:
+    def lose(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, dict[str, Any]]:
+        return MemoryTree([entry for entry in tree.entries() if entry.path != name], tree.contents), details
+
+    return lose
+
+
+def and_also(*added: TreeEntry) -> Damage:
+    def add(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, dict[str, Any]]:
+        some = tree.entry("data/data/flights/jan.csv")
+        filled = [dataclasses.replace(e, content=some.content, md5=some.md5) if e.kind == "file" else e for e in added]
+        return MemoryTree([*tree.entries(), *filled], tree.contents), details
+
+    return add
+
+
+def swapped(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, dict[str, Any]]:
+    """Two files have changed places: both are whole, but not where they were."""
+    names = {"data/data/flights/jan.csv": "data/data/flights/feb.csv"}
+    names |= {there: here for here, there in names.items()}
+    return MemoryTree(
+        [dataclasses.replace(e, path=names.get(e.path, e.path)) for e in tree.entries()], tree.contents
+    ), details
+
+
+def counting(key: str, value: object) -> Damage:
+    def change(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, dict[str, Any]]:
+        return tree, details | {key: value}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lost_bytes, id="damaged chunk"),
+        pytest.param(other_content, id="other content"),
+        pytest.param(swapped, id="files swapped"),
+        pytest.param(without("data/data/flights/jan.csv"), id="file missing"),
+        pytest.param(without("data/data/flights/empty/deep"), id="folder missing"),
+        pytest.param(without("git/history.bundle"), id="history missing"),
+        pytest.param(and_also(TreeEntry("data/data/flights/more.csv")), id="file too many"),
+        pytest.param(and_also(TreeEntry("repo/.git/hooks/post-checkout")), id="hook smuggled in"),
+        pytest.param(
+            and_also(TreeEntry("data/out", "link", link="/tmp"), TreeEntry("data/out/evil")), id="behind a link"
+        ),
+        pytest.param(counting("revision", "0" * 40), id="other revision"),
+        pytest.param(counting("links", 3), id="links missing"),
+        pytest.param(counting("bytes", 1), id="other size"),
+    ],
+)
+def test_whatever_is_wrong_leaves_nothing(git_repository: Repository, tmp_path: Path, damage: Damage) -> None:
+    """A restore that finds anything other than what was captured fails, and its place is as empty as it was."""
+    tree, details = damage(*take(DvcSource("flights", git_repository.root)))
+    place = tmp_path / "restores" / "deep"
+    with pytest.raises(IntegrityError):
+        DvcTarget("flights", place / "back").restore(details, tree)
+    assert not (tmp_path / "restores").exists()
+
+
+def test_existing_folder_survives_a_failure(plain_repository: Repository, tmp_path: Path) -> None:
+    """An empty target that was there is there after a failure, and empty."""
+    tree, details = lost_bytes(*take(DvcSource("flights", plain_repository.root)))
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "back").mkdir()
+    with pytest.raises(MusterError):
+        DvcTarget("flights", tmp_path / "there" / "back").restore(details, tree)
+    assert list((tmp_path / "there").iterdir()) == [tmp_path / "there" / "back"]
+    assert list((tmp_path / "there" / "back").iterdir()) == []
