@@ -12,7 +12,7 @@ Rehearse the recovery of a workload, for real: restore the latest good point int
 """
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import DAG, TriggerRule
+from airflow.sdk import DAG
 
 from muster.catalog import Workload
 from muster_airflow.forms import point_param
@@ -41,7 +41,7 @@ def drill_dag(workload: Workload) -> DAG:
     ) as dag:
         sandbox = PrepareSandboxOperator(task_id="prepare_sandbox")
         plan = PlanRestoreOperator(task_id="plan", point="{{ params.point }}", to=sandbox.output, kind="drill")
-        conclude = recover_and_conclude(plan, name, TriggerRule.ALL_DONE)
+        conclude = recover_and_conclude(plan, name)
         remove = RemoveSandboxOperator(task_id="remove_sandbox", sandbox=sandbox.output).as_teardown(setups=sandbox)
         conclude >> remove
         [conclude, remove] >> EmptyOperator(task_id="passed")

@@ -12,7 +12,7 @@ lost, so that the recovery time is measured from there. **Failed?** `conclude` s
 service. Nothing is ever overwritten: move away what is in the way, then trigger a new run.
 """
 
-from airflow.sdk import DAG, TriggerRule
+from airflow.sdk import DAG
 
 from muster.catalog import Workload
 from muster_airflow.forms import incident_param, point_param, target_param
@@ -44,7 +44,7 @@ def restore_dag(workload: Workload) -> DAG:
             to="{{ params.to }}",
             incident_at="{{ params.incident_at or '' }}",
         )
-        recover_and_conclude(plan, name, TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
+        recover_and_conclude(plan, name)
     return dag
 
 

@@ -48,7 +48,7 @@ def snapshot_dag(workload: Workload) -> DAG:
             for kind in ("registry", "environment", "configuration")
             if getattr(workload, kind)
         }
-        handovers = [task.output for task in captured.values()]
+        steps = list(captured.values())
 
         if workload.datasets:
             datasets = CaptureComponentOperator.partial(
@@ -57,18 +57,18 @@ def snapshot_dag(workload: Workload) -> DAG:
             validated = ValidateDatasetOperator.partial(
                 task_id="validate", map_index_template="{{ task.dataset['component'] }}", **given
             ).expand(dataset=datasets.output)
-            handovers += [datasets.output, validated.output]
+            steps += [datasets, validated]
 
         if workload.smoke:
             golden = GoldenPredictionsOperator(
                 task_id="golden_predictions", environment=captured["environment"].output, **given
             )
             captured["registry"] >> golden
-            handovers.append(golden.output)
+            steps.append(golden)
 
-        SealPointOperator(
+        steps >> SealPointOperator(
             task_id="seal",
-            handovers=handovers,
+            captured_by=[step.task_id for step in steps],
             outlets=[recovery_point_asset(name)],
             trigger_rule=TriggerRule.ALL_DONE,
             **given,

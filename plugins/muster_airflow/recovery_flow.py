@@ -16,16 +16,12 @@ from muster_airflow.operators.restore import (
 SINGLE_KINDS = ("registry", "environment", "configuration")
 
 
-def recover_and_conclude(
-    plan: PlanRestoreOperator, workload: str, conclude_when: TriggerRule
-) -> ConcludeRecoveryOperator:
+def recover_and_conclude(plan: PlanRestoreOperator, workload: str) -> ConcludeRecoveryOperator:
     """
     Append to a plan: restore all components side by side, validate datasets, ask the models again, conclude.
 
     A check begins as soon as what it needs is back. There is a task for every kind of component, whatever the catalog names
     today: an older point may hold what the catalog no longer knows.
-
-    :param conclude_when: whether a refused plan is to be reported too
     """
     given = {"plan": XComArg(plan, key=PLAN)}
     datasets = RestoreComponentOperator.partial(
@@ -41,11 +37,14 @@ def recover_and_conclude(
     datasets >> validated
     smoke = SmokeInferenceOperator(task_id="smoke_inference", **given)
     [singles["registry"], singles["environment"]] >> smoke
-    return ConcludeRecoveryOperator(
+    restored = [datasets, *singles.values()]
+    conclude = ConcludeRecoveryOperator(
         task_id="conclude",
-        restored=[datasets.output, *(task.output for task in singles.values())],
-        validated=validated.output,
-        smoke=smoke.output,
-        trigger_rule=conclude_when,
-        **given,
+        planned_by=plan.task_id,
+        restored_by=[task.task_id for task in restored],
+        validated_by=validated.task_id,
+        asked_by=smoke.task_id,
+        trigger_rule=TriggerRule.ALL_DONE,
     )
+    [plan, *restored, validated, smoke] >> conclude
+    return conclude

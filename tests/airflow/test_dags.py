@@ -124,7 +124,7 @@ def test_the_reports_and_the_broom_wait_for_nobody_to_succeed(runs: Runs) -> Non
     }
     assert rules == {
         ("snapshot__ledger", "seal"): "all_done",
-        ("restore__ledger", "conclude"): "all_done_min_one_success",
+        ("restore__ledger", "conclude"): "all_done",
         ("drill__ledger", "conclude"): "all_done",
         ("drill__ledger", "remove_sandbox"): "all_done_setup_success",
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,19 @@ class WorkloadOperator(RecoveryOperator):
     def __init__(self, *, workload: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.workload = workload
+
+
+def handed_on(at: Site, tasks: Iterable[str], key: str = RETURN_VALUE) -> list[Any]:
+    """What tasks of this run have left under a key, mapped or not, in their order, without the gaps that failed tasks leave."""
+    return _flat(at.context["ti"].xcom_pull(task_ids=list(tasks), key=key) or ())
+
+
+def _flat(values: Iterable[Any]) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        if value is not None:
+            found += [value] if isinstance(value, Mapping | str) else _flat(value)
+    return found
 
 
 def hand_on(at: Site, value: Any, failure: PermanentError | None) -> Any:

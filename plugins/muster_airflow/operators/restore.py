@@ -13,9 +13,8 @@ from muster.codec import from_json, to_json
 from muster.domain.recovery_report import ComponentOutcome, SmokeOutcome, ValidationOutcome
 from muster.domain.restore_plan import RestorePlan
 from muster.domain.timing import Span
-from muster.errors import SmokeFailed, UsageError, ValidationFailed
-from muster_airflow.operators.recovery import FAILURE, Site, WorkloadOperator, hand_on
-from muster_airflow.operators.snapshot import flat
+from muster.errors import NotFound, SmokeFailed, UsageError, ValidationFailed
+from muster_airflow.operators.recovery import FAILURE, Site, WorkloadOperator, hand_on, handed_on
 
 if TYPE_CHECKING:
     from muster.operations.recover import RestoreJob
@@ -185,33 +184,38 @@ class SmokeInferenceOperator(PlannedOperator):
         return hand_on(at, [to_json(outcome) for outcome in outcomes], failed if wrong else None)
 
 
-class ConcludeRecoveryOperator(PlannedOperator):
+class ConcludeRecoveryOperator(WorkloadOperator):
     """
     Measure, write the report into the vault, mark the point. Returns the figures of the report.
 
-    :param restored: what the restoring tasks returned, None of those that failed (templated)
-    :param validated: what the validating tasks returned (templated)
-    :param smoke: what the smoke inference returned (templated)
+    A restore whose plan was refused has not begun, so it is not reported. A drill's is: an empty sandbox refuses nothing, so what
+    forbids it lies in the point or in this machine.
+
+    :param planned_by: id of the task that drew the plan
+    :param restored_by: ids of the tasks that restore components
+    :param validated_by: id of the task that validates datasets
+    :param asked_by: id of the task that asks the models
     :raises PermanentError: if not everything came back as it was; the report is written all the same
     """
 
-    template_fields: Sequence[str] = ("workload", "plan", "restored", "validated", "smoke")
-
-    def __init__(self, *, restored: Sequence[Any], validated: Any, smoke: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, *, planned_by: str, restored_by: Sequence[str], validated_by: str, asked_by: str, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.restored = restored
-        self.validated = validated
-        self.smoke = smoke
+        self.planned_by = planned_by
+        self.restored_by = restored_by
+        self.validated_by = validated_by
+        self.asked_by = asked_by
 
     def perform(self, at: Site) -> Any:
         from muster.operations.conclude import Incident, Outcomes, check_recovery, conclude
 
-        planned = from_json(PlannedRecovery, self.plan)
+        planned = self._planned(at)
         outcomes = Outcomes(
             planned.decided,
-            tuple(from_json(ComponentOutcome, value) for value in flat(self.restored)),
-            tuple(from_json(ValidationOutcome, value) for value in flat([self.validated])),
-            tuple(from_json(SmokeOutcome, value) for value in flat([self.smoke])),
+            tuple(from_json(ComponentOutcome, value) for value in handed_on(at, self.restored_by)),
+            tuple(from_json(ValidationOutcome, value) for value in handed_on(at, [self.validated_by])),
+            tuple(from_json(SmokeOutcome, value) for value in handed_on(at, [self.asked_by])),
             self._first_failure(at),
         )
         incident = Incident(planned.kind, planned.incident_at, planned.detected_at)
@@ -221,11 +225,19 @@ class ConcludeRecoveryOperator(PlannedOperator):
         check_recovery(report)
         return report.summary()
 
+    def _planned(self, at: Site) -> PlannedRecovery:
+        found = handed_on(at, [self.planned_by], PLAN)
+        if not found:
+            raise NotFound("no plan was drawn, so there is nothing to conclude", f"look at the task {self.planned_by}")
+        planned = from_json(PlannedRecovery, found[0])
+        if planned.kind == "restore":
+            planned.plan.approve()
+        return planned
+
     def _first_failure(self, at: Site) -> str | None:
         """What the first failed task before this one said, in the order of the graph."""
         order = [task for task in self.dag.topological_sort() if task.task_id in self.upstream_task_ids]  # type: ignore[no-untyped-call]
-        said = at.context["ti"].xcom_pull(task_ids=[task.task_id for task in order], key=FAILURE)
-        return next((str(failure) for failure in said or () if failure), None)
+        return next(iter(handed_on(at, [task.task_id for task in order], FAILURE)), None)
 
 
 def incident_time(text: str, otherwise: datetime) -> datetime:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
 from muster.codec import from_json, to_json
 from muster.errors import NotFound, ValidationFailed
-from muster_airflow.operators.recovery import Site, WorkloadOperator, hand_on
+from muster_airflow.operators.recovery import Site, WorkloadOperator, hand_on, handed_on
 
 if TYPE_CHECKING:
     from muster.domain.recovery_point import RecoveryPoint
@@ -50,6 +50,8 @@ class PinnedOperator(WorkloadOperator):
         """The pin as a value."""
         from muster.operations.snapshot import Pin
 
+        if self.pin is None:
+            raise NotFound("this run has pinned no point, so there is nothing to seal", "look at the task pin")
         return from_json(Pin, self.pin)
 
 
@@ -144,23 +146,21 @@ class SealPointOperator(PinnedOperator):
     """
     Seal the pinned point: complete, or not at all. Returns the facts that the outlet asset's event carries.
 
-    :param handovers: what the earlier tasks returned: `Handover`, sequences of them, None of tasks that failed (templated)
+    :param captured_by: ids of the tasks that hand over what belongs to the point; each may be mapped, may have failed
     :raises IncompletePoint: if a component is missing; nothing was sealed
     :raises ValidationFailed: if a check had failed: the point was sealed as suspect
     """
 
-    template_fields: Sequence[str] = ("workload", "pin", "handovers")
-
-    def __init__(self, *, handovers: Sequence[Any], **kwargs: Any) -> None:
+    def __init__(self, *, captured_by: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.handovers = handovers
+        self.captured_by = captured_by
 
     def perform(self, at: Site) -> Any:
         from muster.operations.seal import seal_point
         from muster.operations.snapshot import Handover
 
         job, pin = at.platform.snapshot_job(at.workload), self.pinned()
-        handovers = [from_json(Handover, value) for value in flat(self.handovers)]
+        handovers = [from_json(Handover, value) for value in handed_on(at, self.captured_by)]
         status = seal_point(
             at.vault,
             pin,
@@ -175,16 +175,6 @@ class SealPointOperator(PinnedOperator):
             at.context["outlet_events"][asset].extra.update(facts)
         self.log.info("Sealed point %s: %d components, %d bytes", pin.point, facts["components"], facts["size"])
         return facts
-
-
-def flat(values: Iterable[Any]) -> list[Any]:
-    """What tasks returned, mapped or not, without the gaps that failed tasks leave."""
-    found: list[Any] = []
-    for value in values:
-        if value is None:
-            continue
-        found += [value] if isinstance(value, Mapping) else flat(value)
-    return found
 
 
 def _facts(point: RecoveryPoint) -> dict[str, Any]:
