@@ -83,6 +83,7 @@ def store(capture: Capture, folder: Path, previous: FolderTree | None = None) ->
             with file.open() as stream:
                 content = stream.read()
         assert file.size is None or file.size == len(content)
+        assert file.md5 is None or file.md5 == hashlib.md5(content).hexdigest()
         tree.add(file.path, content)
     capture.confirm()
     return tree

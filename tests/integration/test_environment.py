@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from environments import MODEL_LOCK, CapturedEnvironment, FolderTree, store
-from muster.adapters.uv_environment import MARKER, EnvironmentSource, EnvironmentTarget, UvEnvironment
+from muster.adapters.environment_place import MARKER
+from muster.adapters.uv_environment import EnvironmentSource, EnvironmentTarget, UvEnvironment
 from muster.codec import canonical
 from muster.errors import (
     IncompletePoint,
@@ -423,6 +424,10 @@ def test_details_altered_after_sealing_are_noticed(small: Path) -> None:
     for fact, value in {"packages": 3, "wheels_size": 1, "distributions": {"alpha": "1.0", "beta": "3"}}.items():
         with pytest.raises(IntegrityError, match=f"{fact} of the environment"):
             target.restore({**capture.details, fact: value}, capture.tree)
+        assert not (small / "environment").exists()
+    for fact in ("python", "digest", "lock_sha256"):
+        with pytest.raises(IntegrityError, match=fact):
+            target.restore({key: v for key, v in capture.details.items() if key != fact}, capture.tree)
 
 
 @pytest.mark.parametrize("python", ["3.10", "3.12", "3.13"])

@@ -30,6 +30,7 @@ class _CapturedWheel:
     requirement: Requirement
     file: str
     sha256: str
+    md5: str | None
     size: int
     path: Path | None
     known: ContentRef | None = None
@@ -68,7 +69,7 @@ class EnvironmentSource:
         stored = _stored_wheels(previous, needed, interpreter)
         wheels = list(stored.values())
         cached = self._cache.wheels([r for r in needed if r.key not in stored], interpreter)
-        wheels.extend(_CapturedWheel(w.requirement, w.path.name, w.sha256, w.size, w.path) for w in cached)
+        wheels.extend(_CapturedWheel(w.requirement, w.path.name, w.sha256, w.md5, w.size, w.path) for w in cached)
         wheels.sort(key=lambda wheel: wheel.file)
         yield EnvironmentCapture(self._lock, lock, interpreter, tuple(wheels), cut_at)
 
@@ -101,7 +102,9 @@ class EnvironmentCapture:
         yield _in_memory(SBOM, bill_of_materials(packages, self._lock.sha256, muster.__version__))
         for wheel in self._wheels:
             opener = _opener(wheel.path) if wheel.path else None
-            yield SourceFile(WHEELS + wheel.file, open=opener, size=wheel.size, mode=0o644, known=wheel.known)
+            yield SourceFile(
+                WHEELS + wheel.file, open=opener, size=wheel.size, md5=wheel.md5, mode=0o644, known=wheel.known
+            )
 
     def details(self) -> dict[str, Json]:
         """Python, platform, distributions with their versions, sizes and digests."""
@@ -137,7 +140,9 @@ def _stored_wheels(
             continue
         content = entry.content
         if content.sha256 in requirement.hashes:
-            stored[requirement.key] = _CapturedWheel(requirement, file, content.sha256, content.size, None, content)
+            stored[requirement.key] = _CapturedWheel(
+                requirement, file, content.sha256, entry.md5, content.size, None, content
+            )
     return stored
 
 

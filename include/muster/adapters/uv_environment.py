@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from muster.adapters.environment_capture import EnvironmentCapture, EnvironmentSource
 from muster.adapters.environment_content import LOCK, WHEELS, environment_digest, glibc_at_least, glibc_needed
-from muster.adapters.python_interpreter import Interpreter, find_interpreter
-from muster.adapters.requirement_lock import RequirementLock, canonical_name, parse_lock, pin_key
+from muster.adapters.environment_place import MARKER, building, installed, move, remove_abandoned, whole_environment
+from muster.adapters.python_interpreter import Interpreter, describe, find_interpreter
+from muster.adapters.requirement_lock import RequirementLock, parse_lock, pin_key
 from muster.adapters.wheel_cache import key_of
-from muster.errors import IncompletePoint, IntegrityError, NotFound, SourceInvalid, StoreUnavailable, TargetNotEmpty
+from muster.errors import IncompletePoint, IntegrityError, NotFound, SourceInvalid, StoreUnavailable
 from muster.ports import TreeReader
 
 __all__ = ["EnvironmentCapture", "EnvironmentSource", "EnvironmentTarget", "UvEnvironment"]
 
 Json = Any
-MARKER = ".muster-environment.json"
 _BUILD_TIMEOUT = 1800.0
-_DISTRIBUTIONS = (
-    "import importlib.metadata as m, json; "
-    "print(json.dumps([[d.metadata['Name'], d.version] for d in m.distributions()]))"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +63,15 @@ class UvEnvironment:
         """
         directory = directory.resolve()
         interpreter = check_platform(details)
-        python = _whole(directory, str(details["digest"]))
+        python = whole_environment(directory, str(details["digest"]))
         if python is not None:
             return python
         try:
             directory.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(directory)
-            with _building(directory) as folder:
+            remove_abandoned(directory)
+            with building(directory) as folder:
                 self._build(folder, details, tree, interpreter)
-                return _move(folder / "environment", directory, str(details["digest"]))
+                return move(folder / "environment", directory, str(details["digest"]))
         except OSError as error:
             raise StoreUnavailable(
                 f"the environment at {directory} could not be written: {error.strerror or error}", "free some space"
@@ -119,17 +111,31 @@ class EnvironmentTarget:
         :raises SourceInvalid: if this machine has no such Python, or another platform
         """
         check_platform(details)
-        _whole(self._directory, str(details["digest"]))
+        whole_environment(self._directory, str(details["digest"]))
 
     def restore(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json]:
-        """Build the environment and return the facts of `EnvironmentCapture.details`, measured on what was built."""
-        python = self._builder.build(details, tree, self._directory)
+        """
+        Build the environment and return the facts of `EnvironmentCapture.details`, measured on what was built.
+
+        :raises IntegrityError: if they are not those of `details`; what was built is removed
+        """
+        was_there = whole_environment(self._directory, str(details.get("digest"))) is not None
+        facts = self._facts(self._builder.build(details, tree, self._directory), tree)
+        try:
+            self._reconcile(details, facts)
+        except IntegrityError:
+            if not was_there:
+                shutil.rmtree(self._directory, ignore_errors=True)
+            raise
+        return facts
+
+    def _facts(self, python: Path, tree: TreeReader) -> dict[str, Json]:
         lock = _lock_of(tree)
         wheels = [entry for entry in tree.entries() if entry.path.startswith(WHEELS) and entry.content]
         files = {entry.path.removeprefix(WHEELS): entry.content.sha256 for entry in wheels if entry.content}
-        interpreter = find_interpreter(str(details["python"]))
+        interpreter = describe(python)
         distributions = installed(python)
-        facts: dict[str, Json] = {
+        return {
             **interpreter.platform_facts(),
             "glibc_needed": glibc_needed(files),
             "packages": len(distributions),
@@ -138,13 +144,14 @@ class EnvironmentTarget:
             "lock_sha256": lock.sha256,
             "digest": environment_digest(interpreter.python, lock.sha256, files),
         }
+
+    def _reconcile(self, details: Mapping[str, Json], facts: Mapping[str, Json]) -> None:
         for fact in ("packages", "distributions", "wheels_size", "lock_sha256", "digest"):
-            if fact in details and not _same(fact, details[fact], facts[fact]):
+            if not _same(fact, details.get(fact), facts[fact]):
                 raise IntegrityError(
-                    f"{fact} of the environment at {self._directory} is {facts[fact]}, and was {details[fact]}",
-                    "remove the folder and restore again; if it stays so, verify the vault",
+                    f"{fact} of the environment at {self._directory} is {facts[fact]}, and was {details.get(fact)}",
+                    "verify the vault; a point whose facts do not agree is not to be trusted",
                 )
-        return facts
 
 
 def check_platform(details: Mapping[str, Json]) -> Interpreter:
@@ -153,8 +160,12 @@ def check_platform(details: Mapping[str, Json]) -> Interpreter:
 
     :param details: of `EnvironmentCapture`
     :raises SourceInvalid: if there is none, or the platform is another
+    :raises IntegrityError: if the details lack what every captured environment says
     """
-    interpreter = find_interpreter(str(details["python"]))
+    for fact in ("python", "digest"):
+        if not isinstance(details.get(fact), str):
+            raise IntegrityError(f"the captured environment does not say its {fact}", "verify the vault")
+    interpreter = find_interpreter(details["python"])
     for fact in ("implementation", "system", "machine"):
         here = getattr(interpreter, fact)
         if details.get(fact, here) != here:
@@ -169,21 +180,6 @@ def check_platform(details: Mapping[str, Json]) -> Interpreter:
             "restore on a newer system",
         )
     return interpreter
-
-
-def installed(python: Path) -> dict[str, str]:
-    """
-    Name (normalised) to version of everything installed for an interpreter.
-
-    :raises IntegrityError: if the interpreter does not run
-    """
-    try:
-        run = subprocess.run([python, "-I", "-c", _DISTRIBUTIONS], capture_output=True, text=True, timeout=120, env={})
-        return {canonical_name(name): version for name, version in json.loads(run.stdout)}
-    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
-        raise IntegrityError(
-            f"the interpreter {python} does not run", "remove the environment and build it again"
-        ) from error
 
 
 class _Uv:
@@ -276,68 +272,6 @@ def _reconcile(found: Mapping[str, str], wheels: Mapping[str, str]) -> None:
 def _same(fact: str, was: Json, found: Json) -> bool:
     if fact != "distributions":
         return bool(was == found)
-    return {pin_key(n, v) for n, v in was.items()} == {pin_key(n, v) for n, v in found.items()}
-
-
-def _whole(directory: Path, digest: str) -> Path | None:
-    """
-    The interpreter of a whole environment of this digest, or None if nothing is there.
-
-    :raises TargetNotEmpty: if anything else is there, or the environment was changed since it was built
-    """
-    if not directory.exists() or (directory.is_dir() and next(directory.iterdir(), None) is None):
-        return None
-    hint = "choose another folder, or remove this one if nobody needs it"
-    try:
-        marker = json.loads((directory / MARKER).read_bytes())
-    except (OSError, ValueError):
-        raise TargetNotEmpty(f"{directory} is not empty, and is no environment of ours", hint) from None
-    python = directory / "bin" / "python"
-    if marker.get("digest") != digest:
-        raise TargetNotEmpty(f"{directory} holds another environment, {str(marker.get('digest'))[:16]}", hint)
-    if not python.exists() or installed(python) != marker.get("distributions"):
-        raise TargetNotEmpty(f"the environment at {directory} was changed since it was built", hint)
-    return python
-
-
-@contextmanager
-def _building(directory: Path) -> Iterator[Path]:
-    """A folder beside `directory`, locked as long as its builder lives, gone afterwards."""
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=f".{directory.name}.building-", dir=directory.parent))
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if folder.exists():  # else another builder took it for abandoned before it was locked
-            break
-        os.close(handle)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
-
-
-def _remove_abandoned(directory: Path) -> None:
-    """Remove what killed builds of this environment left behind; the lock tells them from builds that are under way."""
-    for folder in directory.parent.glob(f".{directory.name}.building-*"):
-        with suppress(FileNotFoundError, BlockingIOError):
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(handle)
-
-
-def _move(built: Path, directory: Path, digest: str) -> Path:
-    """Put a whole environment in its place; if another build was faster, its environment is as good."""
-    try:
-        built.rename(directory)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        python = _whole(directory, digest)
-        if python is not None:
-            return python
-        raise
-    return directory / "bin" / "python"
+    return isinstance(was, Mapping) and {pin_key(n, v) for n, v in was.items()} == {
+        pin_key(n, v) for n, v in found.items()
+    }

@@ -29,12 +29,14 @@ class Wheel:
     """
     One wheel file whose bytes are among the hashes that its requirement allows.
 
+    :param md5: hex MD5, by which whoever reads the file later notices that another process exchanged it
     :param size: in bytes
     """
 
     requirement: Requirement
     path: Path
     sha256: str
+    md5: str
     size: int
 
 
@@ -77,10 +79,9 @@ class WheelCache:
             requirement = wanted.get(key_of(path.name) or "")
             if requirement is None or requirement.key in found or not interpreter.accepts(path.name):
                 continue
-            content = path.read_bytes()
-            digest = hashlib.sha256(content).hexdigest()
-            if digest in requirement.hashes:
-                found[requirement.key] = Wheel(requirement, path, digest, len(content))
+            wheel = _hashed(requirement, path)
+            if wheel.sha256 in requirement.hashes:
+                found[requirement.key] = wheel
         return found
 
     def _fetch(self, missing: Sequence[Requirement], interpreter: Interpreter) -> None:
@@ -98,6 +99,16 @@ class WheelCache:
                 raise _fetch_error(run.stdout + run.stderr, missing, interpreter)
             for wheel in wheels.glob("*.whl"):
                 wheel.replace(self.directory / wheel.name)
+
+
+def _hashed(requirement: Requirement, path: Path) -> Wheel:
+    sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            sha256.update(block)
+            md5.update(block)
+            size += len(block)
+    return Wheel(requirement, path, sha256.hexdigest(), md5.hexdigest(), size)
 
 
 def key_of(wheel: str) -> str | None:
