@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from muster.demo.airflow_api import AirflowApi
 from muster.demo.airflow_platform import Airflow, prepare_airflow, start_airflow, wait_until_healthy
 from muster.demo.flights import write_months
+from muster.demo.processes import Child, ProcessTree, finish
+from muster.demo.repository import DATA, make_repository
+from muster.demo.story import Story
 from muster.demo.workload import (
     WORKLOAD,
     Site,
@@ -16,9 +19,6 @@ from muster.demo.workload import (
     start_training,
     wait_for_registry,
 )
-from muster.demo.processes import Child, ProcessTree, finish
-from muster.demo.repository import DATA, make_repository
-from muster.demo.story import Story
 
 DAGS = tuple(f"{verb}__{WORKLOAD}" for verb in ("snapshot", "restore", "drill"))
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from muster.demo.airflow_platform import USER
 from muster.demo.assembly import Running, assemble
 from muster.demo.layout import PROJECT, Layout, claim, default_home, owner_of, take_ownership
-from muster.demo.workload import Site, check_tools
 from muster.demo.processes import ProcessTree
 from muster.demo.story import Story
+from muster.demo.workload import Site, check_tools
 from muster.errors import MusterError
 
 READY = "ready.json"

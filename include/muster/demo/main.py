@@ -12,9 +12,9 @@ from rich.markup import escape
 from muster.demo import keeper, scenes
 from muster.demo.assembly import Running, assemble
 from muster.demo.layout import claim, default_home
-from muster.demo.workload import Site, check_tools
 from muster.demo.processes import ProcessTree
 from muster.demo.story import Story
+from muster.demo.workload import Site, check_tools
 from muster.errors import MusterError
 
 INTERRUPTED = 130

@@ -68,7 +68,7 @@ class ProcessTree:
     ) -> None:
         handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *self._handlers)}
         try:
-            self._end(self._descent())
+            self._end(self.descent())
         finally:
             _adopt_orphans(False)
             for number, handler in {**handlers, **self._handlers}.items():
@@ -106,11 +106,12 @@ class ProcessTree:
         finish(child)
         self._children.remove(child)
 
-    def _descent(self) -> set[int]:
+    def descent(self) -> set[int]:
+        """Every living process that came from this scope."""
         found = set(_descendants(os.getpid()))
         for pid in self._spared:
             found -= {pid, *_descendants(pid)}
-        return found
+        return self._remaining(found)
 
     def _end(self, pids: set[int]) -> None:
         _signal(pids, signal.SIGTERM)

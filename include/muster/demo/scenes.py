@@ -12,10 +12,10 @@ from muster.demo.airflow_api import TaskRun
 from muster.demo.assembly import Running
 from muster.demo.disaster import Loss, destroy
 from muster.demo.flights import a_few_flights
-from muster.demo.workload import MODELS, WORKLOAD, start_registry, wait_for_registry
 from muster.demo.repository import DATA
 from muster.demo.story import GOOD, Story, mebibytes, verdict
 from muster.demo.witness import Comparison, Evidence, ask, compare, testify
+from muster.demo.workload import MODELS, WORKLOAD, start_registry, wait_for_registry
 from muster.domain.recovery_point import Mark
 from muster.errors import MusterError
 
