@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,3 +115,59 @@ def model_python(environment_capture: CapturedEnvironment, tmp_path_factory: pyt
     """The interpreter of that environment, rebuilt offline once."""
     directory = tmp_path_factory.mktemp("model-environment") / "environment"
     return UvEnvironment().build(environment_capture.details, environment_capture.tree, directory)
+
+
+def wheel(
+    folder: Path, name: str, version: str = "1.0", needs: str = "", tag: str = "py3-none-any"
+) -> tuple[Path, str]:
+    """A small wheel, made by hand, and its SHA-256."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{version}-{tag}.whl"
+    info = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + (
+        f"Requires-Dist: {needs}\n" if needs else ""
+    )
+    members = {
+        f"{name}.py": f"VERSION = {version!r}\n",
+        f"{info}/METADATA": metadata,
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: {tag}\n",
+    }
+    members[f"{info}/RECORD"] = "".join(f"{member},,\n" for member in [*members, f"{info}/RECORD"])
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(zipfile.ZipInfo(member), content)
+    return path, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package index that is a folder, with two wheels, and a lock of both in ``small.lock``."""
+    index = tmp_path / "index"
+    _, alpha = wheel(index, "alpha", needs="beta")
+    _, beta = wheel(index, "beta", "2.0.0")
+    lock(tmp_path, ("alpha", "1.0", alpha), ("beta", "2.0", beta))
+    only_index(monkeypatch, index)
+    return tmp_path
+
+
+def only_index(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    for key in [key for key in os.environ if key.startswith("PIP_")]:
+        monkeypatch.delenv(key)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+
+
+def lock(folder: Path, *pins: tuple[str, str, str]) -> Path:
+    path = folder / "small.lock"
+    path.write_text("".join(f"{name}=={version} \\\n    --hash=sha256:{digest}\n" for name, version, digest in pins))
+    return path
+
+
+def source(folder: Path, python: str = "3.11") -> EnvironmentSource:
+    return EnvironmentSource("models", folder / "small.lock", python, wheel_cache=folder / "cache")
+
+
+def captured(folder: Path, name: str = "tree") -> CapturedEnvironment:
+    with source(folder).capture(None) as capture:
+        return CapturedEnvironment(capture.details(), store(capture, folder / name), folder / "cache")

@@ -1,123 +1,28 @@
-"""Environments: captured with their wheels, rebuilt with no network, and refused when anything does not match."""
+"""Environments are rebuilt with no network, and refused when anything does not match."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import threading
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
 
-from environments import MODEL_LOCK, CapturedEnvironment, FolderTree, store
+from environments import CapturedEnvironment, FolderTree, captured, lock, source, store, wheel
 from muster.adapters.environment_place import MARKER
-from muster.adapters.uv_environment import EnvironmentSource, EnvironmentTarget, UvEnvironment
-from muster.codec import canonical
+from muster.adapters.uv_environment import EnvironmentTarget, UvEnvironment
 from muster.errors import (
     IncompletePoint,
     IntegrityError,
-    MusterError,
-    SourceChanged,
     SourceInvalid,
-    StoreUnavailable,
     TargetNotEmpty,
 )
-
-
-def wheel(
-    folder: Path, name: str, version: str = "1.0", needs: str = "", tag: str = "py3-none-any"
-) -> tuple[Path, str]:
-    """A small wheel, made by hand, and its SHA-256."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}-{version}-{tag}.whl"
-    info = f"{name}-{version}.dist-info"
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + (
-        f"Requires-Dist: {needs}\n" if needs else ""
-    )
-    members = {
-        f"{name}.py": f"VERSION = {version!r}\n",
-        f"{info}/METADATA": metadata,
-        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: hand\nRoot-Is-Purelib: true\nTag: {tag}\n",
-    }
-    members[f"{info}/RECORD"] = "".join(f"{member},,\n" for member in [*members, f"{info}/RECORD"])
-    with zipfile.ZipFile(path, "w") as archive:
-        for member, content in members.items():
-            archive.writestr(zipfile.ZipInfo(member), content)
-    return path, hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package index that is a folder, with two wheels, and a lock of both in ``small.lock``."""
-    index = tmp_path / "index"
-    _, alpha = wheel(index, "alpha", needs="beta")
-    _, beta = wheel(index, "beta", "2.0.0")
-    lock(tmp_path, ("alpha", "1.0", alpha), ("beta", "2.0", beta))
-    only_index(monkeypatch, index)
-    return tmp_path
-
-
-def only_index(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    for key in [key for key in os.environ if key.startswith("PIP_")]:
-        monkeypatch.delenv(key)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-
-
-def lock(folder: Path, *pins: tuple[str, str, str]) -> Path:
-    path = folder / "small.lock"
-    path.write_text("".join(f"{name}=={version} \\\n    --hash=sha256:{digest}\n" for name, version, digest in pins))
-    return path
-
-
-def source(folder: Path, python: str = "3.11") -> EnvironmentSource:
-    return EnvironmentSource("models", folder / "small.lock", python, wheel_cache=folder / "cache")
-
-
-def captured(folder: Path, name: str = "tree") -> CapturedEnvironment:
-    with source(folder).capture(None) as capture:
-        return CapturedEnvironment(capture.details(), store(capture, folder / name), folder / "cache")
-
-
-# --- the real thing: the models' environment --------------------------------------------------------------------------
-
-
-def test_captures_every_wheel_of_the_lock(environment_capture: CapturedEnvironment) -> None:
-    """Lock, wheels, platform and bill of materials are stored, and the facts agree with them."""
-    tree, details = environment_capture.tree, environment_capture.details
-    files = {entry.path: entry.content for entry in tree.entries() if entry.content}
-    wheels = {path: content for path, content in files.items() if path.startswith("wheels/")}
-    assert set(files) - set(wheels) == {"requirements.lock", "platform.json", "sbom.cdx.json"}
-    assert (tree.folder / "requirements.lock").read_bytes() == MODEL_LOCK.read_bytes()
-    assert len(wheels) == details["packages"] == MODEL_LOCK.read_text().count("==")
-    assert sum(content.size for content in wheels.values()) == details["wheels_size"] < 120_000_000
-    assert details["distributions"]["mlflow-skinny"] == "3.17.2"
-    assert (details["python"], details["machine"]) == ("3.11", os.uname().machine)
-    assert str(environment_capture.wheels) not in canonical(details).decode()
-
-
-def test_bill_of_materials_names_every_wheel(environment_capture: CapturedEnvironment) -> None:
-    """The CycloneDX document gives name, version, purl and hash of every distribution, and no two alike."""
-    tree = environment_capture.tree
-    document = json.loads((tree.folder / "sbom.cdx.json").read_bytes())
-    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
-    components = document["components"]
-    assert {c["name"]: c["version"] for c in components} == environment_capture.details["distributions"]
-    assert {c["hashes"][0]["content"] for c in components} == {
-        entry.content.sha256 for entry in tree.entries() if entry.path.startswith("wheels/") and entry.content
-    }
-    assert all(c["purl"] == f"pkg:pypi/{c['name']}@{c['version']}" for c in components)
-    assert len({c["bom-ref"] for c in components}) == len(components)
-
 
 BUILD = """
 import json, sys
@@ -191,9 +96,6 @@ def test_a_killed_build_leaves_nothing_that_looks_whole(
     assert list(tmp_path.iterdir()) == [directory]
 
 
-# --- whatever does not match ------------------------------------------------------------------------------------------
-
-
 def test_small_environment_comes_back(small: Path) -> None:
     """A captured environment works: what one wheel needs, another gives."""
     capture = captured(small)
@@ -202,87 +104,6 @@ def test_small_environment_comes_back(small: Path) -> None:
         [python, "-c", "import alpha, beta; print(alpha.VERSION, beta.VERSION)"], capture_output=True, text=True
     )
     assert run.stdout.split() == ["1.0", "2.0.0"]
-
-
-def test_capture_is_the_same_for_the_same_environment(small: Path) -> None:
-    """Two captures are the same bytes, so that the second stores nothing."""
-    first, second = captured(small), captured(small, "again")
-    assert first.tree.entries() == second.tree.entries()
-    assert first.details == second.details
-
-
-def test_wheels_of_the_point_before_are_not_fetched_again(small: Path) -> None:
-    """With the index and the cache gone, wheels that the previous point holds are named as known, and not opened."""
-    before = captured(small)
-    shutil.rmtree(small / "cache")
-    shutil.rmtree(small / "index")
-    with source(small).capture(before.tree) as capture:
-        files = {file.path: file for file in capture.files()}
-        assert (
-            files["wheels/alpha-1.0-py3-none-any.whl"].known
-            == before.tree.entry("wheels/alpha-1.0-py3-none-any.whl").content
-        )
-        assert all(f.open is None for f in files.values() if f.path.startswith("wheels/"))
-        assert capture.details() == before.details
-    assert list((small / "cache").glob("*.whl")) == []
-
-
-def test_wheels_in_the_cache_are_not_fetched_again(small: Path) -> None:
-    """With the index gone, the cache is enough; a damaged wheel in it is not used."""
-    before = captured(small)
-    shutil.rmtree(small / "index")
-    assert captured(small, "again").details == before.details
-    damaged = small / "cache" / "beta-2.0.0-py3-none-any.whl"
-    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
-    with pytest.raises(MusterError, match=r"beta==2\.0"):
-        captured(small, "third")
-
-
-def test_unreachable_index_is_named_with_what_is_missing(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An index that does not answer is a passing fault, and the message says which wheels are missing."""
-    captured(small)
-    (small / "cache" / "beta-2.0.0-py3-none-any.whl").unlink()
-    only_index(monkeypatch, small / "nothing")
-    monkeypatch.delenv("PIP_NO_INDEX")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://user:secret@127.0.0.1:9/simple")
-    with pytest.raises(StoreUnavailable, match=r"not in the cache: beta==2\.0\n") as caught:
-        captured(small, "again")
-    assert "secret" not in str(caught.value)
-
-
-def test_package_without_a_wheel_is_refused(small: Path) -> None:
-    """What the index has as source only would have to be built in an emergency, so it is refused now."""
-    archive = small / "index" / "gamma-1.0.tar.gz"
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(small / "small.lock", "gamma-1.0/PKG-INFO")
-    lock(small, ("gamma", "1.0", hashlib.sha256(archive.read_bytes()).hexdigest()))
-    with pytest.raises(SourceInvalid, match=r"no wheel of gamma==1\.0"):
-        captured(small)
-
-
-def test_other_bytes_than_the_lock_allows_are_refused(small: Path) -> None:
-    """A package that was replaced in the index is damage, not a fault of the network."""
-    wheel(small / "index", "beta", "2.0.0", needs="malware")
-    with pytest.raises(IntegrityError, match="other bytes than the lock allows"):
-        captured(small)
-
-
-def test_line_without_hash_is_refused(small: Path) -> None:
-    """A lock with a line that has no hash is named with file and line."""
-    path = small / "small.lock"
-    path.write_text(path.read_text() + "gamma==1.0\n")
-    with pytest.raises(SourceInvalid, match=r"small\.lock, line 5: gamma==1\.0 has no SHA-256"):
-        captured(small)
-
-
-def test_lock_that_changes_meanwhile_is_noticed(small: Path) -> None:
-    """A lock that is written while its wheels are stored spoils the cut."""
-    path = small / "small.lock"
-    with source(small).capture(None) as capture:
-        capture.confirm()
-        path.write_text(path.read_text() + "\n")
-        with pytest.raises(SourceChanged):
-            capture.confirm()
 
 
 @pytest.mark.parametrize("position", [0, 200, -1])
