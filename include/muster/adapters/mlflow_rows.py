@@ -207,7 +207,7 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> Ro
     import sqlalchemy as sa
 
     statement = sa.insert(sa.table(table.name, *(sa.column(name) for name in table.names)))
-    decode = _decoder(sqlite=connection.dialect.name == "sqlite")
+    decode = _decoder(connection.dialect.name)
     digest, count = hashlib.sha256(), 0
     source = iter(rows)
     while batch := list(islice(source, BATCH)):
@@ -234,15 +234,21 @@ def _decoded(table: Table, decode: Callable[[Any], Any], row: Row) -> dict[str, 
         ) from None
 
 
-def _decoder(*, sqlite: bool) -> Callable[[Any], Any]:
+def _decoder(engine: str) -> Callable[[Any], Any]:
+    for_here = _for_sqlite if engine == "sqlite" else _for_postgresql
+
     def decode(value: Any) -> Any:
         if isinstance(value, dict):
             ((tag, text),) = value.items()
             value = _DECODERS[tag](text)
-            return _for_sqlite(value) if sqlite else value
-        return int(value) if sqlite and isinstance(value, bool) else value
+        return for_here(value)
 
     return decode
+
+
+def _for_postgresql(value: Any) -> Any:
+    """psycopg2 writes a float as a number literal, which PostgreSQL reads as numeric: that knows no negative zero."""
+    return repr(value) if isinstance(value, float) else value
 
 
 def _for_sqlite(value: Any) -> Any:
@@ -250,6 +256,8 @@ def _for_sqlite(value: Any) -> Any:
         return value.isoformat(" ", "microseconds")
     if isinstance(value, date | time):
         return value.isoformat()
+    if isinstance(value, bool):
+        return int(value)
     return str(value) if isinstance(value, Decimal) else value
 
 

@@ -154,7 +154,7 @@ def set_sequences(connection: Connection, last: Mapping[str, int]) -> None:
             highest = connection.execute(
                 sa.select(sa.func.max(sa.column(column))).select_from(sa.table(table))
             ).scalar()
-            if known := [n for n in (highest, last.get(table)) if n is not None]:
+            if known := [n for n in (highest, last.get(table)) if n]:  # the default experiment is 0: nobody counted it
                 connection.execute(sa.text("SELECT setval(:name, :last)"), {"name": sequence, "last": max(known)})
         return
     present = sequences_of(connection)

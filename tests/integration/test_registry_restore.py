@@ -1,0 +1,383 @@
+"""What a restore of a registry refuses, how it fails, and what it adapts."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes_trees import FolderTree
+from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
+from muster.errors import IntegrityError, SourceInvalid, StoreUnavailable, TargetNotEmpty
+from postgres import Cluster
+from registry_seed import SmallStore, empty_store
+from servers import S3Server
+
+Captured = tuple[dict[str, Any], FolderTree]
+
+
+def capture(url: str, artifacts: str, folder: Path, **options: Any) -> Captured:
+    """Details as they come back from a manifest, and the tree."""
+    with MlflowSource("w", url, artifacts, **options).capture(None) as cut:
+        tree = FolderTree(folder).store(cut.files())
+        cut.confirm()
+        return json.loads(json.dumps(cut.details())), tree
+
+
+@pytest.fixture
+def captured(small_store: SmallStore, tmp_path: Path) -> Captured:
+    """A store with one run, one parameter and two artifacts."""
+    folder = small_store.add_run("r1")
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.txt").write_text("a")
+    (folder / "sub" / "b.txt").write_text("b")
+    small_store.execute("INSERT INTO params (key, value, run_uuid) VALUES ('k', 'v', 'r1')")
+    return capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def target_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty place for a store, on either engine."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/new/mlflow.db"
+    return str(request.getfixturevalue("embedded_postgres").database())
+
+
+def content(url: str) -> Any:
+    """Everything in a database, or None if there is no such file."""
+    import sqlalchemy as sa
+
+    url = url.replace("postgresql://", "postgresql+psycopg2://")
+    if url.startswith("sqlite") and not Path(url.removeprefix("sqlite:///")).exists():
+        return None
+    with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
+        metadata = sa.MetaData()
+        metadata.reflect(connection)
+        return {n: sorted(map(repr, connection.execute(t.select()))) for n, t in metadata.tables.items()}
+
+
+def query(url: str, statement: str) -> list[Any]:
+    import sqlalchemy as sa
+
+    url = url.replace("postgresql://", "postgresql+psycopg2://")
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        result = connection.execute(sa.text(statement))
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_store_with_content_is_refused_and_untouched(captured: Captured, tmp_path: Path, target_url: str) -> None:
+    """A target that holds even one row is refused when looked at and when restored to, and stays as it was."""
+    details, tree = captured
+    (tmp_path / "new").mkdir()
+    empty_store(target_url.replace("postgresql://", "postgresql+psycopg2://"), tmp_path / "art")
+    query(target_url, "INSERT INTO experiment_tags (key, value, experiment_id) VALUES ('k', 'v', 0)")
+    before = content(target_url)
+    target = MlflowTarget(target_url, str(tmp_path / "artifacts2"))
+    for attempt in (lambda: target.check(details), lambda: target.restore(details, tree)):
+        with pytest.raises(TargetNotEmpty):
+            attempt()
+    assert content(target_url) == before
+    assert not (tmp_path / "artifacts2").exists()
+
+
+def test_store_that_a_server_only_started_on_is_taken(
+    captured: Captured, tmp_path: Path, embedded_postgres: Cluster
+) -> None:
+    """A PostgreSQL database with the schema and the default experiment alone is as good as an empty one."""
+    details, tree = captured
+    url = embedded_postgres.database()
+    empty_store(url.replace("postgresql://", "postgresql+psycopg2://"), tmp_path / "art")
+    MlflowTarget(url, str(tmp_path / "new")).restore(details, tree)
+    assert query(url, "SELECT value FROM params") == [("v",)]
+    assert query(url, "SELECT artifact_location FROM experiments") == [(f"{tmp_path}/new/0",)]
+
+
+def test_foreign_table_is_refused(captured: Captured, tmp_path: Path, embedded_postgres: Cluster) -> None:
+    """A database that somebody else uses is not restored to, be his tables ever so empty."""
+    url = embedded_postgres.database()
+    query(url, "CREATE TABLE payroll (id int)")
+    with pytest.raises(TargetNotEmpty, match="payroll"):
+        MlflowTarget(url, str(tmp_path / "new")).check(captured[0])
+
+
+def test_journal_without_its_file_is_refused(captured: Captured, tmp_path: Path) -> None:
+    """SQLite would play an orphaned journal into the restored file."""
+    (tmp_path / "new.db-wal").write_bytes(b"x")
+    with pytest.raises(TargetNotEmpty, match=r"new\.db-wal"):
+        MlflowTarget(f"sqlite:///{tmp_path}/new.db", str(tmp_path / "new")).check(captured[0])
+
+
+def test_artifact_root_with_content_is_refused_and_untouched(captured: Captured, tmp_path: Path) -> None:
+    """One file in the artifact root is enough, and it stays."""
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "precious").write_text("x")
+    target = MlflowTarget(f"sqlite:///{tmp_path}/new.db", str(tmp_path / "new"))
+    for attempt in (lambda: target.check(captured[0]), lambda: target.restore(*captured)):
+        with pytest.raises(TargetNotEmpty, match="artifact root"):
+            attempt()
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["precious"]
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_newer_point_is_refused_by_name(captured: Captured, tmp_path: Path) -> None:
+    """An older MLflow than the one that wrote the store cannot hold it; the needed one is said."""
+    details = {**captured[0], "revisions": {"alembic_version": "fedcba987654"}, "mlflow_version": "9.1.0"}
+    with pytest.raises(SourceInvalid, match="fedcba987654") as caught:
+        MlflowTarget(f"sqlite:///{tmp_path}/new.db", str(tmp_path / "new")).check(details)
+    assert "mlflow==9.1.0" in caught.value.hint
+
+
+def test_unreachable_target_is_transient(captured: Captured, tmp_path: Path) -> None:
+    """A target that does not answer may answer later; its password is in no message."""
+    with pytest.raises(StoreUnavailable) as caught:
+        MlflowTarget("postgresql://u:s3cret@127.0.0.1:1/d", str(tmp_path / "new")).check(captured[0])
+    assert "s3cret" not in str(caught.value)
+
+
+# --- how it fails -----------------------------------------------------------------------------------------------------
+
+
+def _damage_rows(tree: FolderTree, _details: dict[str, Any]) -> None:
+    tree.flip("tables/params.jsonl")
+
+
+def _lose_a_row(tree: FolderTree, details: dict[str, Any]) -> None:
+    tree.replace("tables/params.jsonl", b"")
+    details["tables"]["params"]["rows"] = 1
+
+
+def _lose_an_artifact(tree: FolderTree, details: dict[str, Any]) -> None:
+    details["artifacts"]["files"] += 1
+
+
+def _break_on_artifact(tree: FolderTree, _details: dict[str, Any]) -> None:
+    def fail(path: str) -> None:
+        if path.endswith("b.txt"):
+            raise IntegrityError("pack 12 is damaged")
+
+    tree.before_extract = fail
+
+
+def _spoil_a_row(tree: FolderTree, details: dict[str, Any]) -> None:
+    """Rows whose digest fits and which yet cannot go in: only the database notices, halfway through."""
+    import hashlib
+
+    rows = b'["k","v",null]\n'
+    tree.replace("tables/params.jsonl", rows)
+    details["tables"]["params"] = {"rows": 1, "sha256": hashlib.sha256(rows).hexdigest()}
+
+
+@pytest.mark.parametrize(
+    "damage", [_damage_rows, _lose_a_row, _lose_an_artifact, _break_on_artifact, _spoil_a_row], ids=lambda f: f.__name__
+)
+def test_failure_leaves_the_target_empty(captured: Captured, damage: Any, tmp_path: Path, target_url: str) -> None:
+    """Whatever breaks, and however late: no table, no file and no folder of ours is left."""
+    details, tree = captured
+    damage(tree, details)
+    before, around = content(target_url), sorted(p.name for p in tmp_path.iterdir())
+    with pytest.raises((IntegrityError, SourceInvalid)):
+        MlflowTarget(target_url, str(tmp_path / "deep" / "new")).restore(details, tree)
+    assert content(target_url) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == around
+
+
+def test_old_root_in_an_unknown_place_fails(small_store: SmallStore, tmp_path: Path) -> None:
+    """A column that we do not know to map is named, and nothing is restored with half its locations wrong."""
+    small_store.execute("CREATE TABLE archive (id INTEGER PRIMARY KEY, place TEXT)")
+    small_store.execute("INSERT INTO archive VALUES (1, ?)", f"file://{small_store.artifacts}/archived")
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+    with pytest.raises(IntegrityError, match=r"archive\.place still names an old artifact root"):
+        MlflowTarget(f"sqlite:///{tmp_path}/new.db", str(tmp_path / "new")).restore(details, tree)
+    assert not (tmp_path / "new.db").exists()
+
+
+# --- what comes back --------------------------------------------------------------------------------------------------
+
+
+def test_same_root_needs_no_map(captured: Captured, small_store: SmallStore, tmp_path: Path) -> None:
+    """Restored to where they were, all tables have the digests that they had."""
+    details, tree = captured
+    small_store.artifacts.rename(tmp_path / "lost")
+    facts = MlflowTarget(f"sqlite:///{tmp_path}/new.db", str(small_store.artifacts)).restore(details, tree)
+    assert facts["tables"] == details["tables"]
+    assert facts["roots"] == details["roots"]
+    file = small_store.artifacts / "0" / "r1" / "artifacts" / "sub" / "b.txt"
+    original = tmp_path / "lost" / "0" / "r1" / "artifacts" / "sub" / "b.txt"
+    assert (file.read_text(), file.stat().st_mtime_ns) == ("b", original.stat().st_mtime_ns)
+
+
+def test_unknown_table_comes_back(small_store: SmallStore, tmp_path: Path, target_url: str) -> None:
+    """A table that MLflow does not make is made, with every kind of value in it."""
+    small_store.execute("CREATE TABLE site_notes (id INTEGER PRIMARY KEY, note TEXT, raw BLOB, score FLOAT, day DATE)")
+    small_store.execute("INSERT INTO site_notes VALUES (1, ?, x'00ff', 1e999, '2026-11-23')", "a\u2028b\n'\"\\")
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+    facts = MlflowTarget(target_url, str(tmp_path / "new")).restore(details, tree)
+    assert facts["tables"]["site_notes"] == details["tables"]["site_notes"]
+
+
+def test_unfinished_jobs_come_back_failed(small_store: SmallStore, tmp_path: Path) -> None:
+    """A job that was under way does not start again in the restored registry; finished ones are as they were."""
+    for number, status in enumerate((0, 1, 2, 5, 6)):
+        small_store.execute(
+            "INSERT INTO jobs (id, creation_time, job_name, params, status, retry_count, last_update_time)"
+            " VALUES (?, 1, 'j', '{}', ?, 0, 1)",
+            f"job{number}",
+            status,
+        )
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+    url = f"sqlite:///{tmp_path}/new.db"
+    facts = MlflowTarget(url, str(tmp_path / "new")).restore(details, tree)
+    assert query(url, "SELECT status FROM jobs ORDER BY id") == [(3,), (3,), (2,), (5,), (3,)]
+    assert facts["adapted"] == {"jobs.status: unfinished": 3}
+
+
+def test_sequences_go_on_where_they_were(embedded_postgres: Cluster, small_store: SmallStore, tmp_path: Path) -> None:
+    """A number given out and deleted again is not given out twice, and the next one is free."""
+    url = embedded_postgres.database()
+    empty_store(url.replace("postgresql://", "postgresql+psycopg2://"), tmp_path / "artifacts")
+    add = "INSERT INTO experiments (name, lifecycle_stage) VALUES ('{}', 'active') RETURNING experiment_id"
+    ids = [query(url, add.format(name))[0][0] for name in "abc"]
+    query(url, f"DELETE FROM experiments WHERE experiment_id = {ids[-1]}")
+    details, tree = capture(url, str(tmp_path / "artifacts"), tmp_path / "tree")
+    again, small = embedded_postgres.database(), embedded_postgres.database()
+    MlflowTarget(again, str(tmp_path / "new")).restore(details, tree)
+    assert query(again, add.format("d")) == [(ids[-1] + 1,)]
+    small_store.execute("INSERT INTO experiments (experiment_id, name, lifecycle_stage) VALUES (41, 'x', 'active')")
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree2")
+    MlflowTarget(small, str(tmp_path / "new2")).restore(details, tree)
+    assert query(small, add.format("d")) == [(42,)]
+
+
+def test_what_sqlite_cannot_hold_is_counted(embedded_postgres: Cluster, tmp_path: Path) -> None:
+    """NaN and negative zero come back exactly on PostgreSQL; on SQLite as MLflow has them there, and that is said."""
+    url = embedded_postgres.database()
+    empty_store(url.replace("postgresql://", "postgresql+psycopg2://"), tmp_path / "artifacts")
+    query(url, "INSERT INTO runs (run_uuid, experiment_id, name) VALUES ('r', 0, 'n')")
+    query(
+        url,
+        "INSERT INTO logged_models (model_id, experiment_id, name, artifact_location, creation_timestamp_ms,"
+        " last_updated_timestamp_ms, status, lifecycle_stage) VALUES ('m', 0, 'n', '/nowhere', 1, 1, 0, 'active')",
+    )
+    for name, value in (("a", "NaN"), ("b", "-0.0"), ("c", "-Infinity"), ("d", "1e-320")):
+        query(
+            url, f"INSERT INTO logged_model_metrics VALUES ('m', '{name}', 1, 1, '{value}', 0, 'r', null, null, null)"
+        )
+    details, tree = capture(url, str(tmp_path / "artifacts"), tmp_path / "tree")
+    exact = MlflowTarget(embedded_postgres.database(), str(tmp_path / "exact")).restore(details, tree)
+    assert exact["tables"]["logged_model_metrics"] == details["tables"]["logged_model_metrics"]
+    assert exact["adapted"] == {}
+    new = f"sqlite:///{tmp_path}/new.db"
+    facts = MlflowTarget(new, str(tmp_path / "new")).restore(details, tree)
+    assert facts["adapted"] == {
+        "logged_model_metrics.metric_value: NaN": 1,
+        "logged_model_metrics.metric_value: negative zero": 1,
+    }
+    assert query(new, "SELECT metric_value FROM logged_model_metrics ORDER BY metric_name") == [
+        (None,), (0.0,), (float("-inf"),), (1e-320,),
+    ]  # fmt: skip
+
+
+def test_older_store_is_brought_up_to_date(tmp_path: Path, target_url: str) -> None:
+    """A store of MLflow 2.22 is restored at its own revision, then migrated with its rows in it."""
+    from sqlalchemy import create_engine
+
+    from muster.adapters.mlflow_schema import create_schema
+
+    file = tmp_path / "old.db"
+    with create_engine(f"sqlite:///{file}").begin() as connection:
+        create_schema(connection, {"alembic_version": "0584bdc529eb"})
+    with closing(sqlite3.connect(file)) as old, old:
+        old.execute(
+            "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage)"
+            " VALUES (3, 'e', ?, 'active')",
+            (f"{tmp_path}/art/3",),
+        )
+        old.execute("INSERT INTO registered_models (name) VALUES ('m')")
+        old.execute(
+            "INSERT INTO model_versions (name, version, source, current_stage) VALUES ('m', 5, ?, 'Production')",
+            (f"{tmp_path}/art/3/model",),
+        )
+    (tmp_path / "art" / "3" / "model").mkdir(parents=True)
+    (tmp_path / "art" / "3" / "model" / "MLmodel").write_text("x")
+    details, tree = capture(f"sqlite:///{file}", str(tmp_path / "art"), tmp_path / "tree")
+    assert details["alembic_revision"] == "0584bdc529eb"
+    facts = MlflowTarget(target_url, str(tmp_path / "moved")).restore(details, tree)
+    assert facts["alembic_revision"] == "dc11669786a5"
+    assert facts["models"] == {"m": {"versions": [5], "aliases": {}}}
+    assert query(target_url, "SELECT name, version, source FROM model_versions") == [
+        ("m", 5, f"{tmp_path}/moved/3/model")
+    ]
+    assert query(target_url, "SELECT workspace FROM registered_models") == [("default",)]
+
+
+def test_users_come_back(small_store: SmallStore, tmp_path: Path, embedded_postgres: Cluster) -> None:
+    """The basic-auth database is captured with the store: beside an SQLite file, within a PostgreSQL database."""
+    from mlflow.server.auth.db.utils import migrate
+    from sqlalchemy import create_engine
+
+    auth = tmp_path / "auth.db"
+    migrate(create_engine(f"sqlite:///{auth}"), "head")
+    with closing(sqlite3.connect(auth)) as users, users:
+        users.execute("INSERT INTO users (id, username, password_hash, is_admin) VALUES (7, 'ada', 'scrypt:…', 1)")
+    details, tree = capture(
+        small_store.url, str(small_store.artifacts), tmp_path / "tree", auth_store_url=f"sqlite:///{auth}"
+    )
+    assert "scrypt" not in json.dumps(details)
+    facts = MlflowTarget(f"sqlite:///{tmp_path}/new/mlflow.db", str(tmp_path / "a")).restore(details, tree)
+    assert facts["auth"]["tables"] == details["auth"]["tables"]
+    shared = embedded_postgres.database()
+    MlflowTarget(shared, str(tmp_path / "b")).restore(details, tree)
+    for url in (f"sqlite:///{tmp_path}/new/basic_auth.db", shared):
+        assert query(url, "SELECT id, username FROM users") == [(7, "ada")]
+    again, tree2 = capture(shared, str(tmp_path / "b"), tmp_path / "tree2")
+    assert again["revisions"] == {**details["revisions"], **details["auth"]["revisions"]}
+    MlflowTarget(f"sqlite:///{tmp_path}/one.db", str(tmp_path / "c")).restore(again, tree2)
+    assert query(f"sqlite:///{tmp_path}/one.db", "SELECT id, username FROM users") == [(7, "ada")]
+
+
+def test_artifacts_move_between_disk_and_s3(captured: Captured, moto_s3: S3Server, tmp_path: Path) -> None:
+    """From a folder to a bucket, and from the bucket to a folder; keys of the bucket are nowhere in what is stored."""
+    details, tree = captured
+    root = moto_s3.address(moto_s3.make_bucket(), "deep/prefix")
+    facts = MlflowTarget(f"sqlite:///{tmp_path}/s3.db", root).restore(details, tree)
+    assert facts["artifacts"] == details["artifacts"]
+    with pytest.raises(TargetNotEmpty, match="artifact root s3://muster-"):
+        MlflowTarget(f"sqlite:///{tmp_path}/other.db", root).check(details)
+    again, tree2 = capture(f"sqlite:///{tmp_path}/s3.db", root, tmp_path / "tree2")
+    assert again["artifacts"] == details["artifacts"]
+    assert moto_s3.secret_key not in json.dumps(again) + tree2.read(tree2.entry("schema.json")).decode()
+    back = MlflowTarget(f"sqlite:///{tmp_path}/back.db", str(tmp_path / "back")).restore(again, tree2)
+    assert back["artifacts"] == details["artifacts"]
+    assert (tmp_path / "back" / "0" / "r1" / "artifacts" / "sub" / "b.txt").read_text() == "b"
+    assert query(f"sqlite:///{tmp_path}/back.db", "SELECT artifact_uri FROM runs") == [
+        (f"{tmp_path}/back/0/r1/artifacts",)
+    ]
+
+
+def test_failed_restore_to_s3_leaves_no_object(captured: Captured, moto_s3: S3Server, tmp_path: Path) -> None:
+    """What was uploaded before the failure is removed again."""
+    details, tree = captured
+    _spoil_a_row(tree, details)
+    root = moto_s3.address(moto_s3.make_bucket())
+    target = MlflowTarget(f"sqlite:///{tmp_path}/s3.db", root)
+    with pytest.raises((IntegrityError, SourceInvalid)):
+        target.restore(details, tree)
+    target.check(details)
+
+
+def test_restored_file_stands_alone(captured: Captured, tmp_path: Path) -> None:
+    """The SQLite file appears at once under its name, with nothing of its making beside it."""
+    MlflowTarget(f"sqlite:///{tmp_path}/new/mlflow.db", str(tmp_path / "a")).restore(*captured)
+    assert os.listdir(tmp_path / "new") == ["mlflow.db"]  # noqa: PTH208
+    with closing(sqlite3.connect(tmp_path / "new" / "mlflow.db")) as restored:
+        assert restored.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert restored.execute("PRAGMA foreign_key_check").fetchall() == []

@@ -1,0 +1,72 @@
+"""A server of our own over a registry: it answers, it says why it does not, and nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from muster.adapters import mlflow_server
+from muster.adapters.mlflow_server import LocalMlflowServer
+from muster.errors import StoreUnavailable
+from registry_seed import SmallStore
+
+
+def server_processes(store: SmallStore) -> list[psutil.Process]:
+    """Processes, zombies aside, that were given this store in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(store.file) in process.environ().get("MLFLOW_BACKEND_STORE_URI", ""):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_server_answers_and_is_gone_afterwards(
+    small_store: SmallStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over an own port (the first choice is taken by another server), with proxied artifacts; killed with all its children on a failure."""
+    import socket
+
+    import mlflow
+
+    (small_store.artifacts / "0" / "r1" / "artifacts").mkdir(parents=True)
+    (small_store.artifacts / "0" / "r1" / "artifacts" / "a.txt").write_text("proxied")
+    small_store.add_run("r1", "mlflow-artifacts:/0/r1/artifacts")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    free_port = mlflow_server._free_port
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = [taken.getsockname()[1]]
+        monkeypatch.setattr(mlflow_server, "_free_port", lambda: ports.pop() if ports else free_port())
+        with (
+            pytest.raises(ZeroDivisionError),
+            LocalMlflowServer().serve(small_store.url, str(small_store.artifacts)) as uri,
+        ):
+            assert [r.info.run_id for r in mlflow.MlflowClient(uri).search_runs(["0"])] == ["r1"]
+            file = mlflow.artifacts.download_artifacts(run_id="r1", artifact_path="a.txt", tracking_uri=uri)
+            assert Path(file).read_text() == "proxied"
+            processes = server_processes(small_store)
+            assert processes
+            assert not any(str(small_store.file) in " ".join(p.cmdline()) for p in processes)
+            assert all(os.getpgid(p.pid) != os.getpgid(0) for p in processes)
+            assert not any("MLFLOW_TRACKING_URI" in p.environ() for p in processes)
+            raise ZeroDivisionError
+    assert ports == []
+    assert server_processes(small_store) == []
+
+
+def test_server_that_does_not_come_up_says_why(small_store: SmallStore) -> None:
+    """A store at a schema that this MLflow does not know gives the end of the server's log, and no process."""
+    small_store.execute("UPDATE alembic_version SET version_num = 'fedcba987654'")
+    with (
+        pytest.raises(StoreUnavailable, match=r"did not come up(.|\n)*fedcba987654"),
+        LocalMlflowServer().serve(small_store.url, str(small_store.artifacts)),
+    ):
+        pass
+    assert server_processes(small_store) == []
