@@ -17,7 +17,7 @@ from muster.demo.processes import Child, ProcessTree, finish, free_port
 from muster.errors import StoreUnavailable
 
 USER = "admin"
-START_S = 180.0
+START_S = 300.0
 AIRFLOW = (sys.executable, "-m", "airflow")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from muster.errors import MusterError, StoreUnavailable
 
 GRACE_S = 5.0
-PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37  # linux/prctl.h
 PROC = Path("/proc")
 SHOWN_LOG_LINES = 15
 
@@ -53,12 +53,13 @@ class ProcessTree:
 
     def __init__(self) -> None:
         self._spared: frozenset[int] = frozenset()
+        self._adopted_before = False
         self._handlers: dict[int, Any] = {}
         self._children: list[Child] = []
 
     def __enter__(self) -> ProcessTree:
         self._spared = frozenset(_children_of(os.getpid()))
-        _adopt_orphans(True)
+        self._adopted_before = _adopt_orphans(True)
         for number in (signal.SIGTERM, signal.SIGHUP):
             self._handlers[number] = signal.signal(number, _interrupt)
         return self
@@ -70,7 +71,7 @@ class ProcessTree:
         try:
             self._end(self.descent())
         finally:
-            _adopt_orphans(False)
+            _adopt_orphans(self._adopted_before)
             for number, handler in {**handlers, **self._handlers}.items():
                 signal.signal(number, handler)
 
@@ -168,9 +169,14 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _adopt_orphans(adopt: bool) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
+def _adopt_orphans(adopt: bool) -> bool:
+    """Become, or cease to be, the reaper of orphans; returns what we were before."""
+    if not sys.platform.startswith("linux"):
+        return False
+    prctl, before = ctypes.CDLL(None).prctl, ctypes.c_int()
+    prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+    prctl(PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
+    return bool(before.value)
 
 
 def _signal(pids: set[int], number: signal.Signals) -> None:

@@ -20,7 +20,7 @@ from muster.domain.recovery_point import Mark
 from muster.errors import MusterError
 
 Json = Any
-RUN_S = 240.0
+RUN_S = 900.0
 
 
 def witness_before(story: Story, running: Running) -> tuple[dict[str, Json], Evidence]:

@@ -82,7 +82,7 @@ def testify(layout: Layout, tracking_uri: str, models: Sequence[str], rows: Mapp
         dataset=digests(layout.repository / DATA),
         history=_history(layout.repository),
         remote=digests(layout.remote),
-        registry=_rows(layout.registry / "mlflow.db"),
+        registry=registry_rows(layout.registry / "mlflow.db"),
         artifacts=digests(layout.artifacts),
         environment=dict.fromkeys(_said([str(python), "-I", "-c", PACKAGES]).split(), "installed"),
         configuration=_configuration(layout.configuration),
@@ -135,7 +135,8 @@ def _history(repository: Path) -> dict[str, str]:
     }
 
 
-def _rows(database: Path) -> dict[str, str]:
+def registry_rows(database: Path) -> dict[str, str]:
+    """Every row of every table but `PROCESS_STATE`, by its digest; a row that is there twice counts twice."""
     found = {}
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         named = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
