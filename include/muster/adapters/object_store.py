@@ -57,7 +57,7 @@ class S3Store:
     A `muster.ports.BlobStore` in a bucket. Puts carry ``If-None-Match: *`` and are never sent in parts.
 
     Reads are tried again by obstore. Puts are tried again here, since only the one who counts the attempts can tell an object
-    that was there before from its own, whose first answer was lost (docs/adr: *A lost answer on a conditional put*).
+    that was there before from its own, whose first answer was lost (docs/adr/0007-lost-answer-on-a-conditional-put.md).
     """
 
     def __init__(self, location: S3Location) -> None:
@@ -194,7 +194,10 @@ class S3Store:
             return StoreUnavailable(f"{self.url} was busy with another writer of {key}", "try again")
         if isinstance(error, thrown.AlreadyExistsError | thrown.PreconditionError):
             return AlreadyExists(f"{key} is already in {self.url}", "nothing is ever overwritten")
-        if isinstance(error, thrown.PermissionDeniedError | thrown.UnauthenticatedError):
+        forbidden = any(
+            status in str(error) for status in ("401 Unauthorized", "403 Forbidden")
+        )  # so a listing says it
+        if forbidden or isinstance(error, thrown.PermissionDeniedError | thrown.UnauthenticatedError):
             return Refused(f"{self.url} refuses {key}: {detail}", _CREDENTIALS_HINT)
         if isinstance(error, thrown.UnknownConfigurationKeyError | thrown.InvalidPathError | thrown.NotSupportedError):
             return UsageError(f"{self.url} cannot be used for {key}: {detail}", "mend the address of the vault")
