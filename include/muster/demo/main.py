@@ -68,7 +68,7 @@ def _last_word(story: Story, running: Running, good: bool) -> None:
     reports = sorted((layout.state / "reports").rglob("*.html"))
     story.say("\nreports to open in a browser:")
     for report in reports:
-        story.say(f"  {report.as_uri()}")
+        story.link(report)
     story.say("the Airflow UI is gone with this run; [bold]make up[/] keeps one running, with user and password")
     said = "Everything is as it was." if good else "Not everything is as it was."
     story.panel(f"[bold]{said}[/]  {story.elapsed:.0f} s from nothing to here.", good=good)

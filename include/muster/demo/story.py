@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,6 +14,7 @@ from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 
+PIPED_WIDTH = 110
 GOOD, BAD, QUIET = "green", "bold red", "dim"
 
 
@@ -26,7 +29,7 @@ class Story:
     """A narrator on a console; on a terminal, the step that is going on has a spinner."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
         self._began = time.monotonic()
         self._chapters = 0
 
@@ -55,6 +58,10 @@ class Story:
     def say(self, text: str) -> None:
         """A sentence, with rich's markup."""
         self.console.print(Padding(text, (0, 0, 0, 3)))
+
+    def link(self, file: Path) -> None:
+        """A file to open, never broken over lines."""
+        self.console.print(f"     {file.as_uri()}", soft_wrap=True)
 
     def table(self, title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table whose columns, but for the first, are figures; cells may hold rich's markup."""

@@ -55,19 +55,19 @@ class Comparison:
 
     what: str
     count: int
-    unit: str
+    by: str
     differences: tuple[str, ...]
 
 
 NAMES = {
-    "dataset": ("dataset files", "files, SHA-256"),
-    "history": ("Git history and DVC status", "facts"),
-    "remote": ("DVC remote", "objects, SHA-256"),
-    "registry": ("MLflow registry", "rows, every column"),
-    "artifacts": ("model artifacts", "files, SHA-256"),
-    "environment": ("model environment", "packages"),
-    "configuration": ("configuration", "files and values"),
-    "answers": ("predictions", "models, to the last bit"),
+    "dataset": ("dataset files", "SHA-256"),
+    "history": ("Git and DVC status", "facts"),
+    "remote": ("DVC remote objects", "SHA-256"),
+    "registry": ("MLflow registry rows", "every column"),
+    "artifacts": ("model artifacts", "SHA-256"),
+    "environment": ("packages of the model", "name, version"),
+    "configuration": ("configuration", "SHA-256"),
+    "answers": ("models that answer", "every bit"),
 }
 
 
@@ -93,10 +93,10 @@ def testify(layout: Layout, tracking_uri: str, models: Sequence[str], rows: Mapp
 def compare(before: Evidence, after: Evidence) -> list[Comparison]:
     """Every part of the evidence, side by side."""
     found = []
-    for part, (what, unit) in NAMES.items():
+    for part, (what, by) in NAMES.items():
         old, new = getattr(before, part), getattr(after, part)
         differences = tuple(sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)))
-        found.append(Comparison(what, len(old), unit, differences))
+        found.append(Comparison(what, len(old), by, differences))
     return found
 
 
