@@ -18,7 +18,7 @@ from muster.catalog import Workload
 from muster_airflow.forms import point_param
 from muster_airflow.operators.restore import PlanRestoreOperator
 from muster_airflow.operators.sandbox import PrepareSandboxOperator, RemoveSandboxOperator
-from muster_airflow.policies import DRILL_SCHEDULE, START, default_args
+from muster_airflow.policies import DRILL_SCHEDULE, default_args
 from muster_airflow.recovery_flow import recover_and_conclude
 from muster_airflow.workloads import protected_workloads
 
@@ -31,7 +31,6 @@ def drill_dag(workload: Workload) -> DAG:
         description=f"Rehearse the recovery of {name} in a sandbox",
         doc_md=__doc__,
         schedule=DRILL_SCHEDULE,
-        start_date=START,
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=False,

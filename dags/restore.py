@@ -17,7 +17,7 @@ from airflow.sdk import DAG
 from muster.catalog import Workload
 from muster_airflow.forms import incident_param, point_param, target_param
 from muster_airflow.operators.restore import PlanRestoreOperator
-from muster_airflow.policies import START, default_args
+from muster_airflow.policies import default_args
 from muster_airflow.recovery_flow import recover_and_conclude
 from muster_airflow.workloads import protected_workloads
 
@@ -30,7 +30,6 @@ def restore_dag(workload: Workload) -> DAG:
         description=f"Bring {name} back from a recovery point",
         doc_md=__doc__,
         schedule=None,
-        start_date=START,
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=False,

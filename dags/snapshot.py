@@ -22,7 +22,7 @@ from muster_airflow.operators.snapshot import (
     SealPointOperator,
     ValidateDatasetOperator,
 )
-from muster_airflow.policies import START, default_args
+from muster_airflow.policies import default_args
 from muster_airflow.workloads import protected_workloads
 
 
@@ -34,7 +34,6 @@ def snapshot_dag(workload: Workload) -> DAG:
         description=f"Take a recovery point of {name}",
         doc_md=__doc__,
         schedule=workload.schedule,
-        start_date=START,
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=False,

@@ -12,7 +12,7 @@ from airflow.sdk import DAG
 
 from muster_airflow.forms import share_param
 from muster_airflow.operators.verify import VerifyVaultOperator
-from muster_airflow.policies import START, VERIFY_SCHEDULE, default_args
+from muster_airflow.policies import VERIFY_SCHEDULE, default_args
 from muster_airflow.workloads import vault_names
 
 with DAG(
@@ -20,7 +20,6 @@ with DAG(
     description="Check that every vault still holds what it was given",
     doc_md=__doc__,
     schedule=VERIFY_SCHEDULE,
-    start_date=START,
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,

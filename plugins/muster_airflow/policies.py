@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
@@ -24,10 +24,14 @@ RECOVERY_RETRIES = ExceptionRetryPolicy(
 )
 """Our tree of errors is the whole of the policy. What it does not know (a killed worker) is tried again as `retries` says."""
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 VERIFY_SCHEDULE = "0 4 * * *"
 DRILL_SCHEDULE = "0 5 * * *"
-"""UTC, after the usual snapshot at night and before people come to work."""
+"""
+UTC, after the usual snapshot at night and before people come to work.
+
+No DAG of ours has a start date: with one in the past, Airflow would run a DAG at once for the tick before it was first read, and a
+new installation would begin with drills that have nothing to restore.
+"""
 
 
 def default_args(owner: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_runs import Runs
+from airflow_runs import Run, Runs
 from airflow_site import PROJECT, AirflowSite, make_site
 
 if TYPE_CHECKING:
@@ -60,3 +60,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, environment_capture: Captured
 def runs(airflow_home: Path, site: AirflowSite) -> Runs:
     """The project's DAGs over the site's catalog, ready to be run."""
     return Runs(PROJECT / "dags")
+
+
+@pytest.fixture(scope="package")
+def penguin_point(runs: Runs) -> Run:
+    """The snapshot of the whole workload; it takes long, so it is taken once."""
+    return runs.run("snapshot__penguins")
