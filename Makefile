@@ -51,7 +51,7 @@ lock: .venv/ready  ## pin anew what the *.in files ask for
 	$(COMPILE) -c requirements.txt include/muster/demo/model-environment.in -o include/muster/demo/model-environment.lock
 
 bench: .venv/ready  ## side by side with DVC on the same work
-	$(BIN)/python benchmarks/side_by_side.py
+	$(BIN)/python benchmarks/snapshot_vs_dvc.py
 
 clean: down  ## remove what was made here, except for the package cache
 	rm -rf .venv .state .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build

@@ -7,6 +7,7 @@ Compose mounts the files into containers that run as another user, so the files 
 import base64
 import json
 import secrets
+import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("secrets")
@@ -43,7 +44,7 @@ def keep(name: str, value: str) -> None:
     file = FOLDER / name
     if not file.exists():
         file.write_text(value)
-        print(f"made {file}")
+        sys.stdout.write(f"made {file}\n")
 
 
 def read(name: str) -> str:
