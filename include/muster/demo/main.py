@@ -42,8 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run() -> int:
     """The whole way, once."""
     check_tools()
-    story = Story()
     layout = claim(default_home())
+    story = Story()
     with ProcessTree() as tree:
         story.chapter("A platform at work")
         running = assemble(story, tree, Site(layout))
