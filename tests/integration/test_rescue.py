@@ -61,7 +61,7 @@ def test_it_protects_and_brings_back(project: Project, tmp_path: Path) -> None:
     project.ask("snapshot", "small")
     before = contents(project.root / "numbers" / "data")
     assert len(before) == 5
-    for lost in ("numbers", "conf", "include", ".muster", ".state"):
+    for lost in ("numbers", "conf", "include", ".muster"):
         (project.root / lost).rename(tmp_path / f"lost-{lost.strip('.')}")
     key = ("--vault", str(project.vault), "--recovery-key-file", str(project.recovery_key))
     report = project.ask(

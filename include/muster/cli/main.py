@@ -93,6 +93,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         with contextlib.redirect_stdout(sys.stderr) if screen.as_json else contextlib.nullcontext():
             outcome = command.main(_flags_first(words), prog_name="muster", standalone_mode=False, obj=screen)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException as error:  # noqa: BLE001 - the one place where everything ends
         return _failed(error, screen, debug="--debug" in options)
     return outcome if isinstance(outcome, int) else 0

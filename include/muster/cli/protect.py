@@ -108,7 +108,7 @@ def drill(session: Session, workload: str, point: str) -> None:
     session.screen.result(to_json(report) | {"summary": report.summary()}, *report_lines(report))
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def demo(arguments: tuple[str, ...]) -> None:
     """Protect, destroy and bring back a real workload."""
@@ -118,4 +118,4 @@ def demo(arguments: tuple[str, ...]) -> None:
         raise NotFound(
             f"the demonstration cannot start: {error.name} is not installed", "run `make demo` in the project's folder"
         ) from error
-    program.main(list(arguments))
+    click.get_current_context().exit(program.main(list(arguments)))
