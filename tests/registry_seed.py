@@ -165,8 +165,8 @@ class SmallStore:
         """A run, its artifact folder not made."""
         folder = self.artifacts / "0" / run / "artifacts"
         self.execute(
-            "INSERT INTO runs (run_uuid, name, experiment_id, lifecycle_stage, status, artifact_uri)"
-            " VALUES (?, ?, 0, 'active', 'FINISHED', ?)",
+            "INSERT INTO runs (run_uuid, name, experiment_id, lifecycle_stage, status, artifact_uri, source_type, user_id, start_time)"
+            " VALUES (?, ?, 0, 'active', 'FINISHED', ?, 'LOCAL', 'ada', 1)",
             run,
             f"name of {run}",
             location or str(folder),
