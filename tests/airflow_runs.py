@@ -72,4 +72,8 @@ def marks(status: PointStatus) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+    """Airflow's database gives some values as JSON text, and plain strings as they are."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
