@@ -1,0 +1,266 @@
+"""
+Snapshot, unchanged snapshot and restore of a DVC dataset: Muster against DVC itself, side by side in one run.
+
+    snapshot_vs_dvc.py [--shape 16x64MiB --shape 10000x10KiB] [--rounds 3] [--work DIR]
+
+Rounds go DVC, Muster, DVC, Muster, …; every step is a process of its own, timed from start to end; medians are printed as a Markdown
+table. What each side does in each row is written in README.md. After every round both restored datasets are compared with the
+original, byte by byte: a side that is fast and wrong ends the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import filecmp
+import os
+import platform
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+STEPS = Path(__file__).with_name("muster_steps.py")
+UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+FOLDERS_OF = 1000
+MIN_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Shape:
+    """So many files of so many bytes each."""
+
+    count: int
+    size: int
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Shape:
+        """``16x64MiB``."""
+        match = re.fullmatch(r"(\d+)x(\d+)(KiB|MiB|GiB)", text)
+        if not match or not int(match[1]) or not int(match[2]):
+            raise argparse.ArgumentTypeError(f"{text!r} is no shape: write COUNTxSIZE, as in 16x64MiB or 10000x10KiB")
+        return cls(int(match[1]), int(match[2]) * UNITS[match[3]], text)
+
+    @property
+    def total(self) -> int:
+        return self.count * self.size
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a step took: seconds of wall clock, seconds of processor, most resident memory in bytes."""
+
+    wall: float
+    processor: float
+    memory: int
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.wall + other.wall, self.processor + other.processor, max(self.memory, other.memory))
+
+
+Round = dict[str, Cost]
+
+
+class Bench:
+    """One shape of data in a folder of its own, and the two ways to protect it."""
+
+    def __init__(self, folder: Path, shape: Shape, compressible: float) -> None:
+        self.folder = folder
+        self.shape = shape
+        self.original = folder / "original"
+        _make_data(self.original, shape, compressible)
+        self.stored: dict[str, int] = {}
+        self._environment = _environment(folder / "home")
+
+    def dvc_round(self) -> Round:
+        """DVC: add and push, both again, pull into a fresh clone."""
+        with self._place("dvc") as place:
+            repository = self._repository(place)
+            add, push = self._dvc(repository, "add", "data"), self._dvc(repository, "push")
+            self.stored["DVC"] = _size(place / "remote")
+            again = self._dvc(repository, "add", "data") + self._dvc(repository, "push")
+            clone = place / "clone"
+            _clone(repository, clone)
+            pull = self._dvc(clone, "pull")
+            self._check(clone / "data")
+            return {"add": add, "first": push, "again": again, "restore": pull}
+
+    def muster_round(self) -> Round:
+        """Muster: snapshot of what DVC has added, once more, restore to a new place."""
+        with self._place("muster") as place:
+            repository, vault = self._repository(place), str(place / "vault")
+            add = self._dvc(repository, "add", "data")
+            self._muster("create", vault)
+            first = self._muster("snapshot", vault, str(repository))
+            self.stored["Muster"] = _size(Path(vault))
+            again = self._muster("snapshot", vault, str(repository))
+            back = self._muster("restore", vault, str(place / "back"))
+            self._check(place / "back" / "data")
+            return {"add": add, "first": first, "again": again, "restore": back}
+
+    def _repository(self, place: Path) -> Path:
+        """A DVC repository with the data in its workspace, not yet tracked, and an empty remote beside it."""
+        repository = place / "repository"
+        repository.mkdir()
+        shutil.copytree(self.original, repository / "data")
+        for command in (
+            ("init", "--quiet", "--no-scm"),
+            ("remote", "add", "--quiet", "--default", "backup", str(place / "remote")),
+        ):
+            self._dvc(repository, *command)
+        return repository
+
+    def _dvc(self, repository: Path, *arguments: str) -> Cost:
+        return self._timed([str(Path(sys.executable).with_name("dvc")), *arguments], repository)
+
+    def _muster(self, *arguments: str) -> Cost:
+        return self._timed([sys.executable, str(STEPS), *arguments], self.folder)
+
+    def _timed(self, command: Sequence[str], cwd: Path) -> Cost:
+        """Run a command alone, with nothing of the step before waiting to be written to disk."""
+        os.sync()
+        with tempfile.TemporaryFile() as output:
+            started = time.perf_counter()
+            process = subprocess.Popen(command, cwd=cwd, env=self._environment, stdout=output, stderr=output)
+            _, status, usage = os.wait4(process.pid, 0)
+            wall = time.perf_counter() - started
+            process.returncode = os.waitstatus_to_exitcode(status)
+            if process.returncode:
+                output.seek(0)
+                sys.exit(f"{' '.join(command)} failed:\n{output.read().decode(errors='replace')}")
+        return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+
+    @contextmanager
+    def _place(self, side: str) -> Iterator[Path]:
+        place = self.folder / side
+        place.mkdir()
+        yield place
+        shutil.rmtree(place)
+
+    def _check(self, restored: Path) -> None:
+        names = sorted(path.relative_to(self.original) for path in self.original.rglob("*") if path.is_file())
+        found = sorted(path.relative_to(restored) for path in restored.rglob("*") if path.is_file())
+        if names != found:
+            sys.exit(f"{restored} is not what was protected: {len(names)} files went in, {len(found)} came out")
+        filecmp.clear_cache()  # it goes by size and time, which a restore brings back
+        for name in names:
+            if not filecmp.cmp(self.original / name, restored / name, shallow=False):
+                sys.exit(f"{restored / name} is not what was protected")
+
+
+def measure(shape: Shape, rounds: int, work: Path, compressible: float) -> list[str]:
+    """Rows of the table for one shape."""
+    with tempfile.TemporaryDirectory(prefix="muster-bench-", dir=work) as folder:
+        bench = Bench(Path(folder), shape, compressible)
+        dvc: list[Round] = []
+        muster: list[Round] = []
+        for number in range(1, rounds + 1):
+            for side, results, run in (("DVC", dvc, bench.dvc_round), ("Muster", muster, bench.muster_round)):
+                print(f"{shape.name}: round {number} of {rounds}, {side}", file=sys.stderr, flush=True)
+                results.append(run())
+    rows = [_row(shape, label, of, dvc, muster) for label, of in ROWS]
+    sizes = [f"{bench.stored[side] / UNITS['MiB']:,.1f} MiB" for side in ("DVC", "Muster")]
+    ratio = bench.stored["DVC"] / bench.stored["Muster"]
+    return [*rows, f"| {shape.name} | stored after the first | {sizes[0]} | {sizes[1]} | {ratio:.2f} | | |"]
+
+
+ROWS: tuple[tuple[str, Callable[[Round], Cost]], ...] = (
+    ("first snapshot", lambda took: took["first"]),
+    ("first snapshot, with `dvc add`", lambda took: took["add"] + took["first"]),
+    ("nothing changed", lambda took: took["again"]),
+    ("restore", lambda took: took["restore"]),
+)
+HEAD = (
+    "| shape | step | DVC, s | Muster, s | DVC ÷ Muster | DVC: CPU s, peak MiB | Muster: CPU s, peak MiB |\n"
+    "|---|---|---:|---:|---:|---:|---:|"
+)
+
+
+def _row(shape: Shape, label: str, of: Callable[[Round], Cost], dvc: list[Round], muster: list[Round]) -> str:
+    sides = [[of(took) for took in side] for side in (dvc, muster)]
+    medians = [statistics.median(cost.wall for cost in side) for side in sides]
+    walls = [
+        f"{median:.2f} ({min(cost.wall for cost in side):.2f}–{max(cost.wall for cost in side):.2f})"
+        for median, side in zip(medians, sides, strict=True)
+    ]
+    others = [
+        f"{statistics.median(cost.processor for cost in side):.2f}, {max(cost.memory for cost in side) / UNITS['MiB']:.0f}"
+        for side in sides
+    ]
+    return f"| {shape.name} | {label} | {' | '.join(walls)} | {medians[0] / medians[1]:.2f} | {' | '.join(others)} |"
+
+
+def _make_data(folder: Path, shape: Shape, compressible: float) -> None:
+    """Files without any repetition, the same in every run; the given share of each is text of four bits in a byte."""
+    source = random.Random(shape.name)
+    for number in range(shape.count):
+        path = folder / f"part-{number // FOLDERS_OF:03}" / f"{number:06}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            left = shape.size
+            while left:
+                block = min(left, UNITS["MiB"])
+                text = int(block * compressible)
+                file.write(source.randbytes((text + 1) // 2).hex().encode()[:text] + source.randbytes(block - text))
+                left -= block
+
+
+def _environment(home: Path) -> dict[str, str]:
+    """The caller's environment, with homes of its own for DVC, and our packages on the path."""
+    home.mkdir()
+    own = {
+        name: str(home / name.lower())
+        for name in ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "DVC_SITE_CACHE_DIR")
+    }
+    return os.environ | own | {"DVC_NO_ANALYTICS": "1", "PYTHONPATH": str(ROOT / "include")}
+
+
+def _clone(repository: Path, clone: Path) -> None:
+    """What a fresh checkout has: configuration and metafiles, no data and no cache."""
+    (clone / ".dvc").mkdir(parents=True)
+    for name in (".dvc/config", ".dvcignore", "data.dvc"):
+        if (repository / name).exists():
+            shutil.copy2(repository / name, clone / name)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").strip().partition("\n")[0])
+    parser.add_argument("--shape", type=Shape.parse, action="append", help="COUNTxSIZE; may be given several times")
+    parser.add_argument("--rounds", type=int, default=MIN_ROUNDS, help=f"of each side; at least {MIN_ROUNDS}")
+    parser.add_argument("--work", type=Path, help="folder on the disk to measure; needs about six times the data")
+    parser.add_argument(
+        "--compressible", type=float, default=0.5, help="share of each file that halves when compressed"
+    )
+    arguments = parser.parse_args()
+    if arguments.rounds < MIN_ROUNDS or not 0 <= arguments.compressible <= 1:
+        parser.error(f"--rounds is at least {MIN_ROUNDS}, --compressible from 0 to 1")
+    return arguments
+
+
+def main() -> None:
+    arguments = _arguments()
+    shapes = arguments.shape or [Shape.parse("16x64MiB"), Shape.parse("10000x10KiB")]
+    rows = [row for shape in shapes for row in measure(shape, arguments.rounds, arguments.work, arguments.compressible)]
+    print(
+        f"Medians of {arguments.rounds} rounds (fastest–slowest), DVC {version('dvc')}, Python {platform.python_version()}, "
+        f"{os.cpu_count()} processors, {arguments.compressible:.0%} of the data compressible.\n"
+    )
+    print(HEAD, *rows, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
