@@ -264,8 +264,11 @@ def test_output_is_not_taken_for_an_answer(registry: Registry, model_python: Pat
 
 def test_stops_a_model_that_takes_too_long(registry: Registry, model_python: Path) -> None:
     """After the timeout neither the model nor a process that it started is left."""
-    with pytest.raises(SmokeFailed, match="did not answer within 8 s") as caught:
-        ProcessModelRunner(timeout=8).predict(model_python, registry.uri, CHAMELEON_URI, ask("sleep"))
+    started = time.monotonic()
+    ProcessModelRunner().predict(model_python, registry.uri, CHAMELEON_URI, ask("chatter"))
+    enough = 2 * (time.monotonic() - started) + 3
+    with pytest.raises(SmokeFailed, match=f"did not answer within {enough:.0f} s") as caught:
+        ProcessModelRunner(timeout=enough).predict(model_python, registry.uri, CHAMELEON_URI, ask("sleep"))
     child = int(caught.value.message.split("child ")[1].split()[0])
     assert not alive(child)
 
@@ -282,12 +285,9 @@ def alive(pid: int) -> bool:
 
 def test_says_that_the_registry_is_gone(model_python: Path) -> None:
     """A registry that does not answer fails soon, and its password is not shown."""
-    started = time.monotonic()
     with pytest.raises(SmokeFailed) as caught:
-        ProcessModelRunner(timeout=80).predict(
-            model_python, "http://user:secret@127.0.0.1:9", "models:/forest@champion", None
-        )
-    assert time.monotonic() - started < 60
+        ProcessModelRunner().predict(model_python, "http://user:secret@127.0.0.1:9", "models:/forest@champion", None)
+    assert "did not answer within" not in caught.value.message
     assert "secret" not in str(caught.value)
 
 
