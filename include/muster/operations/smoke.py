@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from muster.codec import canonical, from_json, to_json
-from muster.domain.predictions import compare
+from muster.domain.predictions import compare, count_values
 from muster.domain.recovery_point import Component
 from muster.domain.recovery_report import SmokeOutcome
 from muster.domain.timing import Span
-from muster.errors import SmokeFailed
+from muster.errors import SmokeFailed, SourceInvalid
 from muster.operations.snapshot import Handover, Pin, hand_over, json_of, take_over
 from muster.operations.tools import Tools
 from muster.ports import Prediction, TreeReader
@@ -37,7 +37,7 @@ def golden_predictions(
     """
     Ask each model its own stored example, in the environment that was just captured, rebuilt from the vault.
 
-    A model that does not answer is the `failure` of the handover: the point is then sealed as suspect.
+    A model that does not answer, or has no example to be asked, is the `failure` of the handover: the point is then sealed as suspect.
 
     :param store: database URL and artifact root of the living registry
     """
@@ -50,7 +50,7 @@ def golden_predictions(
         for question in questions:
             try:
                 predictions.append(tools.runner.predict(python, uri, question.model, None))
-            except SmokeFailed as error:
+            except (SmokeFailed, SourceInvalid) as error:
                 failures.append(error.message)
     with vault.writer() as writer:
         files = [bytes_file(_file(n), canonical(to_json(answer))) for n, answer in enumerate(predictions)]
@@ -116,7 +116,7 @@ def _ask_one(tree: TreeReader, known: Mapping[str, Any], python: Path, uri: str,
         if found.version != expected.version:
             differences.insert(0, f"{expected.model} is version {found.version} now; it was version {expected.version}")
     span = Span("validate", f"smoke {expected.model}", started, tools.clock.now())
-    answers = len(expected.outputs.get("values", ()))
+    answers = count_values(expected.outputs)
     return SmokeOutcome(
         expected.model, version, not differences, answers, tuple(differences[:SHOWN_DIFFERENCES]), rtol, atol, span
     )
