@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,7 +47,7 @@ class ObjectCopies:
     def __init__(self, repo: Any, side: Side) -> None:
         self._repo = repo
         self._side = side
-        self._trusted: dict[Path, str] = {}
+        self._trusted: dict[str, str] = {}
         self._taken: dict[str, Copy] = {}
         self._from_workspace: list[WorkspaceFile] = []
 
@@ -54,11 +55,10 @@ class ObjectCopies:
         """Ask DVC's state, in one go, for which of these objects in the cache it vouches."""
         if self._side == "remote":
             return
-        found: dict[Path, os.stat_result] = {}
-        for oid in oids:
-            path = self._cache.path(oid)
-            if path.is_file():
-                found[path] = path.stat()
+        found: dict[str, os.stat_result] = {}
+        for path in map(self._cache.path, oids):
+            with suppress(OSError):  # what cannot be looked at here is met again, and named, when it is chosen
+                found[path] = os.stat(path)  # noqa: PTH116
         self._trusted, _ = trusted_digests(self._repo, found)
 
     def choose(self, md5: str, path: str, found: WorkspaceFile | None) -> Copy:
@@ -102,7 +102,7 @@ class ObjectCopies:
                 return content
         raise damaged or self._missing(output.oid, output.path)
 
-    def changed(self) -> list[Path]:
+    def changed(self) -> list[str]:
         """Files of the workspace that were read and are not what they were."""
         return changed_files(self._from_workspace)
 
@@ -155,11 +155,11 @@ class ObjectCopies:
         path = store.path(md5)
         if self._trusted.get(path) == md5:
             return True
-        before = path.stat()
+        before = Stamp.now(path)
         with copy.open() as stream:
             whole = md5_of(stream) == md5
-        if whole and Stamp.of(before) == Stamp.of(path.stat()):
-            remember_digests(self._repo, {path: md5}, {path: before})
+        if whole and before == Stamp.now(path):
+            remember_digests(self._repo, {path: md5}, {path: os.stat(path)})  # noqa: PTH116
         return whole
 
     def _remember(self, md5: str, copy: Copy, store: ObjectStore) -> None:
@@ -183,4 +183,4 @@ class _InWorkspace:
     def copy(self, oid: str) -> Copy | None:
         if self.found.md5 != oid:
             return None
-        return Copy(str(self.found.path), self.found.stamp.size, functools.partial(open_file, self.found.path))
+        return Copy(self.found.path, self.found.stamp.size, functools.partial(open_file, self.found.path))

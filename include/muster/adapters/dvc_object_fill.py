@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +16,7 @@ from muster.errors import IntegrityError
 PROTECTED = 0o444  # dvc_data.hashfile.db.local.LocalHashFileDB.CACHE_MODE
 FICLONE = 0x40049409  # linux/fs.h
 LINKS = ("hardlink", "symlink")
+BATCH = 64  # files a task: one each would cost more than a small file
 
 
 class ObjectFill:
@@ -35,14 +36,14 @@ class ObjectFill:
         self._kinds = [*kinds, "copy"]
         self._reflinks = "reflink" in self._kinds
 
-    def add_files(self, files: Iterable[tuple[Path, str]]) -> None:
+    def add_files(self, files: Iterable[tuple[str, str]]) -> None:
         """
         Check every file by its MD5 and keep each content once.
 
         :raises IntegrityError: if a file has another MD5
         """
-        first: dict[str, Path] = {}
-        again: list[tuple[Path, str]] = []
+        first: dict[str, str] = {}
+        again: list[tuple[str, str]] = []
         for path, md5 in files:
             if md5 in first:
                 again.append((path, md5))
@@ -50,8 +51,8 @@ class ObjectFill:
                 first[md5] = path
         self._make_folders(first)
         with ThreadPoolExecutor(READERS, "objects") as pool:
-            list(pool.map(lambda item: self._add(item[1], item[0]), first.items()))
-            list(pool.map(lambda item: check_file(*item), again))
+            list(pool.map(self._add_all, _batches(list(first.items()))))
+            list(pool.map(_check_all, _batches(again)))
 
     def add_objects(self, oids: Iterable[str]) -> None:
         """
@@ -62,44 +63,45 @@ class ObjectFill:
         for oid in oids:
             path = self._cache.path(oid)
             check_file(path, oid.removesuffix(".dir"))
-            path.chmod(PROTECTED)
-            self._make_folders({oid: path})
+            os.chmod(path, PROTECTED)  # noqa: PTH101
+            self._make_folders([oid])
             self._share(path, oid)
 
-    def _make_folders(self, oids: Mapping[str, Path]) -> None:
+    def _make_folders(self, oids: Iterable[str]) -> None:
         for oid in {oid[:2]: oid for oid in oids}.values():
             for store in (self._cache, self._remote):
                 if store is not None:
-                    store.path(oid).parent.mkdir(parents=True, exist_ok=True)
+                    os.makedirs(os.path.dirname(store.path(oid)), exist_ok=True)  # noqa: PTH103, PTH120
 
-    def _add(self, path: Path, md5: str) -> None:
-        cached = self._cache.path(md5)
-        found = self._link(path, cached) or _copy(path, cached)
-        if found != md5:
-            raise _damaged(path, md5, found)
-        cached.chmod(PROTECTED)
-        self._share(cached, md5)
+    def _add_all(self, files: Iterable[tuple[str, str]]) -> None:
+        for md5, path in files:
+            cached = self._cache.path(md5)
+            found = self._link(path, cached) or _copy(path, cached)
+            if found != md5:
+                raise _damaged(path, md5, found)
+            os.chmod(cached, PROTECTED)  # noqa: PTH101
+            self._share(cached, md5)
 
-    def _link(self, path: Path, cached: Path) -> str | None:
+    def _link(self, path: str, cached: str) -> str | None:
         """Link the file as the cache's type asks for, and hash it; None if it has to be copied."""
         for kind in self._kinds[: self._kinds.index("copy")]:
             if (kind == "reflink" and self._reflink(path, cached)) or (kind in LINKS and _hard_link(path, cached)):
                 return _md5(cached)
         return None
 
-    def _reflink(self, path: Path, cached: Path) -> bool:
+    def _reflink(self, path: str, cached: str) -> bool:
         if not self._reflinks:
             return False
         try:
-            with path.open("rb") as source, cached.open("xb") as sink:
+            with open(path, "rb") as source, open(cached, "xb") as sink:  # noqa: PTH123
                 fcntl.ioctl(sink.fileno(), FICLONE, source.fileno())
         except OSError:
             self._reflinks = False  # a file system can or cannot; asking for each file costs more than the copy
-            cached.unlink(missing_ok=True)
+            Path(cached).unlink(missing_ok=True)
             return False
         return True
 
-    def _share(self, cached: Path, oid: str) -> None:
+    def _share(self, cached: str, oid: str) -> None:
         if self._remote is None:
             return
         shared = self._remote.path(oid)
@@ -107,10 +109,21 @@ class ObjectFill:
             found = _copy(cached, shared)
             if found != oid.removesuffix(".dir"):
                 raise _damaged(shared, oid, found)
-            shared.chmod(PROTECTED)
+            os.chmod(shared, PROTECTED)  # noqa: PTH101
 
 
-def check_file(path: Path, md5: str) -> None:
+def _batches(items: Sequence[tuple[str, str]]) -> Iterator[Sequence[tuple[str, str]]]:
+    """Pieces for the threads; large files are few, so a piece is small where there are few."""
+    size = max(1, min(BATCH, len(items) // (READERS * 4)))
+    return (items[at : at + size] for at in range(0, len(items), size))
+
+
+def _check_all(files: Iterable[tuple[str, str]]) -> None:
+    for path, md5 in files:
+        check_file(path, md5)
+
+
+def check_file(path: str, md5: str) -> None:
     """
     :raises IntegrityError: if the file has another MD5
     """
@@ -119,17 +132,17 @@ def check_file(path: Path, md5: str) -> None:
         raise _damaged(path, md5, found)
 
 
-def _hard_link(path: Path, to: Path) -> bool:
+def _hard_link(path: str, to: str) -> bool:
     with suppress(OSError):  # another file system, one without links, or too many of them
         os.link(path, to)
         return True
     return False
 
 
-def _copy(path: Path, to: Path) -> str:
+def _copy(path: str, to: str) -> str:
     """Copy and return the MD5 of what was copied."""
     digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb", buffering=0) as source, to.open("xb", buffering=0) as sink:
+    with open(path, "rb", buffering=0) as source, open(to, "xb", buffering=0) as sink:  # noqa: PTH123
         while block := source.read(BLOCK):
             digest.update(block)
             _write_all(sink.fileno(), block)
@@ -142,16 +155,16 @@ def _write_all(file: int, block: bytes) -> None:
         rest = rest[os.write(file, rest) :]
 
 
-def _md5(path: Path) -> str:
+def _md5(path: str) -> str:
     digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb", buffering=0) as source:
+    with open(path, "rb", buffering=0) as source:  # noqa: PTH123
         while block := source.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
 
 
-def _damaged(path: Path, md5: str, found: str) -> IntegrityError:
+def _damaged(path: str, md5: str, found: str) -> IntegrityError:
     return IntegrityError(
-        f"the restored file {path.name} has the MD5 {found}, but {md5} was captured",
+        f"the restored file {path} has the MD5 {found}, but {md5} was captured",
         "verify the vault; nothing was kept",
     )

@@ -71,7 +71,7 @@ class ProjectFiles:
         :raises SourceChanged: if anything of this is not what it was
         """
         root = self._project.root
-        moved = [root / name for name, content in self._metafiles.items() if self._read_again(name) != content]
+        moved = [str(root / name) for name, content in self._metafiles.items() if self._read_again(name) != content]
         moved += changed_files(self._others)
         if moved:
             raise SourceChanged(f"{moved[0]} changed while the dataset was being captured", ATTEMPT_AGAIN)
@@ -91,7 +91,7 @@ class ProjectFiles:
         if known is None:
             write_bundle(self._project.root, bundle)
         size = known.size if known else bundle.stat().st_size
-        return SourceFile(BUNDLE, functools.partial(open_file, bundle), size=size, mode=0o644, known=known)
+        return SourceFile(BUNDLE, functools.partial(open_file, str(bundle)), size=size, mode=0o644, known=known)
 
     def _unchanged_bundle(self, git: GitState) -> ContentRef | None:
         if self._previous is None:
@@ -131,8 +131,8 @@ class ProjectFiles:
 
     def _other(self, name: str, path: Path) -> SourceFile:
         found = path.stat()
-        self._others.append(WorkspaceFile(path, "", found.st_mode, Stamp.of(found)))
-        opener, mode = functools.partial(open_file, path), stat.S_IMODE(found.st_mode)
+        self._others.append(WorkspaceFile(str(path), "", found.st_mode, Stamp.of(found)))
+        opener, mode = functools.partial(open_file, str(path)), stat.S_IMODE(found.st_mode)
         return SourceFile(f"{REPO}{name}", opener, size=found.st_size, mode=mode, mtime_ns=found.st_mtime_ns)
 
 

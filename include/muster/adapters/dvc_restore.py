@@ -6,6 +6,7 @@ import os
 import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os.path import islink
 from pathlib import Path
 
 from muster.adapters.dvc_capture import DATA, OBJECTS
@@ -84,7 +85,7 @@ def _put_files(directory: Path, tree: TreeReader) -> _Entries:
         if (there := directory / path).is_file() or there.is_symlink():
             there.unlink()  # Git's checkout; what was captured may be newer than its commit
     wanted = [(entry, directory / path) for path, entry in workspace.items()]
-    tree.extract([*wanted, *((entry, cache.path(oid)) for oid, entry in entries.objects.items())])
+    tree.extract([*wanted, *((entry, Path(cache.path(oid))) for oid, entry in entries.objects.items())])
     return entries
 
 
@@ -110,7 +111,9 @@ def _fill(staging: Staging, place: Place, entries: _Entries) -> None:
     if remote is not None:
         remote.folder.mkdir(parents=True, exist_ok=True)
     fill = ObjectFill(cache, remote, cache_kinds(staging.directory))
-    files = [(staging.directory / path, _md5(entry)) for path, entry in entries.data.items() if entry.kind == "file"]
+    files = [
+        (f"{staging.directory}/{path}", _md5(entry)) for path, entry in entries.data.items() if entry.kind == "file"
+    ]
     fill.add_files(files)
     fill.add_objects(entries.objects)
     if remote is None:
@@ -147,22 +150,23 @@ def _measure(staging: Staging, details: Mapping[str, Json], entries: _Entries) -
 class _Found:
     """What lies at and below a restored output; `links` are also in `files` if they lead to a file."""
 
-    files: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     folders: int = 0
     links: list[str] = field(default_factory=list)
-    empty_folders: list[Path] = field(default_factory=list)
+    empty_folders: list[str] = field(default_factory=list)
 
     @classmethod
     def below(cls, top: Path) -> _Found:
         if not top.is_dir():
-            return cls({"": top} if top.is_file() else {})
-        found = cls()
-        for folder, folders, files in os.walk(top):
+            return cls({"": str(top)} if top.is_file() else {})
+        found, start = cls(), len(f"{top}/")
+        for folder, folders, files in os.walk(str(top)):
             found.folders += 1
             if not folders and not files:
-                found.empty_folders.append(Path(folder))
-            found.links += [name for name in (*folders, *files) if Path(folder, name).is_symlink()]
-            found.files.update({Path(folder, name).relative_to(top).as_posix(): Path(folder, name) for name in files})
+                found.empty_folders.append(folder)
+            paths = [f"{folder}/{name}" for name in files]
+            found.links += [path for path in (*paths, *(f"{folder}/{name}" for name in folders)) if islink(path)]  # noqa: PTH114
+            found.files.update({path[start:]: path for path in paths})
         return found
 
 
@@ -173,7 +177,7 @@ def _measure_output(
     oid, path = str(output["md5"]), str(output["path"])
     recorded = {"": oid}
     if oid.endswith(".dir"):
-        recorded = read_folder_object(oid, cache.path(oid).read_bytes())
+        recorded = read_folder_object(oid, Path(cache.path(oid)).read_bytes())
     _same_files(path, recorded, found)
     for name, md5 in recorded.items():
         entry = entries.data[posixpath.join(path, name) if name else path]
@@ -181,7 +185,7 @@ def _measure_output(
             check_file(found.files[name], md5)
         elif entry.md5 != md5:
             raise IntegrityError(f"{entry.path} has the MD5 {entry.md5}, but DVC's list says {md5}", "verify the vault")
-    size = sum(file.stat().st_size for file in found.files.values())
+    size = sum(os.stat(file).st_size for file in found.files.values())  # noqa: PTH116
     return {"path": path, "md5": oid, "nfiles": len(found.files), "size": size}
 
 

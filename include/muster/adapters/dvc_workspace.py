@@ -34,12 +34,20 @@ class Stamp:
     def of(cls, found: os.stat_result) -> Stamp:
         return cls(found.st_ino, found.st_size, found.st_mtime_ns)
 
+    @classmethod
+    def now(cls, path: str) -> Stamp | None:
+        """The stamp of what is there now, links followed; None if that is nothing."""
+        try:
+            return cls.of(os.stat(path))  # noqa: PTH116
+        except OSError:
+            return None
+
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceFile:
     """A tracked file; `link` is the target of a symbolic link that leads to a tracked file of the same output."""
 
-    path: Path
+    path: str
     md5: str
     mode: int
     stamp: Stamp
@@ -90,13 +98,14 @@ def scan(repo: Any, output: Output) -> Workspace:
             f"run: dvc checkout {output.path} (or dvc pull); or let the catalog say source: remote",
         )
     workspace = Workspace()
-    paths = dict(_walk(repo, top, workspace)) if top.is_dir() else {"": top}
+    paths = dict(_walk(repo, str(top), workspace)) if top.is_dir() else {"": str(top)}
+    linked = {name for name, path in paths.items() if os.path.islink(path)}  # noqa: PTH114
     stats = {path: _stat(path) for path in paths.values()}
     digests = _digests(repo, stats)
-    regular = {name for name, path in paths.items() if not path.is_symlink()}
     for name, path in paths.items():
         mode, stamp = stat.S_IMODE(stats[path].st_mode), Stamp.of(stats[path])
-        workspace.files[name] = WorkspaceFile(path, digests[path], mode, stamp, _kept_link(name, path, regular))
+        link = _kept_link(name, path, paths.keys() - linked) if name in linked else None
+        workspace.files[name] = WorkspaceFile(path, digests[path], mode, stamp, link)
     return workspace
 
 
@@ -125,30 +134,29 @@ def check_clean(root: Path, output: Output, expected: Mapping[str, str], workspa
         )
 
 
-def changed_files(files: Iterable[WorkspaceFile]) -> list[Path]:
+def changed_files(files: Iterable[WorkspaceFile]) -> list[str]:
     """Those files that are not what they were when they were found."""
-    return [file.path for file in files if _stamp_now(file.path) != file.stamp]
+    return [file.path for file in files if Stamp.now(file.path) != file.stamp]
 
 
-def _walk(repo: Any, top: Path, workspace: Workspace) -> Iterator[tuple[str, Path]]:
+def _walk(repo: Any, top: str, workspace: Workspace) -> Iterator[tuple[str, str]]:
     """The files below a folder as DVC sees them; folders and links to folders go into `workspace`."""
-    for folder, folders, files in repo.dvcignore.walk(repo.fs, str(top)):
-        below = os.path.relpath(folder, top)
-        prefix = "" if below == "." else f"{below}/"
-        workspace.folders[prefix.rstrip("/")] = stat.S_IMODE(Path(folder).stat().st_mode)
+    for folder, folders, files in repo.dvcignore.walk(repo.fs, top):
+        below = folder[len(top) + 1 :]
+        prefix = f"{below}/" if below else ""
+        workspace.folders[below] = stat.S_IMODE(os.stat(folder).st_mode)  # noqa: PTH116
         for name in sorted(folders):
-            path = Path(folder, name)
-            if path.is_symlink():
-                workspace.links[f"{prefix}{name}"] = str(path.readlink())
+            if os.path.islink(path := f"{folder}/{name}"):  # noqa: PTH114
+                workspace.links[f"{prefix}{name}"] = os.readlink(path)  # noqa: PTH115
         for name in sorted(files):
-            yield f"{prefix}{name}", Path(folder, name)
+            yield f"{prefix}{name}", f"{folder}/{name}"
 
 
-def _stat(path: Path) -> os.stat_result:
+def _stat(path: str) -> os.stat_result:
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116
     except FileNotFoundError as error:
-        if path.is_symlink():
+        if os.path.islink(path):  # noqa: PTH114
             raise SourceInvalid(
                 f"{path} is a link that leads nowhere", "mend or remove the link, then dvc add"
             ) from error
@@ -162,20 +170,20 @@ def _stat(path: Path) -> os.stat_result:
     return found
 
 
-def _kept_link(name: str, path: Path, regular: Container[str]) -> str | None:
+def _kept_link(name: str, path: str, regular: Container[str]) -> str | None:
     """Where a link leads, if to a plain file of the same output; any other link is taken for the file, as DVC does."""
-    if not name or not path.is_symlink():
+    if not name:
         return None
     target = os.readlink(path)  # noqa: PTH115 - the text as it stands, also "a/../b"
     leads_to = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
     return target if leads_to in regular else None
 
 
-def _digests(repo: Any, found: Mapping[Path, os.stat_result]) -> dict[Path, str]:
+def _digests(repo: Any, found: Mapping[str, os.stat_result]) -> dict[str, str]:
     known, unknown = trusted_digests(repo, found)
     if unknown:
         hashed = dict(zip(unknown, hash_files(unknown), strict=True))
-        moved = [path for path in unknown if _stamp_now(path) != Stamp.of(found[path])]
+        moved = [path for path in unknown if Stamp.now(path) != Stamp.of(found[path])]
         if moved:
             raise SourceChanged(f"{moved[0]} changed while it was being hashed", "take the snapshot again")
         remember_digests(repo, hashed, found)
@@ -183,31 +191,31 @@ def _digests(repo: Any, found: Mapping[Path, os.stat_result]) -> dict[Path, str]
     return known
 
 
-def trusted_digests(repo: Any, found: Mapping[Path, os.stat_result]) -> tuple[dict[Path, str], list[Path]]:
+def trusted_digests(repo: Any, found: Mapping[str, os.stat_result]) -> tuple[dict[str, str], list[str]]:
     """MD5s that DVC's state database vouches for, and the files for which it does not."""
-    infos = {str(path): _info(path, one) for path, one in found.items()}
-    known: dict[Path, str] = {}
-    unknown: list[Path] = []
+    infos = {path: _info(path, one) for path, one in found.items()}
+    known: dict[str, str] = {}
+    unknown: list[str] = []
     for path, _, hashed in repo.state.get_many(list(infos), repo.fs, infos):
         if hashed is not None and hashed.name == "md5" and hashed.value:
-            known[Path(path)] = hashed.value.removesuffix(".dir")
+            known[path] = hashed.value.removesuffix(".dir")
         else:
-            unknown.append(Path(path))
+            unknown.append(path)
     return known, unknown
 
 
-def remember_digests(repo: Any, digests: Mapping[Path, str], found: Mapping[Path, os.stat_result]) -> None:
+def remember_digests(repo: Any, digests: Mapping[str, str], found: Mapping[str, os.stat_result]) -> None:
     """Tell DVC's state database what was hashed, as `dvc status` does."""
     from dvc_data.hashfile.hash_info import HashInfo
 
-    items = [(str(path), HashInfo("md5", md5), _info(path, found[path])) for path, md5 in digests.items()]
+    items = [(path, HashInfo("md5", md5), _info(path, found[path])) for path, md5 in digests.items()]
     repo.state.save_many(items, repo.fs)
 
 
-def _info(path: Path, found: os.stat_result) -> dict[str, Any]:
+def _info(path: str, found: os.stat_result) -> dict[str, Any]:
     """The keys of `dvc_data.fsutils._localfs_info` that the state's checksum is made of."""
     return {
-        "name": str(path),
+        "name": path,
         "type": "file",
         "size": found.st_size,
         "mode": found.st_mode,
@@ -215,13 +223,6 @@ def _info(path: Path, found: os.stat_result) -> dict[str, Any]:
         "ino": found.st_ino,
         "nlink": found.st_nlink,
     }
-
-
-def _stamp_now(path: Path) -> Stamp | None:
-    try:
-        return Stamp.of(path.stat())
-    except OSError:
-        return None
 
 
 def _shown(output: Output, path: str) -> str:
