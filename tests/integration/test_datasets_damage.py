@@ -12,6 +12,8 @@ import pytest
 from dvc_repositories import FILES, Repository, run
 from fakes_dataset_tree import content_of, store, take
 from muster.adapters.dvc_datasets import DvcSource
+from muster.adapters.dvc_project_files import Project, ProjectFiles
+from muster.adapters.dvc_repository import open_repository, read_version
 from muster.errors import IntegrityError, MusterError, SourceChanged, SourceInvalid
 
 JAN = hashlib.md5(FILES["jan.csv"]).hexdigest()
@@ -155,3 +157,12 @@ def test_errors_of_the_vault_are_left_alone(repository: Repository) -> None:
     ):
         raise MusterError("the vault is full", "make room")
     assert caught.value.message == "the vault is full"
+
+
+def test_version_that_moves_before_it_is_kept_is_noticed(repository: Repository, tmp_path: Path) -> None:
+    """Metafiles that no longer name the version that DVC read from them make the cut void at once."""
+    with open_repository(repository.root) as repo:
+        version = read_version(repo, ["data/flights"])
+        rewrite(repository)
+        with pytest.raises(SourceChanged, match="data/flights got another version"):
+            ProjectFiles(Project(repository.root, repo, version, None, False, tmp_path), None)
