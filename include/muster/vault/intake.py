@@ -17,7 +17,7 @@ from muster.vault.chunking import Chunker
 from muster.vault.keys import MasterKey
 from muster.vault.sink import PackSink
 
-BLOCK = 8 * 1024 * 1024
+BLOCK = 4 * 1024 * 1024
 _WORTH_A_THREAD = 256 * 1024
 
 
@@ -87,6 +87,8 @@ class FileIntake:
         ask = BLOCK if source.size is None else min(BLOCK, source.size + 1)
         while block := stream.read(ask):
             self._size += len(block)
+            if source.size is not None and self._size > source.size:
+                self._compare(source, "size", source.size, f"{self._size} or more")
             self._take_block(block, with_md5=source.md5 is not None)
             self._advance(len(block))
         self._keep(self._chunker.finish())

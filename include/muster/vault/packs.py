@@ -76,11 +76,12 @@ class PackBuilder:
         return length
 
     def finish(self) -> tuple[Pack, bytes]:
-        """The whole pack and what an index says of it."""
+        """The whole pack and what an index says of it; the builder gives up its memory."""
         directory = b"".join(self._rows)
         footer = FOOTER.pack(len(directory) + TAG_BYTES, len(self._rows), FOOTER_MAGIC)
         sealed = self._cipher.encrypt(_DIRECTORY_NONCE, directory, self._header + footer)
         data = b"".join([*self._parts, sealed, footer])
+        self._parts.clear()
         return Pack(digest(data), self._salt, len(data), directory), data
 
 

@@ -12,8 +12,8 @@ from muster.vault.keys import MasterKey
 from muster.vault.layout import pack_key, put_named
 from muster.vault.packs import PACK_TARGET, Pack, PackBuilder, compress
 
-_UPLOADS = 3
-_MOST_IN_FLIGHT = 4
+_UPLOADS = 2
+_MOST_IN_FLIGHT = 3
 
 
 class PackSink:

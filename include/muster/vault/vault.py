@@ -247,7 +247,7 @@ class Vault:
         """Who can open this vault. Slots that a creation left behind which never came to its end are not counted."""
         slots = [describe_slot(info.key, self._store.get(info.key)) for info in self._store.list(KEYS)]
         slots = [slot for slot in slots if slot.vault == self.id]
-        return sorted(slots, key=lambda slot: (slot.created_at, slot.kind))
+        return sorted(slots, key=lambda slot: (slot.created_at, slot.kind, slot.name))
 
     def add_passphrase(self, name: str, passphrase: Passphrase, *, cost: ScryptCost | None = None) -> None:
         """Let another passphrase open this vault."""

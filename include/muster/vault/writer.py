@@ -36,7 +36,7 @@ class VaultWriter:
     Takes trees into a vault; `Vault.writer` opens and closes it.
 
     Files are opened, read and closed in threads of the writer, up to `_WORKERS` at a time; the iterable of files is consumed in
-    the caller's. Memory: a block of 8 MiB and its tail per worker, and the packs of `PackSink`.
+    the caller's. Memory: a block of 4 MiB and what is left of the one before per worker, and the packs of `PackSink`.
     """
 
     def __init__(self, store: BlobStore, master: MasterKey, index: Index) -> None:
