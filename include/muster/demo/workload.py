@@ -139,8 +139,8 @@ def start_registry(tree: ProcessTree, site: Site) -> Child:
         "--workers": "1",
     }
     command = [sys.executable, "-m", "mlflow", "server", *(word for pair in arguments.items() for word in pair)]
-    env = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    return tree.start("mlflow server", command, env=env, log=site.layout.logs / "mlflow.log")
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return tree.start("mlflow server", command, env={**os.environ, **quiet}, log=site.layout.logs / "mlflow.log")
 
 
 def wait_for_registry(server: Child, site: Site) -> None:
