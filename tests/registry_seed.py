@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 import shutil
@@ -13,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from fakes_trees import FolderTree
+from muster.adapters.mlflow_registry import MlflowSource
 from postgres import Cluster
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -20,6 +24,7 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true")  # only so that one can be made without a name server
 os.environ.setdefault("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "3Yxb5x0jCmbYXX2cXjFJJ8n2Y0Bfj5WJvZ8yH3oT5rM=")
 
+Captured = tuple[dict[str, Any], FolderTree]
 UNICODE = "Zürich ✈ 東京 \u2028 \"quoted\" \\ 'x'\nline"
 ROWS = [[float(i), float(i % 3)] for i in range(12)]
 
@@ -192,6 +197,41 @@ def small_store(_empty_sqlite: Path, tmp_path: Path) -> SmallStore:
     store.artifacts.mkdir()
     store.execute("UPDATE experiments SET artifact_location = ?", f"{store.artifacts}/0")
     return store
+
+
+@pytest.fixture
+def captured(small_store: SmallStore, tmp_path: Path) -> Captured:
+    """A captured store with one run, one parameter and two artifacts."""
+    folder = small_store.add_run("r1")
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.txt").write_text("a")
+    (folder / "sub" / "b.txt").write_text("b")
+    small_store.execute("INSERT INTO params (key, value, run_uuid) VALUES ('k', 'v', 'r1')")
+    return capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+
+
+def capture(url: str, artifacts: str, folder: Path, **options: Any) -> Captured:
+    """Details as they come back from a manifest, and the tree."""
+    with MlflowSource("w", url, artifacts, **options).capture(None) as cut:
+        tree = FolderTree(folder).store(cut.files())
+        cut.confirm()
+        return json.loads(json.dumps(cut.details())), tree
+
+
+def query(url: str, statement: str) -> list[Any]:
+    import sqlalchemy as sa
+
+    url = url.replace("postgresql://", "postgresql+psycopg2://")
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        result = connection.execute(sa.text(statement))
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+
+def spoil_a_row(tree: FolderTree, details: dict[str, Any]) -> None:
+    """Rows whose digest fits and which yet cannot go in: only the database notices, halfway through."""
+    rows = b'["k","v",null]\n'
+    tree.replace("tables/params.jsonl", rows)
+    details["tables"]["params"] = {"rows": 1, "sha256": hashlib.sha256(rows).hexdigest()}
 
 
 def views(store: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -13,32 +12,10 @@ from typing import Any
 import pytest
 
 from fakes_trees import FolderTree
-from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
+from muster.adapters.mlflow_registry import MlflowTarget
 from muster.errors import IntegrityError, SourceInvalid, StoreUnavailable, TargetNotEmpty
 from postgres import Cluster
-from registry_seed import SmallStore, empty_store
-from servers import S3Server
-
-Captured = tuple[dict[str, Any], FolderTree]
-
-
-def capture(url: str, artifacts: str, folder: Path, **options: Any) -> Captured:
-    """Details as they come back from a manifest, and the tree."""
-    with MlflowSource("w", url, artifacts, **options).capture(None) as cut:
-        tree = FolderTree(folder).store(cut.files())
-        cut.confirm()
-        return json.loads(json.dumps(cut.details())), tree
-
-
-@pytest.fixture
-def captured(small_store: SmallStore, tmp_path: Path) -> Captured:
-    """A store with one run, one parameter and two artifacts."""
-    folder = small_store.add_run("r1")
-    (folder / "sub").mkdir(parents=True)
-    (folder / "a.txt").write_text("a")
-    (folder / "sub" / "b.txt").write_text("b")
-    small_store.execute("INSERT INTO params (key, value, run_uuid) VALUES ('k', 'v', 'r1')")
-    return capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+from registry_seed import Captured, SmallStore, capture, empty_store, query, spoil_a_row
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -60,15 +37,6 @@ def content(url: str) -> Any:
         metadata = sa.MetaData()
         metadata.reflect(connection)
         return {n: sorted(map(repr, connection.execute(t.select()))) for n, t in metadata.tables.items()}
-
-
-def query(url: str, statement: str) -> list[Any]:
-    import sqlalchemy as sa
-
-    url = url.replace("postgresql://", "postgresql+psycopg2://")
-    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
-        result = connection.execute(sa.text(statement))
-        return [tuple(row) for row in result] if result.returns_rows else []
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -167,17 +135,8 @@ def _break_on_artifact(tree: FolderTree, _details: dict[str, Any]) -> None:
     tree.before_extract = fail
 
 
-def _spoil_a_row(tree: FolderTree, details: dict[str, Any]) -> None:
-    """Rows whose digest fits and which yet cannot go in: only the database notices, halfway through."""
-    import hashlib
-
-    rows = b'["k","v",null]\n'
-    tree.replace("tables/params.jsonl", rows)
-    details["tables"]["params"] = {"rows": 1, "sha256": hashlib.sha256(rows).hexdigest()}
-
-
 @pytest.mark.parametrize(
-    "damage", [_damage_rows, _lose_a_row, _lose_an_artifact, _break_on_artifact, _spoil_a_row], ids=lambda f: f.__name__
+    "damage", [_damage_rows, _lose_a_row, _lose_an_artifact, _break_on_artifact, spoil_a_row], ids=lambda f: f.__name__
 )
 def test_failure_leaves_the_target_empty(captured: Captured, damage: Any, tmp_path: Path, target_url: str) -> None:
     """Whatever breaks, and however late: no table, no file and no folder of ours is left."""
@@ -317,61 +276,6 @@ def test_older_store_is_brought_up_to_date(tmp_path: Path, target_url: str) -> N
         ("m", 5, f"{tmp_path}/moved/3/model")
     ]
     assert query(target_url, "SELECT workspace FROM registered_models") == [("default",)]
-
-
-def test_users_come_back(small_store: SmallStore, tmp_path: Path, embedded_postgres: Cluster) -> None:
-    """The basic-auth database is captured with the store: beside an SQLite file, within a PostgreSQL database."""
-    from mlflow.server.auth.db.utils import migrate
-    from sqlalchemy import create_engine
-
-    auth = tmp_path / "auth.db"
-    migrate(create_engine(f"sqlite:///{auth}"), "head")
-    with closing(sqlite3.connect(auth)) as users, users:
-        users.execute("INSERT INTO users (id, username, password_hash, is_admin) VALUES (7, 'ada', 'scrypt:…', 1)")
-    details, tree = capture(
-        small_store.url, str(small_store.artifacts), tmp_path / "tree", auth_store_url=f"sqlite:///{auth}"
-    )
-    assert "scrypt" not in json.dumps(details)
-    facts = MlflowTarget(f"sqlite:///{tmp_path}/new/mlflow.db", str(tmp_path / "a")).restore(details, tree)
-    assert facts["auth"]["tables"] == details["auth"]["tables"]
-    shared = embedded_postgres.database()
-    MlflowTarget(shared, str(tmp_path / "b")).restore(details, tree)
-    for url in (f"sqlite:///{tmp_path}/new/basic_auth.db", shared):
-        assert query(url, "SELECT id, username FROM users") == [(7, "ada")]
-    again, tree2 = capture(shared, str(tmp_path / "b"), tmp_path / "tree2")
-    assert again["revisions"] == {**details["revisions"], **details["auth"]["revisions"]}
-    MlflowTarget(f"sqlite:///{tmp_path}/one.db", str(tmp_path / "c")).restore(again, tree2)
-    assert query(f"sqlite:///{tmp_path}/one.db", "SELECT id, username FROM users") == [(7, "ada")]
-
-
-def test_artifacts_move_between_disk_and_s3(captured: Captured, moto_s3: S3Server, tmp_path: Path) -> None:
-    """From a folder to a bucket, and from the bucket to a folder; keys of the bucket are nowhere in what is stored."""
-    details, tree = captured
-    root = moto_s3.address(moto_s3.make_bucket(), "deep/prefix")
-    facts = MlflowTarget(f"sqlite:///{tmp_path}/s3.db", root).restore(details, tree)
-    assert facts["artifacts"] == details["artifacts"]
-    with pytest.raises(TargetNotEmpty, match="artifact root s3://muster-"):
-        MlflowTarget(f"sqlite:///{tmp_path}/other.db", root).check(details)
-    again, tree2 = capture(f"sqlite:///{tmp_path}/s3.db", root, tmp_path / "tree2")
-    assert again["artifacts"] == details["artifacts"]
-    assert moto_s3.secret_key not in json.dumps(again) + tree2.read(tree2.entry("schema.json")).decode()
-    back = MlflowTarget(f"sqlite:///{tmp_path}/back.db", str(tmp_path / "back")).restore(again, tree2)
-    assert back["artifacts"] == details["artifacts"]
-    assert (tmp_path / "back" / "0" / "r1" / "artifacts" / "sub" / "b.txt").read_text() == "b"
-    assert query(f"sqlite:///{tmp_path}/back.db", "SELECT artifact_uri FROM runs") == [
-        (f"{tmp_path}/back/0/r1/artifacts",)
-    ]
-
-
-def test_failed_restore_to_s3_leaves_no_object(captured: Captured, moto_s3: S3Server, tmp_path: Path) -> None:
-    """What was uploaded before the failure is removed again."""
-    details, tree = captured
-    _spoil_a_row(tree, details)
-    root = moto_s3.address(moto_s3.make_bucket())
-    target = MlflowTarget(f"sqlite:///{tmp_path}/s3.db", root)
-    with pytest.raises((IntegrityError, SourceInvalid)):
-        target.restore(details, tree)
-    target.check(details)
 
 
 def test_restored_file_stands_alone(captured: Captured, tmp_path: Path) -> None:

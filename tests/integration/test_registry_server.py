@@ -45,10 +45,10 @@ def test_server_answers_and_is_gone_afterwards(
         taken.listen()
         ports = [taken.getsockname()[1]]
         monkeypatch.setattr(mlflow_server, "_free_port", lambda: ports.pop() if ports else free_port())
-        with (
+        with (  # noqa: PT012 (the server must die of what happens inside)
             pytest.raises(ZeroDivisionError),
             LocalMlflowServer().serve(small_store.url, str(small_store.artifacts)) as uri,
-        ):  # noqa: PT012 (the server must die of it)
+        ):
             assert [r.info.run_id for r in mlflow.MlflowClient(uri).search_runs(["0"])] == ["r1"]
             file = mlflow.artifacts.download_artifacts(run_id="r1", artifact_path="a.txt", tracking_uri=uri)
             assert Path(file).read_text() == "proxied"

@@ -73,6 +73,7 @@ class StoreUrl:
 @contextmanager
 def translated(shown: str) -> Iterator[None]:
     """Turn what a database says into our errors, without statements, parameters or passwords."""
+    from alembic.util import CommandError
     from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
     try:
@@ -82,13 +83,16 @@ def translated(shown: str) -> Iterator[None]:
     except DBAPIError as error:
         said = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
         away = isinstance(error, OperationalError | InterfaceError) and not isinstance(error.orig, sqlite3.Error)
-        if away or "locked" in said:
+        if away or "locked" in said or "is full" in said:
             hint = "see that the server runs, that this machine may reach it, and that database and password are right"
             raise StoreUnavailable(f"{shown} does not answer: {said}", hint) from None
         raise SourceInvalid(
             f"{shown} refuses: {said}", "compare its schema with the one of the installed MLflow"
         ) from None
-    except (SQLAlchemyError, sqlite3.Error) as error:
+    except OSError as error:
+        hint = "see space and permissions of the folder for temporary files"
+        raise StoreUnavailable(f"{shown} cannot be worked on: {error.strerror}", hint) from None
+    except (SQLAlchemyError, sqlite3.Error, CommandError) as error:
         said = type(error).__name__ if isinstance(error, SQLAlchemyError) else str(error)
         raise SourceInvalid(f"{shown} cannot be used: {said}", "see that it is an MLflow store") from None
 

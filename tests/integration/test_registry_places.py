@@ -1,0 +1,71 @@
+"""Where parts of a registry may lie besides one database and one folder: buckets, and a database of users."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from muster.adapters.mlflow_registry import MlflowTarget
+from muster.errors import IntegrityError, SourceInvalid, TargetNotEmpty
+from postgres import Cluster
+from registry_seed import Captured, SmallStore, capture, query, spoil_a_row
+from servers import S3Server
+
+
+def test_users_come_back(small_store: SmallStore, tmp_path: Path, embedded_postgres: Cluster) -> None:
+    """The basic-auth database is captured with the store: beside an SQLite file, within a PostgreSQL database."""
+    from mlflow.server.auth.db.utils import migrate
+    from sqlalchemy import create_engine
+
+    auth = tmp_path / "auth.db"
+    migrate(create_engine(f"sqlite:///{auth}"), "head")
+    with closing(sqlite3.connect(auth)) as users, users:
+        users.execute("INSERT INTO users (id, username, password_hash, is_admin) VALUES (7, 'ada', 'scrypt:…', 1)")
+    details, tree = capture(
+        small_store.url, str(small_store.artifacts), tmp_path / "tree", auth_store_url=f"sqlite:///{auth}"
+    )
+    assert "scrypt" not in json.dumps(details)
+    facts = MlflowTarget(f"sqlite:///{tmp_path}/new/mlflow.db", str(tmp_path / "a")).restore(details, tree)
+    assert facts["auth"]["tables"] == details["auth"]["tables"]
+    shared = embedded_postgres.database()
+    MlflowTarget(shared, str(tmp_path / "b")).restore(details, tree)
+    for url in (f"sqlite:///{tmp_path}/new/basic_auth.db", shared):
+        assert query(url, "SELECT id, username FROM users") == [(7, "ada")]
+    again, tree2 = capture(shared, str(tmp_path / "b"), tmp_path / "tree2")
+    assert again["revisions"] == {**details["revisions"], **details["auth"]["revisions"]}
+    MlflowTarget(f"sqlite:///{tmp_path}/one.db", str(tmp_path / "c")).restore(again, tree2)
+    assert query(f"sqlite:///{tmp_path}/one.db", "SELECT id, username FROM users") == [(7, "ada")]
+
+
+def test_artifacts_move_between_disk_and_s3(captured: Captured, moto_s3: S3Server, tmp_path: Path) -> None:
+    """From a folder to a bucket, and from the bucket to a folder; keys of the bucket are nowhere in what is stored."""
+    details, tree = captured
+    root = moto_s3.address(moto_s3.make_bucket(), "deep/prefix")
+    facts = MlflowTarget(f"sqlite:///{tmp_path}/s3.db", root).restore(details, tree)
+    assert facts["artifacts"] == details["artifacts"]
+    with pytest.raises(TargetNotEmpty, match="artifact root s3://muster-"):
+        MlflowTarget(f"sqlite:///{tmp_path}/other.db", root).check(details)
+    again, tree2 = capture(f"sqlite:///{tmp_path}/s3.db", root, tmp_path / "tree2")
+    assert again["artifacts"] == details["artifacts"]
+    assert moto_s3.secret_key not in json.dumps(again) + tree2.read(tree2.entry("schema.json")).decode()
+    back = MlflowTarget(f"sqlite:///{tmp_path}/back.db", str(tmp_path / "back")).restore(again, tree2)
+    assert back["artifacts"] == details["artifacts"]
+    assert (tmp_path / "back" / "0" / "r1" / "artifacts" / "sub" / "b.txt").read_text() == "b"
+    assert query(f"sqlite:///{tmp_path}/back.db", "SELECT artifact_uri FROM runs") == [
+        (f"{tmp_path}/back/0/r1/artifacts",)
+    ]
+
+
+def test_failed_restore_to_s3_leaves_no_object(captured: Captured, moto_s3: S3Server, tmp_path: Path) -> None:
+    """What was uploaded before the failure is removed again."""
+    details, tree = captured
+    spoil_a_row(tree, details)
+    root = moto_s3.address(moto_s3.make_bucket())
+    target = MlflowTarget(f"sqlite:///{tmp_path}/s3.db", root)
+    with pytest.raises((IntegrityError, SourceInvalid)):
+        target.restore(details, tree)
+    target.check(details)
