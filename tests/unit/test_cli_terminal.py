@@ -1,0 +1,91 @@
+"""The command line with a person in front of it: prompts, the recovery key, Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+INCLUDE = Path(__file__).parents[2] / "include"
+
+
+@pytest.fixture
+def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a vault will be; the present folder has no catalog."""
+    for name in [name for name in os.environ if name.startswith("MUSTER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "vault"
+
+
+def on_a_terminal(*arguments: str, answers: tuple[str, ...] = ()) -> tuple[int, str]:
+    """The real command at a terminal of its own, where a person answers each prompt; its exit code and everything shown."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MUSTER_")}
+    person, terminal = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "muster", *arguments],
+        env=clean | {"PYTHONPATH": str(INCLUDE), "TERM": "dumb", "COLUMNS": "200"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+    )
+    os.close(terminal)
+    shown, waiting = "", list(answers)
+    while chunk := _read(person):
+        shown += chunk
+        if waiting and shown.rstrip("\r\n").endswith((": ", ":")):
+            os.write(person, f"{waiting.pop(0)}\n".encode())
+    os.close(person)
+    return child.wait(60), shown
+
+
+def _read(terminal: int) -> str:
+    try:
+        return os.read(terminal, 65536).decode()
+    except OSError:  # the last process at the terminal has gone
+        return ""
+
+
+def test_at_a_terminal_the_recovery_key_is_shown_once_and_opens_the_vault(vault: Path) -> None:
+    """A person is asked twice for a new passphrase, which is not echoed, and gets the key that opens the vault."""
+    words = "correct horse battery"
+    code, shown = on_a_terminal("--vault", str(vault), "init", answers=(words, words))
+    assert code == 0, shown
+    assert words not in shown
+    (key,) = re.findall(r"MUSTER-RECOVERY-1-[A-Z0-9-]+", shown)
+    (vault.parent / "key").write_text(key)
+    stored = b"".join(path.read_bytes() for path in vault.rglob("*") if path.is_file())
+    assert key.encode() not in stored
+    code, shown = on_a_terminal("--vault", str(vault), "--recovery-key-file", str(vault.parent / "key"), "points")
+    assert (code, "there is no recovery point yet" in shown) == (0, True)
+    code, shown = on_a_terminal("--vault", str(vault), "points", answers=(words,))
+    assert (code, words in shown) == (0, False)
+    assert "there is no recovery point yet" in shown
+
+
+def test_an_interrupt_ends_with_130(vault: Path) -> None:
+    """Ctrl-C at a prompt ends the command, shortly."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.environ["PYTHONPATH"] = str(INCLUDE)
+        os.execv(sys.executable, [sys.executable, "-m", "muster", "--vault", str(vault), "init"])
+    shown = ""
+    while "passphrase" not in shown and (chunk := _read(terminal)):
+        shown += chunk
+    heard: str | None = None
+    while heard != "":
+        # Once more if nothing comes of it: Python sees an interrupt that came just before it began to read only after that.
+        if heard is None:
+            os.write(terminal, b"\x03")
+        heard = _read(terminal) if select.select([terminal], [], [], 5)[0] else None
+        shown += heard or ""
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130, shown
+    assert "muster: interrupted" in shown
+    assert "Traceback" not in shown

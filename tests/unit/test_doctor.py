@@ -1,0 +1,139 @@
+"""What the doctor finds where a store or a schedule does not keep its promise."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fakes import FrozenClock, MemoryStore
+from muster.catalog import Catalog, VaultConfig
+from muster.catalog.model import Dataset, Objectives, Workload
+from muster.cli.doctor import LEAST_FREE_BYTES, examine
+from muster.cli.screen import Screen
+from muster.cli.session import Options, Session
+from muster.domain.recovery_point import Component, RecoveryPoint
+from muster.ports import BlobStore
+from muster.vault.keys import ScryptCost
+from muster.vault.sources import bytes_file
+from muster.vault.vault import Actor, Passphrase, Vault
+
+ACTOR = Actor("ops", "host", "cli")
+
+
+class CarelessStore(MemoryStore):
+    """A store that lets anybody write over anything."""
+
+    def put(self, key: str, data: bytes) -> None:
+        self.objects[key] = data
+
+
+class OneVault(Session):
+    """A session whose only vault lies in a given store."""
+
+    def __init__(self, store: BlobStore, vault: Vault, state: Path) -> None:
+        super().__init__(Options(vault="primary", state=state), Screen(as_json=True))
+        self._store, self._vault = store, vault
+        self.catalog_directory = None
+        self.catalog = Catalog(
+            {
+                "w": Workload(
+                    workload="w",
+                    owner="ops",
+                    objectives=Objectives(rpo=timedelta(hours=1), rto=timedelta(hours=1)),
+                    datasets=(Dataset(name="d", repo="nowhere"),),
+                    vault="primary",
+                )
+            },
+            {"primary": VaultConfig(url="conn:v", passphrase="conn:p")},
+        )
+
+    def store(self, name: str) -> BlobStore:
+        return self._store
+
+    def vault(self, name: str) -> Vault:
+        return self._vault
+
+
+def a_session(tmp_path: Path, store: MemoryStore, taken_at: datetime | None = None) -> OneVault:
+    """A vault with one point of workload w, or with none."""
+    clock = FrozenClock(taken_at or datetime.now(UTC))
+    vault, _ = Vault.create(store, Passphrase("x"), clock=clock, actor=ACTOR, cost=ScryptCost(n=2))
+    if taken_at:
+        with vault.writer() as writer:
+            tree = writer.store_tree([bytes_file("a", b"a")])
+        component = Component("dataset", "d", tree, taken_at, "held still")
+        vault.seal(
+            RecoveryPoint(
+                1,
+                vault.id,
+                "w",
+                "20261123T020000Z-00000000",
+                taken_at,
+                taken_at,
+                None,
+                (component,),
+                (),
+                {"rpo_s": 1.0, "rto_s": 1.0},
+                {},
+                "0",
+            )
+        )
+    return OneVault(store, vault, tmp_path)
+
+
+def found(session: Session) -> dict[str, tuple[bool, str]]:
+    return {finding.check: (finding.ok, finding.found) for finding in examine(session)}
+
+
+def test_a_store_that_lets_itself_be_written_over_is_found_out_unharmed(tmp_path: Path) -> None:
+    """The promise is tried with the vault's own header over itself, so that nothing is lost where it is not kept."""
+    store = CarelessStore()
+    session = a_session(tmp_path, store)
+    before = dict(store.objects)
+    ok, told = found(session)["vault primary is write-once"]
+    assert not ok
+    assert "lets existing objects be overwritten" in told
+    assert store.objects == before
+    assert found(a_session(tmp_path, MemoryStore()))["vault primary is write-once"][0]
+
+
+def test_a_point_older_than_the_objective_is_found_out(tmp_path: Path) -> None:
+    """What was promised is compared with the age of the latest good point."""
+    old = datetime.now(UTC) - timedelta(hours=3)
+    assert found(a_session(tmp_path, MemoryStore(), old))["w latest point"] == (
+        False,
+        "the latest good point is 3 h old; promised are 1 h",
+    )
+    fresh = datetime.now(UTC) - timedelta(minutes=3)
+    assert found(a_session(tmp_path, MemoryStore(), fresh))["w latest point"][0]
+    assert found(a_session(tmp_path, MemoryStore()))["w latest point"] == (False, "there is no good recovery point")
+
+
+def test_a_broken_audit_chain_is_found_out(tmp_path: Path) -> None:
+    """A record that is missing is told, and the other checks go on."""
+    store = MemoryStore()
+    session = a_session(tmp_path, store, datetime.now(UTC))
+    first = min(key for key in store.objects if key.startswith("audit/"))
+    del store.objects[first]
+    findings = found(session)
+    assert not findings["vault primary audit chain"][0]
+    assert findings["w latest point"][0]
+
+
+def test_a_source_that_is_not_there_is_found_out(tmp_path: Path) -> None:
+    """Each component of each workload is opened for a cut."""
+    ok, told = found(a_session(tmp_path, MemoryStore()))["w dataset/d can be cut"]
+    assert not ok
+    assert "nowhere" in told
+
+
+def test_a_full_disk_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drills and environments need room; the folder is named."""
+    usage = shutil.disk_usage(tmp_path)._replace(free=LEAST_FREE_BYTES - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    ok, told = found(a_session(tmp_path, MemoryStore()))["free space"]
+    assert not ok
+    assert f"1.0 GiB are left for {tmp_path}" in told
