@@ -55,7 +55,7 @@ def test_place_that_cannot_be_made_is_named(plain_repository: Repository, tmp_pa
 
 
 def test_no_hook_runs(git_repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hooks of the source, and of the user's Git template, run neither at capture nor at restore."""
+    """Hooks of the source, and hooks and filters of the user's own Git, run neither at capture nor at restore."""
     trace, template = tmp_path / "trace", tmp_path / "template"
     hooks = [git_repository.root / ".git/hooks", template / "hooks"]
     for folder in hooks:
@@ -63,9 +63,17 @@ def test_no_hook_runs(git_repository: Repository, tmp_path: Path, monkeypatch: p
         for name in ("post-checkout", "post-merge", "reference-transaction", "post-index-change"):
             (folder / name).write_text(f"#!/bin/sh\necho {name} >> {trace}\n")
             (folder / name).chmod(0o755)
-    config = tmp_path / "gitconfig"
-    config.write_text(f"[init]\n templateDir = {template}\n[core]\n hooksPath = {template / 'hooks'}\n")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    config = tmp_path / "home" / ".gitconfig"
+    config.parent.mkdir()
+    (git_repository.root / ".gitattributes").write_text("*.py filter=traced\n")
+    git_repository.commit()
+    config.write_text(
+        f"[init]\n templateDir = {template}\n[core]\n hooksPath = {template / 'hooks'}\n"
+        f'[filter "traced"]\n smudge = echo smudge >> {trace}; cat\n'
+    )
+    trace.unlink(missing_ok=True)
+    monkeypatch.setenv("HOME", str(config.parent))
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL")
     tree, details = take(DvcSource("flights", git_repository.root))
     DvcTarget("flights", tmp_path / "back").restore(details, tree)
     assert not trace.exists()
@@ -89,10 +97,10 @@ def lost_bytes(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, d
 
 def other_content(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, dict[str, Any]]:
     """A file's content is whole, but is not that of its MD5."""
-    content = b"forged"
+    name = "data/data/flights/jan.csv"
+    content = tree.read(tree.entry(name)).replace(b"17", b"71")
     sha256 = hashlib.sha256(content).hexdigest()
     ref = ContentRef(len(content), sha256, (sha256,))
-    name = "data/data/flights/jan.csv"
     entries = [dataclasses.replace(e, content=ref) if e.path == name else e for e in tree.entries()]
     return MemoryTree(entries, tree.contents | {sha256: content}), details
 
@@ -108,6 +116,8 @@ def and_also(*added: TreeEntry) -> Damage:
     def add(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, dict[str, Any]]:
         some = tree.entry("data/data/flights/jan.csv")
         filled = [dataclasses.replace(e, content=some.content, md5=some.md5) if e.kind == "file" else e for e in added]
+        described = sum(e.path.startswith("repo/") for e in added)
+        details = details | {"metafiles": details["metafiles"] + described}
         return MemoryTree([*tree.entries(), *filled], tree.contents), details
 
     return add
