@@ -121,7 +121,7 @@ def _translated(what: object, error: Exception) -> BaseException:
 
     module = type(error).__module__.partition(".")[0]
     if isinstance(error, DvcException | ObjectDBError):
-        return SourceInvalid(f"DVC cannot read {what}: {error}", f"see what it says to: dvc status --cd {what}")
+        return SourceInvalid(f"DVC cannot read {what}: {error}", "run dvc status in the repository to see more")
     if module in CLOUD_CLIENTS:
         return StoreUnavailable(
             f"the DVC remote of {what} does not answer: {error}", "see that it is up and that its credentials are set"
