@@ -40,7 +40,7 @@ def on_a_terminal(*arguments: str, answers: tuple[str, ...] = ()) -> tuple[int, 
     shown, waiting = "", list(answers)
     while chunk := _read(person):
         shown += chunk
-        if waiting and shown.rstrip("\r\n").endswith((": ", ":")):
+        if waiting and shown.endswith(": "):
             os.write(person, f"{waiting.pop(0)}\n".encode())
     os.close(person)
     return child.wait(60), shown
