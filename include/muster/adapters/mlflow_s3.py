@@ -61,7 +61,7 @@ class S3Access:
 
     def client(self) -> Any:
         import boto3
-        from botocore.config import Config  # type: ignore[import-untyped]
+        from botocore.config import Config
 
         return boto3.client(
             "s3",
@@ -81,7 +81,7 @@ def open_folder(place: Place, access: S3Access) -> ArtifactFolder:
 @contextmanager
 def _s3_errors(what: str) -> Iterator[None]:
     from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         yield

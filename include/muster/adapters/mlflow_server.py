@@ -97,7 +97,7 @@ def _health(port: int) -> str:
 
 def _owns_port(process: subprocess.Popen[bytes], port: int) -> bool:
     """Whether the port that answers belongs to the process group that we started, and not to somebody who was quicker."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     if process.poll() is not None:
         return False
