@@ -165,7 +165,7 @@ def test_unmet_expectations_seal_a_suspect_point_and_the_last_good_one_stays_the
     """Bad data is kept for looking at, named in the error, and never restored by default."""
     good = world.snapshot()
     world.sources["dataset"].files["data/c.csv"] = b"only one\n"
-    with pytest.raises(errors.ValidationFailed, match="c.csv"):
+    with pytest.raises(errors.ValidationFailed, match=r"c\.csv"):
         world.snapshot()
     assert world.vault.point("latest", "flights").point == good.point
     newest = world.vault.points("flights")[-1]
