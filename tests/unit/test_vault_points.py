@@ -173,8 +173,30 @@ def test_latest_is_the_newest_that_is_not_suspect(vault: Vault, tree: TreeRef, c
     seal(vault, tree, workload="other")
     with pytest.raises(UsageError, match="flights, other"):
         vault.point("latest")
-    with pytest.raises(NotFound, match="latest good"):
+    with pytest.raises(NotFound, match="no point 'latest' of nobody"):
         vault.point("latest", "nobody")
+
+
+def test_no_latest_where_all_are_suspect(vault: Vault, tree: TreeRef, clock: FrozenClock) -> None:
+    """Whoever wants a suspect point all the same has to name it."""
+    seal(vault, tree)
+    vault.mark(Mark("flights", f"{POINT}0", "suspect", clock.now(), {"reason": "test"}))
+    with pytest.raises(NotFound, match="every point in .* is marked suspect"):
+        vault.point("latest", "flights")
+    assert vault.point(f"{POINT}0").suspect
+
+
+def test_damage_in_an_older_manifest_does_not_bar_the_way_to_the_latest(
+    vault: Vault, tree: TreeRef, store: MemoryStore
+) -> None:
+    """At night one rotten old manifest must not stop a restore; one newer than the answer must be looked at first."""
+    for number in range(2):
+        seal(vault, tree, number=number)
+    store.objects[f"points/flights/{POINT}0.json"] = b"{}"
+    assert vault.point("latest", "flights").point.point == f"{POINT}1"
+    store.objects[f"points/flights/{POINT}1.json"] = b"{}"
+    with pytest.raises(IntegrityError, match=f"{POINT}1"):
+        vault.point("latest", "flights")
 
 
 # --- marks ------------------------------------------------------------------------------------------------------------

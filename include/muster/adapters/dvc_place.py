@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from muster.adapters.git_history import check_installed
+from muster.adapters.made_folders import missing_folders, take_back
 from muster.domain.restore_plan import without_secrets
 from muster.errors import SourceInvalid, TargetNotEmpty, UsageError
 from muster.ports import Json
@@ -126,10 +127,8 @@ def _prepare(place: Place, undo: ExitStack) -> Staging:
 
 
 def _new_folder(final: Path, undo: ExitStack) -> Path:
-    missing = [parent for parent in final.parents if not parent.exists()]
-    for parent in reversed(missing):
-        parent.mkdir()
-        undo.callback(_remove_if_empty, parent)
+    undo.callback(take_back, missing_folders(final.parent))
+    final.parent.mkdir(parents=True, exist_ok=True)
     within = final if os.path.ismount(final) else final.parent
     folder = within / f".{final.name}.restoring-{secrets.token_hex(4)}"
     folder.mkdir()
@@ -167,11 +166,6 @@ def _remove_any(path: Path) -> None:
         remove_folder(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
 
 
 def remote_for_people(place: Place) -> str:

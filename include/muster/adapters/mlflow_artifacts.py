@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from muster.adapters.made_folders import missing_folders, take_back
 from muster.domain.content import EntryKind, TreeEntry
 from muster.errors import SourceChanged, SourceInvalid, StoreUnavailable
 from muster.ports import TreeReader
@@ -141,7 +142,7 @@ class LocalFolder:
 
     def receive(self, wanted: Sequence[tuple[TreeEntry, str]], tree: TreeReader) -> None:
         """Files appear below the root by renames, when all of them are whole."""
-        self._made = [folder for folder in (self.root, *self.root.parents) if not folder.exists()]
+        self._made = missing_folders(self.root)
         staging = self.root / f".incoming-{secrets.token_hex(4)}"
         try:
             with _disk_errors(self.root):
@@ -161,9 +162,7 @@ class LocalFolder:
             path = self.root / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         self._received.clear()
-        for folder in self._made:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        take_back(self._made)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from muster.adapters.made_folders import missing_folders, take_back
 from muster.adapters.mlflow_schema import drop_unused, occupied
 from muster.adapters.mlflow_store import StoreUrl, connect, translated
 from muster.errors import StoreUnavailable, TargetNotEmpty
@@ -69,7 +70,7 @@ def _building_file(store: StoreUrl) -> Iterator[Connection]:
     from sqlalchemy import event
 
     require_empty(store)
-    made = [folder for folder in store.file.parents if not folder.exists()]
+    made = missing_folders(store.file.parent)
     partial = store.file.with_name(f".{store.file.name}.{secrets.token_hex(4)}")
     try:
         _make_folder(store.file.parent)
@@ -81,9 +82,7 @@ def _building_file(store: StoreUrl) -> Iterator[Connection]:
     finally:
         for path in (partial, partial.with_name(f"{partial.name}-journal")):
             path.unlink(missing_ok=True)
-        for folder in made:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+        take_back(made)
 
 
 def _no_sync(connection: Any, _record: Any) -> None:

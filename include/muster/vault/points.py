@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from muster.codec import from_json, to_json
-from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint, latest_good
+from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint
 from muster.errors import AlreadyExists, IntegrityError, NotFound, UsageError
 from muster.ports import BlobStore
 from muster.vault.envelope import SigningKey
@@ -97,20 +97,30 @@ class Points:
         exact = [key for key in found if _id(key) == name]
         if len(exact or found) != 1 or not name:
             raise self._not_found(name, workload, found)
-        point, _ = self.read((exact or found)[0])
-        return _status(point, self._marks_of(self.mark_keys(point.point))[point.workload, point.point])
+        return self._status_of((exact or found)[0])
 
     def _latest(self, workload: str | None) -> PointStatus:
+        """The newest that is not suspect. Damage in an older point does not stand in its way; in a newer one it must be looked at."""
         workloads = {key.split("/")[1] for key in self.keys(workload)}
         if len(workloads) > 1:
             raise UsageError(
                 f"the vault holds points of {', '.join(sorted(workloads))}",
                 "say which workload's latest point you mean",
             )
-        latest = latest_good(self.statuses(workload))
-        if latest is None:
-            raise self._not_found("latest good", workload, [])
-        return latest
+        for key in sorted(self.keys(workload), reverse=True):
+            status = self._status_of(key)
+            if not status.suspect:
+                return status
+        if not workloads:
+            raise self._not_found(_LATEST, workload, [])
+        raise NotFound(
+            f"every point in {self._store.url} is marked suspect, so none is the latest good one",
+            "see what speaks against them with `muster points`; name one by its id to use it all the same",
+        )
+
+    def _status_of(self, key: str) -> PointStatus:
+        point, _ = self.read(key)
+        return _status(point, self._marks_of(self.mark_keys(point.point))[point.workload, point.point])
 
     def _not_found(self, name: str, workload: str | None, found: list[str]) -> NotFound:
         of = f" of {workload}" if workload else ""
