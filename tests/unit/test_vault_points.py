@@ -181,7 +181,7 @@ def test_no_latest_where_all_are_suspect(vault: Vault, tree: TreeRef, clock: Fro
     """Whoever wants a suspect point all the same has to name it."""
     seal(vault, tree)
     vault.mark(Mark("flights", f"{POINT}0", "suspect", clock.now(), {"reason": "test"}))
-    with pytest.raises(NotFound, match="every point in .* is marked suspect"):
+    with pytest.raises(NotFound, match="is marked suspect"):
         vault.point("latest", "flights")
     assert vault.point(f"{POINT}0").suspect
 
