@@ -134,11 +134,17 @@ class AirflowApi:
                 raise StoreUnavailable(f"{dag} has not ended after {timeout:.0f} s", f"look at {self._url}/dags/{dag}")
             time.sleep(POLL_S)
         if state == "failed":
-            failed = ", ".join(task.name for task in tasks if task.state == "failed")
-            raise MusterError(
-                f"the run {run} of {dag} failed in {failed}", f"look at {self._url}/dags/{dag}/runs/{run}"
-            )
+            failed = [task for task in tasks if task.state == "failed"]
+            reasons = "".join(f"\n    {task.name}: {self.reason(dag, run, task)}" for task in failed)
+            raise MusterError(f"the run {run} of {dag} failed{reasons}", "the logs of all tasks are below airflow/logs")
         return tasks
+
+    def reason(self, dag: str, run: str, task: TaskRun) -> str:
+        """Why a task failed: the last exception in its log."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task.task_id}/logs/{task.tries}"
+        events = self.call("GET", f"{path}?map_index={task.map_index}&full_content=true")["content"]
+        details = [event["error_detail"] for event in events if isinstance(event, dict) and event.get("error_detail")]
+        return f"{details[-1][0]['exc_type']}: {details[-1][0]['exc_value']}" if details else "its log says no reason"
 
 
 def _task(found: Json) -> TaskRun:
