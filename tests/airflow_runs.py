@@ -47,6 +47,10 @@ class Runs:
     @cached_property
     def bag(self) -> Any:
         """The folder, read as Airflow reads it."""
+        return self.read()
+
+    def read(self) -> Any:
+        """The folder, read anew."""
         from airflow.dag_processing.dagbag import DagBag
 
         return DagBag(str(self.folder))
@@ -55,10 +59,12 @@ class Runs:
         """
         Run a DAG to its end.
 
+        Each run gets DAGs that were read for it: in this process, tasks keep the values that a run rendered into them.
+
         :param when: the same time again clears the whole run and repeats it
         """
         times: dict[str, Any] = {} if when is None else {"logical_date": when, "run_after": when}
-        done = self.bag.dags[dag_id].test(run_conf=conf, **times)
+        done = self.read().dags[dag_id].test(run_conf=conf, **times)
         states = {
             f"{ti.task_id}[{ti.map_index}]" if ti.map_index >= 0 else ti.task_id: str(ti.state)
             for ti in done.get_task_instances()

@@ -13,7 +13,7 @@ import pytest
 from airflow_runs import Runs
 from airflow_site import LEDGER, PROJECT, VAULTS, AirflowSite
 
-pytestmark = pytest.mark.airflow
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
 DAGS = PROJECT / "dags"
 RECOVERY = {
     "plan": {

@@ -1,0 +1,167 @@
+"""One real Airflow: API server, scheduler, DAG processor and triggerer as processes, spoken to over REST only."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from airflow_runs import Run, marks
+from airflow_site import AirflowSite
+from muster.demo.airflow_api import FINISHED, AirflowApi
+from muster.demo.airflow_platform import Settings, prepare_airflow, start_airflow, wait_until_healthy
+from muster.demo.processes import ProcessTree
+
+pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
+
+
+@dataclass(frozen=True)
+class RealAirflow:
+    """A running Airflow over the site's catalog, and its folder."""
+
+    url: str
+    api: AirflowApi
+    home: Path
+
+    def finish(self, dag: str, run: str) -> dict[str, str]:
+        """Wait for a run; the state of every task instance, and of the run itself under an empty name."""
+        deadline = time.monotonic() + 600
+        while True:
+            state = self.api.call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")["state"]
+            if state in FINISHED:
+                return {"": state, **{task.name: task.state for task in self.api.tasks(dag, run)}}
+            assert time.monotonic() < deadline, self.api.tasks(dag, run)
+            time.sleep(0.3)
+
+    def xcom(self, dag: str, run: str, task: str) -> Any:
+        """What an unmapped task returned."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value?deserialize=true"
+        return self.api.call("GET", path)["value"]
+
+    def status(self, path: str) -> int:
+        """The answer's status to somebody who is not signed in."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+
+@pytest.fixture(scope="module")
+def real(site: AirflowSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAirflow]:
+    """A real Airflow; whatever happens, no process of it is left."""
+    folder = tmp_path_factory.mktemp("real-airflow")
+    settings = Settings(home=folder / "home", logs=folder / "logs", environment=site.environment)
+    with ProcessTree() as tree:
+        airflow = start_airflow(tree, prepare_airflow(tree, settings))
+        api = wait_until_healthy(airflow)
+        for dag in ("snapshot__ledger", "restore__penguins", "verify"):
+            api.wait_for_dag(dag)
+        yield RealAirflow(airflow.url, api, folder)
+
+
+@pytest.fixture(scope="module")
+def snapshot(real: RealAirflow, site: AirflowSite) -> str:
+    """A snapshot of the quick workload, triggered over REST; its run id."""
+    run = real.api.trigger("snapshot__ledger", {})
+    states = real.finish("snapshot__ledger", run)
+    assert states[""] == "success", states
+    return run
+
+
+def test_a_triggered_snapshot_is_sealed_and_published(real: RealAirflow, site: AirflowSite, snapshot: str) -> None:
+    """The point that the run tells of is in the vault, and is the asset's event."""
+    told = real.xcom("snapshot__ledger", snapshot, "seal")
+    assert site.platform().vault("spare").point("latest", "ledger").point.point == told["point"]
+    found = real.api.call("GET", f"/api/v2/assets/events?source_run_id={quote(snapshot)}")["asset_events"]
+    assert [event["extra"]["point"] for event in found] == [told["point"]]
+
+
+def test_nothing_ran_that_nobody_asked_for(real: RealAirflow, snapshot: str) -> None:
+    """A new installation does not begin with the ticks of the past: no drill, no verification, no scheduled snapshot."""
+    runs = real.api.call("GET", "/api/v2/dags/~/dagRuns?limit=100")["dag_runs"]
+    assert {run["run_type"] for run in runs} == {"manual"}
+
+
+def test_cleared_tasks_give_the_same_point(real: RealAirflow, site: AirflowSite, snapshot: str) -> None:
+    """A capture that is cleared with all that follows runs again, and the run still has its one point."""
+    before = [status.point for status in site.platform().vault("spare").points("ledger")]
+    body = {
+        "dry_run": False,
+        "only_failed": False,
+        "dag_run_id": snapshot,
+        "task_ids": ["capture_dataset"],
+        "include_downstream": True,
+    }
+    cleared = real.api.call("POST", "/api/v2/dags/snapshot__ledger/clearTaskInstances", body)
+    assert cleared["total_entries"] >= 3
+    states = real.finish("snapshot__ledger", snapshot)
+    assert states[""] == "success", states
+    tries = {task.name: task.tries for task in real.api.tasks("snapshot__ledger", snapshot)}
+    assert (tries["seal"], tries["pin"]) == (2, 1)
+    assert [status.point for status in site.platform().vault("spare").points("ledger")] == before
+
+
+def test_a_whole_workload_comes_back_where_the_catalog_says(
+    real: RealAirflow, site: AirflowSite, penguin_point: Run
+) -> None:
+    """Restored side by side to the catalogued standby, everything is back, and the model answers as it did."""
+    run = real.api.trigger("restore__penguins", {"to": "standby", "point": penguin_point.xcom("pin")["point"][:12]})
+    states = real.finish("restore__penguins", run)
+    assert states[""] == "success", states
+    assert states["restore_dataset [dataset/birds]"] == states["validate [dataset/birds]"] == "success"
+    report = real.xcom("restore__penguins", run, "conclude")
+    assert (report["passed"], report["models_equal"]) == (True, 1)
+    standby = site.folder / "standby"
+    for name in ("biscoe.csv", "dream.csv", "torgersen.csv"):
+        restored = standby / "datasets" / "birds" / "data" / "birds" / name
+        assert restored.read_bytes() == (site.folder / "birds" / "data" / "birds" / name).read_bytes()
+    assert json.loads((standby / "configuration" / "secrets.json").read_text())
+    assert (standby / "registry" / "mlflow.db").is_file()
+    (status,) = site.platform().vault("primary").points("penguins")
+    assert marks(status)[-1] == "restored"
+    record = [r for r in site.platform().vault("primary").audit() if r.action == "restore"][-1]
+    assert (record.actor.name, record.actor.via) == ("admin", f"airflow restore__penguins {run}")
+
+
+def test_recovery_points_are_shown_only_to_those_who_are_signed_in(
+    real: RealAirflow, site: AirflowSite, snapshot: str
+) -> None:
+    """The plugin's page answers 401 to strangers, hides its documentation, and lists the points to users."""
+    assert real.status("/muster/points") == 401
+    assert {real.status(path) for path in ("/muster/docs", "/muster/redoc", "/muster/openapi.json")} <= {401, 404}
+    listed = {entry["workload"]: entry for entry in real.api.call("GET", "/muster/points")["workloads"]}
+    assert set(listed) == {"ledger", "penguins"}
+    assert listed["ledger"]["error"] is None
+    assert listed["ledger"]["points"][0]["point"] == real.xcom("snapshot__ledger", snapshot, "seal")["point"]
+    assert not listed["ledger"]["points"][0]["suspect"]
+
+
+def test_airflow_knows_one_plugin_and_no_import_error(real: RealAirflow) -> None:
+    """What the API server has loaded from the plugins folder is the plugin alone."""
+    names = {plugin["name"] for plugin in real.api.call("GET", "/api/v2/plugins")["plugins"]}
+    assert "muster" in names
+    assert not names & {"snapshot", "restore", "recovery", "connections"}
+    assert real.api.call("GET", "/api/v2/importErrors")["import_errors"] == []
+
+
+def test_no_secret_is_in_a_log_or_in_the_metadata(
+    real: RealAirflow, airflow_home: Path, site: AirflowSite, snapshot: str, penguin_point: Run
+) -> None:
+    """After snapshots and restores, no passphrase, token or database password is in any file that Airflow has written."""
+    searched = [path for home in (real.home, airflow_home) for path in home.rglob("*") if path.is_file()]
+    assert sum(path.suffix == ".log" for path in searched) > 10
+    assert {path.name for path in searched} >= {"airflow.db"}
+    secrets = [secret.encode() for secret in site.secret_values]
+    found = [str(path) for path in searched if any(secret in path.read_bytes() for secret in secrets)]
+    assert found == []
+    texts = [path.read_bytes() for path in searched if path.suffix == ".log"]
+    assert any(b"snapshot__ledger" in text for text in texts)
