@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from fakes import FrozenClock, MemoryStore
-from muster.domain.content import TreeRef
+from muster.domain.content import ContentRef, TreeEntry, TreeRef
 from muster.domain.recovery_point import Mark
 from muster.errors import UsageError
 from muster.vault.layout import digest
+from muster.vault.trees import summarise, write_entries
 from muster.vault.vault import Finding, Vault
 from muster.vault.verify_content import chosen
 from vaults import POINT, flip, make_vault, memory_file, noise, reopen, seal, store_tree
@@ -82,6 +84,15 @@ def test_any_object_cut_short_is_named(vault: Vault, store: MemoryStore, kind: s
         store.objects[key] = whole
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_object_with_something_added_is_named(vault: Vault, store: MemoryStore, kind: str) -> None:
+    """Even a line end that means nothing in JSON."""
+    for key, whole in objects(store, kind):
+        store.objects[key] = whole + b"\n"
+        found_at(vault.verify(share=0.0).findings, key)
+        store.objects[key] = whole
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("indexes/", "audit/")])
 def test_any_object_that_is_missing_is_named(vault: Vault, store: MemoryStore, kind: str) -> None:
     """Instructions, keys, packs, manifests and marks: none can be taken away unnoticed."""
@@ -141,11 +152,6 @@ def test_only_the_points_that_are_asked_for_are_searched_for_damage(vault: Vault
 
 def test_a_file_that_is_not_its_digest_is_found_although_all_its_chunks_are_whole(store: MemoryStore) -> None:
     """A list of entries that a broken program wrote: chunks of one file under the digest of another."""
-    from dataclasses import replace
-
-    from muster.domain.content import ContentRef, TreeEntry
-    from muster.vault.trees import summarise, write_entries
-
     vault, _ = make_vault(store)
     tree = vault.tree(store_tree(vault, {"a": b"aaa", "b": b"bbb"}))
     a, b = tree.entries()

@@ -13,6 +13,7 @@ from fastcdc.fastcdc_cy import fastcdc_cy
 MINIMUM = 256 * 1024
 AVERAGE = 1024 * 1024
 MAXIMUM = 4 * 1024 * 1024
+_ROOM = 16 * 1024 * 1024
 
 
 class Chunker:
@@ -20,38 +21,48 @@ class Chunker:
     Cuts a stream that is fed in blocks of any size, where the whole stream would be cut.
 
     A cut depends only on the `MAXIMUM` bytes that follow the one before: as long as so many are there, or the end is,
-    it is final.
+    it is final. Chunks are views into one buffer: use each lot before feeding again.
     """
 
     def __init__(self) -> None:
-        self._tail = b""
+        self._buffer = bytearray()
+        self._start = self._end = 0  # what is not cut yet
 
     def feed(self, block: bytes) -> Iterator[memoryview]:
         """The chunks that are whole now. Consume all before feeding again."""
-        data = self._tail + block if self._tail else block
-        cut = 0
-        view = memoryview(data)
-        if len(data) >= MAXIMUM:
-            for end, chunk in _cuts(view, len(data) - MAXIMUM):
-                cut = end
-                yield chunk
-        self._tail = data[cut:]
+        self._append(block)
+        return self._cut(self._end - MAXIMUM)
 
     def finish(self) -> Iterator[memoryview]:
         """The chunks that are left when the stream has ended."""
-        data, self._tail = self._tail, b""
-        if 0 < len(data) <= MINIMUM:
-            yield memoryview(data)
-        elif data:
-            for _, chunk in _cuts(memoryview(data), len(data) - 1):
-                yield chunk
+        return self._cut(self._end - 1)
 
+    def _append(self, block: bytes) -> None:
+        if len(self._buffer) - self._end < len(block):
+            self._make_room(len(block))
+        memoryview(self._buffer)[self._end : self._end + len(block)] = block
+        self._end += len(block)
 
-def _cuts(view: memoryview, last_start: int) -> Iterator[tuple[int, memoryview]]:
-    """Chunks that begin at or before `last_start`, each with the offset of its end."""
-    found = fastcdc_cy(view, MINIMUM, AVERAGE, MAXIMUM, False, None)
-    end = 0
-    while end <= last_start:
-        chunk = next(found)
-        end = chunk.offset + chunk.length
-        yield end, view[chunk.offset : end]
+    def _make_room(self, size: int) -> None:
+        tail = memoryview(self._buffer)[self._start : self._end]
+        if len(self._buffer) < len(tail) + size:
+            first = not self._buffer  # most files are one small block
+            self._buffer = bytearray(size if first else max(_ROOM, len(tail) + size))
+        memoryview(self._buffer)[: len(tail)] = tail
+        self._start, self._end = 0, len(tail)
+
+    def _cut(self, last_start: int) -> Iterator[memoryview]:
+        """Chunks that begin at or before `last_start`."""
+        if self._start > last_start:
+            return
+        view = memoryview(self._buffer)[self._start : self._end]
+        if len(view) <= MINIMUM:
+            self._start = self._end
+            yield view
+            return
+        offset = self._start
+        found = fastcdc_cy(view, MINIMUM, AVERAGE, MAXIMUM, False, None)
+        while self._start <= last_start:
+            chunk = next(found)
+            self._start = offset + chunk.offset + chunk.length
+            yield view[chunk.offset : chunk.offset + chunk.length]
