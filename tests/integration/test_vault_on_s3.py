@@ -1,0 +1,54 @@
+"""The whole engine over S3: the protocol in this process, and a real server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fakes import FrozenClock
+from muster.adapters.stores import open_store
+from muster.domain.recovery_point import Mark
+from muster.errors import AlreadyExists
+from muster.ports import BlobStore
+from servers import S3Server
+from vaults import POINT, extract, flip, make_vault, memory_file, noise, reopen, seal, store_tree
+
+FILES = {"large": noise(34 << 20, 21), "empty": b"", "\u00fcber/s": b"text " * 999}
+
+
+@pytest.mark.parametrize("server", ["moto_s3", pytest.param("ceph_s3", marks=pytest.mark.servers)])
+def test_a_vault_in_a_bucket_goes_the_whole_way(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Create, store, seal, mark, verify, restore; a second process at once; and damage is named."""
+    s3: S3Server = request.getfixturevalue(server)
+    address = s3.address(s3.make_bucket(), "some/prefix")
+    store = open_store(address)
+    vault, recovery = make_vault(store)
+    assert s3.secret_key not in vault.url
+    with pytest.raises(AlreadyExists):
+        make_vault(open_store(address))
+    tree = store_tree(vault, FILES)
+    again = reopen(open_store(address), recovery)
+    with again.writer() as writer:
+        assert writer.store_tree([memory_file(*item) for item in FILES.items()]) == tree
+        assert writer.stats.new_chunks == 0
+    point = seal(again, tree)
+    again.mark(Mark("flights", point.point, "verified", FrozenClock().now()))
+    vault.record("look", "x", "ok")
+    assert vault.point("latest").point == point
+    assert extract(reopen(store), tree, tmp_path) == FILES
+    assert [record.action for record in vault.audit()] == ["create", "seal", "mark", "look"]
+    assert vault.verify().ok
+    assert_damage_is_named(store)
+
+
+def assert_damage_is_named(store: BlobStore) -> None:
+    """Somebody with write access replaces an object: not through our store, which never overwrites."""
+    info = max(store.list("packs/"), key=lambda info: info.size)
+    data = store.get(info.key)
+    store.delete(info.key)
+    store.put(info.key, flip(data, 1000))
+    (finding,) = reopen(store).verify().findings
+    assert finding.object == info.key
+    assert finding.points == (f"{POINT}0",)
+    assert finding.files == ("dataset/d0: large",)
