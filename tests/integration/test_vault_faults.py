@@ -307,6 +307,8 @@ def test_a_pack_that_was_lost_is_stored_again_by_the_next_snapshot(store: LocalS
     vault = reopen(store)
     assert extract(vault, trees_of(vault, 2)[0], tmp_path / "two") == FILES
     assert extract(vault, trees_of(vault, 1)[0], tmp_path / "one") == FILES
+    report = vault.verify()
+    assert report.ok, [str(finding) for finding in report.findings]
 
 
 class SlowStore(FaultyStore):

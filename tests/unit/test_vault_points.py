@@ -242,12 +242,14 @@ def test_a_manifest_or_mark_of_another_place_is_refused(vault: Vault, tree: Tree
 
 
 def test_a_damaged_manifest_is_named(vault: Vault, tree: TreeRef, store: MemoryStore) -> None:
-    """One wrong bit in a manifest stops the listing, by its name."""
+    """One wrong bit in a manifest stops the listing, by its name; the others are named so that they can be opened."""
     seal(vault, tree)
+    seal(vault, tree, number=1)
     key = f"points/flights/{POINT}0.json"
     store.objects[key] = flip(store.objects[key], 500)
-    with pytest.raises(IntegrityError, match=key):
+    with pytest.raises(IntegrityError, match=key) as raised:
         vault.points()
+    assert f"flights/{POINT}1" in raised.value.hint
 
 
 # --- audit ------------------------------------------------------------------------------------------------------------
@@ -326,3 +328,79 @@ def test_a_forged_record_is_named(vault: Vault, store: MemoryStore) -> None:
         with pytest.raises(IntegrityError, match=name.rpartition("-")[0]):
             reopen(store).audit()
         del store.objects[name]
+
+
+def test_a_damaged_record_does_not_keep_from_recording(vault: Vault, store: MemoryStore) -> None:
+    """Also the newest: work goes on, the damage stays named, and no other record is blamed."""
+    for number in range(2):
+        vault.record("act", str(number), "ok")
+        key = max(key for key in store.objects if key.startswith("audit/"))
+        store.objects[key] = flip(store.objects[key], 300)
+        again = reopen(store)
+        again.record("after", "x", "ok")
+        assert [finding.object for finding in again.verify().findings] == [key]
+        with pytest.raises(IntegrityError, match=key):
+            again.audit()
+        del store.objects[key]
+        assert again.verify().ok
+
+
+def test_a_trail_of_which_nothing_is_left_begins_anew_and_that_is_noticed(
+    vault: Vault, tree: TreeRef, store: MemoryStore
+) -> None:
+    """The first record follows from vault.json; the sealed point knows that there was more."""
+    vault.record("act", "x", "ok")
+    seal(vault, tree)
+    for key in [key for key in store.objects if key.startswith("audit/")]:
+        del store.objects[key]
+    again = reopen(store)
+    again.record("act", "y", "ok")
+    assert [record.action for record in again.audit()] == ["create", "act"]
+    (finding,) = again.verify().findings
+    assert "the trail was cut off" in finding.what
+
+
+def _forged_trail(store: MemoryStore, **changed: object) -> None:
+    """Sign one more record, as whoever has the key could, that does not fit."""
+    vault = reopen(store)
+    vault.record("act", "x", "ok")
+    trail = vault._trail
+    last = trail.records()[-1]
+    trail._put(
+        replace(
+            last, **{"parents": (last.digest,), "seq": last.seq + 1, "before": last.seq + 1, "digest": ""} | changed
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({}, None),
+        ({"before": 7}, "it follows 7 records, and 2 are there"),
+        ({"seq": 9}, "its number does not follow"),
+        ({"parents": ("ab" * 32,)}, "that it follows is missing"),
+        ({"parents": (), "seq": 0, "before": 0, "subject": "second"}, "it follows 0 records|does not begin"),
+    ],
+)
+def test_a_record_that_does_not_fit_breaks_the_trail(
+    vault: Vault, store: MemoryStore, changed: dict[str, object], why: str | None
+) -> None:
+    """Every record follows its parents, has the number after theirs, and counts all that is behind it; one is the first."""
+    _forged_trail(store, **changed)
+    if why is None:
+        assert len(vault.audit()) == 3
+        return
+    with pytest.raises(IntegrityError, match=why):
+        vault.audit()
+    assert "audit/" in {finding.object for finding in vault.verify().findings}
+
+
+def test_the_trail_of_another_vault_is_refused(store: MemoryStore, vault: Vault) -> None:
+    """A first record that does not follow from vault.json."""
+    first = vault.audit()[0]
+    del store.objects[first.key]
+    vault._trail._put(replace(first, subject="another", digest=""))
+    with pytest.raises(IntegrityError, match="does not begin with the creation of this vault"):
+        vault.audit()
+    assert not vault.verify().ok

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from fakes import MemoryStore
 from muster.domain.content import ContentRef, TreeRef
 from muster.errors import IntegrityError, NotFound, SourceChanged, SourceInvalid, TargetNotEmpty
 from muster.ports import SourceFile
+from muster.vault.trees import summarise, write_entries
 from muster.vault.vault import Vault
 from vaults import disk_file, extract, listing, make_vault, memory_file, noise, reopen, store_tree
 
@@ -287,6 +289,17 @@ def test_a_reference_to_another_tree_is_noticed(vault: Vault) -> None:
     tree = store_tree(vault, {"a": b"1"})
     with pytest.raises(IntegrityError, match="do not add up"):
         vault.tree(TreeRef(tree.root, 2, 2, 1)).entries()
+
+
+@pytest.mark.parametrize("size", [10, 9 * MiB])
+def test_a_file_that_is_not_what_dvc_knows_it_as_is_not_restored(vault: Vault, tmp_path: Path, size: int) -> None:
+    """Its own digest fits, its MD5 does not: a list of entries that a broken program wrote."""
+    tree = vault.tree(store_tree(vault, {"a": noise(size)}))
+    wrong = [replace(tree.entry("a"), md5="0" * 32)]
+    written = vault.tree(store_tree(vault, {"list": write_entries(wrong)})).entry("list").content
+    with pytest.raises(IntegrityError, match="a does not match its digest"):
+        extract(vault, summarise(written, wrong), tmp_path)
+    assert listing(tmp_path) == set()
 
 
 def test_several_writers_of_one_vault_work_side_by_side(vault: Vault, store: MemoryStore, tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from datetime import datetime
 from typing import Any
 
 from muster.codec import from_json, to_json
-from muster.errors import AlreadyExists, IntegrityError
+from muster.errors import IntegrityError
 from muster.ports import BlobStore
 from muster.vault.envelope import SigningKey
 from muster.vault.header import Actor, Header
-from muster.vault.layout import AUDIT, digest
+from muster.vault.layout import AUDIT, digest, put_named
 
 PAYLOAD_TYPE = "application/vnd.muster.audit.v1+json"
 _READERS = 8
@@ -64,13 +64,12 @@ class AuditTrail:
         self, at: datetime, actor: Actor, action: str, subject: str, outcome: str, details: Mapping[str, Any]
     ) -> AuditRecord:
         """Write a record after all that are there now."""
-        keys = self._keys() or [self._put(self._first()).key]
-        heads = self._heads(keys)
+        heads, before = self._heads()
         record = AuditRecord(
             vault=self._header.id,
             seq=max(head.seq for head in heads) + 1,
             parents=tuple(sorted(head.digest for head in heads)),
-            before=len(keys),
+            before=before,
             at=at,
             actor=actor,
             action=action,
@@ -86,8 +85,7 @@ class AuditTrail:
 
     def head(self) -> str:
         """Digest of the newest record; of several ends of a fork, the greatest by number and digest."""
-        keys = self._keys() or [self._put(self._first()).key]
-        return max(self._heads(keys), key=lambda record: (record.seq, record.digest)).digest
+        return max(self._heads()[0], key=lambda record: (record.seq, record.digest)).digest
 
     def records(self) -> list[AuditRecord]:
         """
@@ -127,14 +125,20 @@ class AuditTrail:
             raise _broken(key, "it is not the record that its name says")
         return record
 
-    def _heads(self, keys: list[str]) -> list[AuditRecord]:
-        """The records that no other names; usually the newest knows all the others, and one read is enough."""
-        newest = self._read(keys[-1])
-        if newest.before == len(keys) - 1:
-            return [newest]
-        records = [self._read(key) for key in keys]
+    def _heads(self) -> tuple[list[AuditRecord], int]:
+        """
+        The records that no other names, and how many there are in all.
+
+        Usually the newest knows all the others, and one read is enough. A damaged record is passed over (verification names it):
+        damage to the trail must not keep anybody from recovering, nor that from being recorded.
+        """
+        keys = self._keys() or [self._put(self._first()).key]
+        newest = self._readable(keys[-1])
+        if newest and newest.before == len(keys) - 1:
+            return [newest], len(keys)
+        records = [record for key in keys if (record := self._readable(key))] or [self._put(self._first())]
         named = {parent for record in records for parent in record.parents}
-        return [record for record in records if record.digest not in named]
+        return [record for record in records if record.digest not in named], len(records)
 
     def _keys(self) -> list[str]:
         return [info.key for info in self._store.list(AUDIT)]
@@ -150,11 +154,14 @@ class AuditTrail:
         del payload["digest"]
         data = self._signer.sign(PAYLOAD_TYPE, payload)
         written = replace(record, digest=digest(data))
-        try:
-            self._store.put(written.key, data)
-        except AlreadyExists:
-            self._read(written.key)
+        put_named(self._store, written.key, data)
         return written
+
+    def _readable(self, key: str) -> AuditRecord | None:
+        try:
+            return self._read(key)
+        except IntegrityError:
+            return None
 
     def _read(self, key: str) -> AuditRecord:
         if key in self._known:

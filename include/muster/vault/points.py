@@ -80,8 +80,11 @@ class Points:
     def statuses(self, workload: str | None = None) -> list[PointStatus]:
         """All points with their marks, oldest first."""
         keys = self.keys(workload)
-        with ThreadPoolExecutor(_READERS) as readers:
-            points = [point for point, _ in readers.map(self.read, keys)]
+        try:
+            with ThreadPoolExecutor(_READERS) as readers:
+                points = [point for point, _ in readers.map(self.read, keys)]
+        except IntegrityError as error:
+            raise IntegrityError(error.message, f"{error.hint}; other points can be named: {_names(keys)}") from error
         marks = self._marks_of(self.mark_keys())
         return [_status(point, marks[point.workload, point.point]) for point in points]
 
@@ -124,9 +127,7 @@ class Points:
 
     def _not_found(self, name: str, workload: str | None, found: list[str]) -> NotFound:
         of = f" of {workload}" if workload else ""
-        there = ", ".join(
-            key.removeprefix(POINTS).removesuffix(".json") for key in (found or self.keys(workload))[-10:]
-        )
+        there = _names(found or self.keys(workload))
         many = "no one" if found else "no"
         return NotFound(f"there is {many} point {name!r}{of} in {self._store.url}", f"it has: {there or 'no points'}")
 
@@ -184,6 +185,11 @@ class Points:
 
 def _status(point: RecoveryPoint, marks: list[Mark]) -> PointStatus:
     return PointStatus(point, tuple(sorted(marks, key=lambda mark: mark.at)))
+
+
+def _names(keys: list[str]) -> str:
+    """The newest of these points, for a message."""
+    return ", ".join(key.removeprefix(POINTS).removesuffix(".json") for key in keys[-10:])
 
 
 def _id(key: str) -> str:

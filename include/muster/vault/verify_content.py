@@ -110,11 +110,19 @@ class ContentCheck:
         return None
 
     def _report_packs(self) -> None:
+        """A pack that is gone, but whose chunks a later snapshot stored again, is no finding: nothing needs it any more."""
         for name, (what, hit) in self._bad.items():
-            files = [(point.point, f"{c.label}: {path}") for point, c, path in self._users(hit)] if hit else []
-            points = {*self._points_with(name), *(point for point, _ in files)}
-            names = tuple(dict.fromkeys(file for _, file in files))
-            self._found.report(Finding(pack_key(name), what, tuple(sorted(points)), names))
+            alone = frozenset(chunk for chunk in hit if not self._elsewhere(chunk))
+            users = list(self._users(alone)) if alone else []
+            if hit and not users and name not in self._there:
+                continue
+            points = {point.point for point, _, _ in users} if hit else self._points_with(name)
+            files = tuple(dict.fromkeys(f"{component.label}: {path}" for _, component, path in users))
+            self._found.report(Finding(pack_key(name), what, tuple(sorted(points)), files))
+
+    def _elsewhere(self, chunk: bytes) -> bool:
+        """Whether there is a copy of a chunk in a pack that nothing was found wrong with."""
+        return any(place.pack.name not in self._bad for place in self._index.locations(chunk))
 
     def _points_with(self, pack: str) -> tuple[str, ...]:
         return tuple(point.point for point in self._points if pack in point.packs)
