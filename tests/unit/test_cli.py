@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -192,6 +193,49 @@ def test_what_nobody_meant_to_raise_is_told_shortly(
     assert "Traceback" not in capsys.readouterr().err
     assert cli.run(["fail", "--debug"]) == code
     assert "Traceback" in capsys.readouterr().err
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+import click
+from muster.cli import main as cli
+
+@click.command("slow")
+@click.argument("folder", type=click.Path(path_type=Path))
+def slow(folder):
+    (folder / "sandbox").mkdir()
+    try:
+        (folder / "ready").touch()
+        time.sleep(60)
+    finally:
+        (folder / "ending").touch()
+        time.sleep(0.5)
+        (folder / "sandbox").rmdir()
+
+cli.command.add_command(slow)
+cli.main()
+"""
+
+
+def test_a_terminated_command_cleans_up_behind_itself(tmp_path: Path) -> None:
+    """SIGTERM unwinds a command as Ctrl-C does, and a second one does not cut that short."""
+    command = [sys.executable, "-c", SLOW, "slow", str(tmp_path)]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(INCLUDE)}, stderr=subprocess.PIPE)
+    try:
+        for name in ("ready", "ending"):
+            deadline = time.monotonic() + 60
+            while not (tmp_path / name).exists():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            process.terminate()
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert b"interrupted" in said
+    assert not (tmp_path / "sandbox").exists()
 
 
 def test_what_a_tool_prints_does_not_spoil_the_document(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -91,13 +94,31 @@ def run(arguments: Sequence[str]) -> int:
     options = words[: words.index("--")] if "--" in words else words
     screen = Screen(as_json="--json" in options)
     try:
-        with contextlib.redirect_stdout(sys.stderr) if screen.as_json else contextlib.nullcontext():
+        with _ended_in_order(), contextlib.redirect_stdout(sys.stderr if screen.as_json else sys.stdout):
             outcome = command.main(_flags_first(words), prog_name="muster", standalone_mode=False, obj=screen)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException as error:  # noqa: BLE001 - the one place where everything ends
         return _failed(error, screen, debug="--debug" in options)
     return outcome if isinstance(outcome, int) else 0
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """SIGTERM is an interrupt like any other, so that servers are stopped and sandboxes removed on the way out."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, _frame: object) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not cut short what the first one set off
+    raise KeyboardInterrupt
 
 
 def _flags_first(words: list[str]) -> list[str]:
