@@ -36,7 +36,7 @@ def test_an_object_that_is_half_there_is_not_taken_for_whole() -> None:
 def test_keys_are_those_of_format_1() -> None:
     """The layout that docs/format.md states."""
     at = datetime(2026, 11, 23, 2, 0, 0, 7, tzinfo=UTC)
-    assert KEY == f"packs/{digest(DATA)[:2]}/{digest(DATA)}"
+    assert f"packs/{digest(DATA)[:2]}/{digest(DATA)}" == KEY
     assert point_key("flights", "p-1") == "points/flights/p-1.json"
     assert mark_key("p-1", "drilled", at, 0) == "marks/p-1/drilled-20261123T020000.000007Z.json"
     assert mark_key("p-1", "drilled", at, 2) == "marks/p-1/drilled-20261123T020000.000007Z-2.json"
