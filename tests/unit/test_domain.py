@@ -75,6 +75,28 @@ def test_the_latest_good_point_is_the_newest_that_nothing_speaks_against() -> No
     assert latest_good([PointStatus(old, ()), PointStatus(new, ())]) == PointStatus(new, ())
 
 
+def test_a_check_that_failed_at_the_time_makes_a_point_suspect_without_any_mark() -> None:
+    """A process killed between the manifest and its mark, or a mark removed later, cannot turn a failed point into a good one."""
+    checked = Component(
+        "validation", "flights", TREE, NOON, "test", {"success": False, "failures": ["3 rows are missing"]}
+    )
+    failed = PointStatus(replace(point(), components=(checked,)), ())
+    assert failed.suspect
+    assert failed.doubts == ("validation/flights: 3 rows are missing",)
+    passed = replace(checked, details={"success": True, "failures": []})
+    assert not PointStatus(replace(point(), components=(passed,)), ()).suspect
+
+
+def test_a_restore_to_origin_leaves_nothing_out() -> None:
+    """What the catalog no longer knows is a reason to refuse, not to pass over; a folder or another target may be partial."""
+    status = PointStatus(point("p"), ())
+    plan = draw_plan(status, RestoreTarget("origin", {"flights": "/srv/flights"}))
+    assert [refusal.component for refusal in plan.refusals] == ["registry/flights"]
+    with pytest.raises(errors.Refused, match="no longer says where"):
+        plan.approve()
+    assert draw_plan(status, RestoreTarget("t", {"flights": "/srv/flights"})).refusals == ()
+
+
 def test_a_plan_names_every_place_and_says_what_it_leaves_out() -> None:
     """Golden predictions are not restored; a component without a place is skipped, with the reason."""
     status = PointStatus(point("p", "dataset", "registry", "environment", "golden"), ())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from muster.adapters.git_history import check_installed
 from muster.adapters.made_folders import missing_folders, take_back
 from muster.domain.restore_plan import without_secrets
 from muster.errors import SourceInvalid, TargetNotEmpty, UsageError
+from muster.folders import remove_folder
 from muster.ports import Json
 
 
@@ -105,15 +105,6 @@ def staged(place: Place) -> Iterator[Staging]:
                 raise SourceInvalid(message, "see to permissions and space") from error
             raise
         undo.pop_all()
-
-
-def remove_folder(folder: Path) -> None:
-    """Remove a folder, whole, with whatever modes its folders have."""
-    for below, folders, _ in os.walk(folder):
-        for name in folders:
-            if not (path := Path(below, name)).is_symlink():
-                path.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _prepare(place: Place, undo: ExitStack) -> Staging:

@@ -102,8 +102,19 @@ class PointStatus:
 
     @property
     def suspect(self) -> bool:
-        """Whether anything was found that speaks against restoring this point."""
-        return any(m.kind == "suspect" for m in self.marks)
+        """Whether anything speaks against restoring this point."""
+        return bool(self.doubts)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """
+        What speaks against restoring this point: checks that failed when it was taken, as the manifest itself has them, and
+        what was found later. A mark that was lost, or never written, does not make a failed point a good one.
+        """
+        checks = (*self.point.of_kind("validation"), *self.point.of_kind("golden"))
+        taken = [f"{check.label}: {failure}" for check in checks for failure in check.details.get("failures", ())]
+        later = [str(m.summary.get("reason", "no reason given")) for m in self.marks if m.kind == "suspect"]
+        return (*taken, *later)
 
 
 def latest_good(statuses: list[PointStatus]) -> PointStatus | None:

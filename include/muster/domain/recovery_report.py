@@ -62,6 +62,7 @@ class RecoveryReport:
     """
     :param failure: the first thing that went wrong, in a sentence; None if all came back
     :param recovery_point_actual: seconds of work lost: from the cut of the point to the incident
+    :param left_out: components for which the target had no place, each with the reason
     :param objectives: ``{"rpo_s": …, "rto_s": …}``
     """
 
@@ -80,6 +81,7 @@ class RecoveryReport:
     components: tuple[ComponentOutcome, ...]
     validations: tuple[ValidationOutcome, ...]
     smoke: tuple[SmokeOutcome, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -122,4 +124,5 @@ class RecoveryReport:
             "size": sum(outcome.size for outcome in self.components),
             "models_equal": sum(outcome.equal for outcome in self.smoke),
             "models": len(self.smoke),
+            "left_out": list(self.left_out),
         }

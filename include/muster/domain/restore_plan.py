@@ -10,6 +10,7 @@ from muster.domain.content import TreeRef
 from muster.domain.recovery_point import PointStatus
 from muster.domain.restore_target import RestoreTarget
 
+ORIGIN = "origin"
 RESTORED_KINDS = ("dataset", "registry", "environment", "configuration")
 
 
@@ -83,17 +84,27 @@ def draw_plan(status: PointStatus, target: RestoreTarget) -> RestorePlan:
     point = status.point
     actions: list[Action] = []
     skipped: list[str] = []
+    refusals: list[Refusal] = []
     for component in point.components:
         if component.kind not in RESTORED_KINDS:
             continue
         where = place_of(target, component.kind, component.name)
-        if where is None:
+        if where is None and target.name == ORIGIN:
+            refusals.append(_homeless(component.label))
+        elif where is None:
             skipped.append(f"{component.label}: the target {target.name} has no place for it")
         else:
             actions.append(_action(component.label, where, component.tree))
-    warnings = [f"point {point.point} is marked suspect: {_why(status)}"] if status.suspect else []
+    warnings = [f"point {point.point} is marked suspect: {'; '.join(status.doubts)}"] if status.suspect else []
     return RestorePlan(
-        point.workload, point.point, point.taken_at, target.name, tuple(actions), tuple(skipped), (), tuple(warnings)
+        point.workload,
+        point.point,
+        point.taken_at,
+        target.name,
+        tuple(actions),
+        tuple(skipped),
+        tuple(refusals),
+        tuple(warnings),
     )
 
 
@@ -117,6 +128,10 @@ def _action(label: str, where: str, tree: TreeRef) -> Action:
     return Action(label, where, tree.files, tree.size)
 
 
-def _why(status: PointStatus) -> str:
-    reasons = [str(m.summary.get("reason", "no reason given")) for m in status.marks if m.kind == "suspect"]
-    return "; ".join(reasons)
+def _homeless(label: str) -> Refusal:
+    return Refusal(
+        label,
+        "Refused",
+        "the catalog no longer says where it lived, and a restore to origin leaves nothing out",
+        "put it back into the catalog, or restore to a folder",
+    )

@@ -99,6 +99,7 @@ def _judge(
         components=tuple(sorted(outcomes.components, key=lambda o: o.component)),
         validations=outcomes.validations,
         smoke=outcomes.smoke,
+        left_out=plan.skipped,
     )
 
 

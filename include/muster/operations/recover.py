@@ -12,6 +12,7 @@ from muster.domain.restore_plan import RestorePlan
 from muster.domain.restore_target import RestoreTarget
 from muster.domain.timing import Span
 from muster.errors import MusterError
+from muster.folders import remove_folder
 from muster.operations.conclude import Incident, Outcomes, check_recovery, conclude, expected_checks
 from muster.operations.restore import TargetOf, plan_restore, restore_component
 from muster.operations.smoke import ask_again
@@ -98,7 +99,8 @@ def smoke_all(vault: Vault, job: RestoreJob, plan: RestorePlan, tools: Tools) ->
 def make_sandbox(tools: Tools, workload: str) -> Path:
     """A new empty folder for one drill."""
     folder = tools.state / "drills" / f"{workload}-{tools.clock.now():%Y%m%dT%H%M%S%fZ}"
-    folder.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700)
     return folder
 
 
@@ -108,11 +110,7 @@ def tear_down(sandbox: Path) -> None:
 
     :raises MusterError: if something of it is still there
     """
-    shutil.rmtree(sandbox, ignore_errors=True)
-    if sandbox.exists():
-        raise MusterError(
-            f"the sandbox {sandbox} could not be removed", f"see who holds files in it, then remove it: rm -r {sandbox}"
-        )
+    remove_folder(sandbox)
 
 
 def _sentence(error: BaseException) -> str:

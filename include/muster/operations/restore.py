@@ -26,7 +26,7 @@ def plan_restore(vault: Vault, status: PointStatus, target: RestoreTarget, targe
     :raises StoreUnavailable: if a target or the vault does not answer
     """
     plan = draw_plan(status, target)
-    refusals = []
+    refusals = list(plan.refusals)
     for action in plan.actions:
         component = _component(status, action.component)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from muster.vault.sources import bytes_file
 from muster.vault.vault import Vault, VaultWriter
 
 RECORD = "component.json"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,18 @@ def capture(vault: Vault, pin: Pin, source: ComponentSource, progress: Progress 
 
 
 def previous_tree(vault: Vault, pin: Pin, label: str) -> TreeReader | None:
-    """The same component in the point before, or None."""
+    """The same component in the point before, or None: then everything is read. Damage to the past does not stop a snapshot."""
     if pin.previous is None:
         return None
-    component = vault.point(pin.previous, pin.workload).point.component(label)
-    return vault.tree(component.tree) if component else None
+    try:
+        component = vault.point(pin.previous, pin.workload).point.component(label)
+        tree = vault.tree(component.tree) if component else None
+        if tree:
+            tree.entries()
+    except IntegrityError as error:
+        logger.warning("%s is read whole, since the point before is damaged: %s", label, error.message)
+        return None
+    return tree
 
 
 def hand_over(writer: VaultWriter, component: Component, failure: str | None = None) -> Handover:

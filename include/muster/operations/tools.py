@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from muster.folders import remove_folder
 from muster.ports import Clock, EnvironmentBuilder, ModelRunner, RegistryServer, Validator
 
 
@@ -34,4 +34,4 @@ class Tools:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)
