@@ -44,8 +44,12 @@ def snapshot_dag(workload: Workload) -> DAG:
         given = {"pin": pin.output}
         captured = {
             kind: CaptureComponentOperator(task_id=f"capture_{kind}", component=f"{kind}/{name}", **given)
-            for kind in ("registry", "environment", "configuration")
-            if getattr(workload, kind)
+            for kind, protected in (
+                ("registry", workload.registry),
+                ("environment", workload.environment),
+                ("configuration", workload.protected_configuration),
+            )
+            if protected
         }
         steps = list(captured.values())
 

@@ -141,7 +141,7 @@ class Platform:
         if environment := workload.environment:
             lock = self._path(root, environment.lock)
             sources.append(EnvironmentSource(name, lock, environment.python, wheel_cache=self.state / "wheels"))
-        if configuration := workload.configuration:
+        if configuration := workload.protected_configuration:
             values = {reference: self._resolve(reference) for reference in configuration.secrets}
             sources.append(ConfigurationSource(name, root, configuration.files, configuration.env, values))
         return sources
@@ -199,7 +199,7 @@ class Platform:
             directory = Path(target.datasets[component.name])
             return DvcTarget(component.name, directory, remote=target.remotes.get(component.name))
         if component.kind == "registry" and target.store and target.artifacts:
-            return MlflowTarget(target.store, target.artifacts)
+            return MlflowTarget(target.store, target.artifacts, auth_store_url=target.auth_store)
         if component.kind == "environment" and target.environment:
             builder: Any = self.tools.builder
             return EnvironmentTarget(Path(target.environment), builder)
@@ -217,6 +217,7 @@ class Platform:
             remotes={name: str(remote) for name, remote in remotes.items() if remote},
             store=self._resolve(registry.store) if registry else None,
             artifacts=self._resolve(registry.artifacts) if registry else None,
+            auth_store=self._resolve(registry.auth_store) if registry and registry.auth_store else None,
             environment=self._own(workload, environment.directory if environment else None, ours / "environment"),
             configuration=self._own(
                 workload, configuration.directory if configuration else None, ours / "configuration"
@@ -237,6 +238,7 @@ class Platform:
             datasets={name: str(self._path(workload.root, ref)) for name, ref in config.datasets.items()},
             store=self._resolve(registry.store) if registry else None,
             artifacts=self._resolve(registry.artifacts) if registry else None,
+            auth_store=self._resolve(registry.auth_store) if registry and registry.auth_store else None,
             environment=str(self._path(workload.root, config.environment)) if config.environment else None,
             configuration=str(self._path(workload.root, config.configuration)) if config.configuration else None,
         )

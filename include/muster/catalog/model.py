@@ -138,7 +138,8 @@ class Registry(Entry):
     :param artifacts: artifact root
     :param models: names of the models that the workload needs, as shell patterns; the store is taken whole
     :param auth_store: database URL of MLflow's own users and permissions, if it has any
-    :param server_keys: secrets without which a server cannot read the store, such as the key of encrypted webhooks
+    :param server_keys: secrets without which a server cannot read the store, such as the key of encrypted webhooks; they are kept
+        with the configuration, and each is named after the server's variable, as env:NAME or conn:NAME
     """
 
     store: Reference
@@ -203,10 +204,15 @@ class Retention(Entry):
 
 
 class TargetRegistry(Entry):
-    """Where a restored registry goes: an empty store and an empty artifact root."""
+    """
+    Where a restored registry goes: an empty store and an empty artifact root.
+
+    :param auth_store: where a basic-auth database of its own goes; None puts it beside an SQLite store, or into the PostgreSQL one
+    """
 
     store: Reference
     artifacts: Reference
+    auth_store: Reference | None = None
 
 
 class TargetConfig(Entry):
@@ -263,6 +269,15 @@ class Workload(Entry):
     def source(self) -> Path:
         """The file that says all this."""
         return self._source
+
+    @property
+    def protected_configuration(self) -> Configuration | None:
+        """What the configuration component holds: what the catalog lists as such, and the keys of the registry's server."""
+        keys = self.registry.server_keys if self.registry else ()
+        if not keys:
+            return self.configuration
+        listed = self.configuration or Configuration()
+        return listed.model_copy(update={"secrets": tuple(dict.fromkeys((*listed.secrets, *keys)))})
 
     def dataset(self, name: str) -> Dataset:
         """

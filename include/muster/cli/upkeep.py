@@ -17,6 +17,7 @@ from muster.errors import UsageError
 from muster.report import seconds_in_words, size_in_words
 
 if TYPE_CHECKING:
+    from muster.catalog import Workload
     from muster.domain.recovery_point import PointStatus
     from muster.vault.vault import Passphrase, Vault
 
@@ -172,7 +173,8 @@ def _words(span: timedelta) -> str:
     return seconds_in_words(span.total_seconds())
 
 
-def _parts(datasets: tuple[object, ...], workload: object) -> str:
+def _parts(datasets: tuple[object, ...], workload: Workload) -> str:
     parts = [f"{len(datasets)} dataset{'s' if len(datasets) != 1 else ''}"] if datasets else []
-    parts += [part for part in ("registry", "environment", "configuration") if getattr(workload, part) is not None]
+    parts += [part for part in ("registry", "environment") if getattr(workload, part) is not None]
+    parts += ["configuration"] if workload.protected_configuration else []
     return ", ".join(parts)

@@ -15,6 +15,7 @@ class RestoreTarget:
     :param remotes: dataset name to the URL of its default DVC remote; one that is missing is put beside the repository
     :param store: database URL of the registry's store; holds a password, so it is not shown
     :param artifacts: artifact root of the registry; may hold a password, so it is not shown
+    :param auth_store: database URL of the registry's users and permissions, where they have one of their own; not shown either
     :param environment: folder of the model's Python environment
     :param configuration: folder for configuration files, variables and secrets
     """
@@ -26,6 +27,7 @@ class RestoreTarget:
     artifacts: str | None = field(default=None, repr=False)
     environment: str | None = None
     configuration: str | None = None
+    auth_store: str | None = field(default=None, repr=False)
 
 
 def target_below(directory: str, datasets: list[str]) -> RestoreTarget:

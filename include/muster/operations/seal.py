@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from muster import __version__
-from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint
+from muster.domain.recovery_point import Component, Mark, PointStatus, RecoveryPoint
 from muster.errors import IncompletePoint, ValidationFailed
 from muster.operations.snapshot import Handover, Pin, take_over
 from muster.ports import Clock
@@ -48,7 +48,7 @@ def seal_point(
             muster=__version__,
         )
     )
-    failures = [handover.failure for handover in handovers if handover.failure]
+    failures = [handover.failure for handover in handovers if handover.failure] + _keys_not_held(components)
     _mark_suspect(vault, point, failures, clock)
     status = vault.point(point.point, point.workload)
     size = sum(component.tree.size for component in point.components)
@@ -76,6 +76,21 @@ def _reconcile(pin: Pin, handovers: Sequence[Handover], expected: Sequence[str])
             f" unexpected {', '.join(surplus) or 'nothing'}",
             "look at the failed component's task or message, mend it, and run it again: what is stored is not read again",
         )
+
+
+def _keys_not_held(components: Sequence[Component]) -> list[str]:
+    """Keys of a registry's server that the point needs and does not hold; a captured variable or secret is known by its name."""
+    configured = [c.details for c in components if c.kind == "configuration"]
+    names = [
+        str(name) for details in configured for part in ("environment", "secrets") for name in details.get(part, ())
+    ]
+    held = {name.rpartition(":")[2].upper() for name in names}
+    return [
+        f"{component.label} holds values that no server can read without {key}; name it in registry.server_keys"
+        for component in components
+        for key in component.details.get("server_keys", ())
+        if key.upper() not in held
+    ]
 
 
 def _mark_suspect(vault: Vault, point: RecoveryPoint, failures: Sequence[str], clock: Clock) -> None:
