@@ -93,6 +93,9 @@ def test_what_was_resolved_is_masked(airflow_home: Path, monkeypatch: pytest.Mon
     resolve("env:LONELY_URL")
     for text in ("postgresql://me:p%2Fassw0rd-x@db.example/mlflow", "p%2Fassw0rd-x", "p/assw0rd-x"):
         assert redact(f"could not log in: {text}!") == "could not log in: ***!"
+    monkeypatch.setenv("LONELY_URL", "postgresql://db.example/mlflow?user=me&password=hunter2-y&sslmode=require")
+    resolve("env:LONELY_URL")
+    assert redact("hunter2-y at sslmode require") == "*** at sslmode require"
 
 
 def test_the_time_of_an_incident() -> None:

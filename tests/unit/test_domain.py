@@ -142,6 +142,8 @@ def test_a_plan_that_would_restore_nothing_is_refused() -> None:
         ("postgresql+psycopg2://u:p@ss@h/db", "postgresql+psycopg2://…@h/db"),
         ("sqlite:////srv/mlflow.db", "sqlite:////srv/mlflow.db"),
         ("/srv/plain", "/srv/plain"),
+        ("postgresql://h/db?user=u&password=p&sslmode=require", "postgresql://h/db?user=u&password=…&sslmode=require"),
+        ("postgresql://u:p@h/db?SSLPassword=x", "postgresql://…@h/db?SSLPassword=…"),
         ("s3://KEY:SECRET@bucket/x?endpoint=http://h", "s3://…@bucket/x?endpoint=http://h"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,6 +12,7 @@ from muster.domain.recovery_point import PointStatus
 from muster.domain.restore_target import RestoreTarget
 
 ORIGIN = "origin"
+_SECRET_OPTION = re.compile(r"([?&][^=&#]*(?:passw|pwd|secret|token|key|sig|credential)[^=&#]*=)[^&#]+", re.IGNORECASE)
 RESTORED_KINDS = ("dataset", "registry", "environment", "configuration")
 
 
@@ -118,10 +120,11 @@ def place_of(target: RestoreTarget, kind: str, name: str) -> str | None:
 
 
 def without_secrets(url: str) -> str:
-    """A URL with user and password taken out: ``postgresql://…@host/db``."""
+    """A URL with user and password taken out, wherever they stand: ``postgresql://…@host/db?sslpassword=…``."""
     scheme, separator, rest = url.partition("://")
     before, at, after = rest.rpartition("@")
-    return f"{scheme}{separator}…@{after}" if separator and at and before else url
+    shown = f"{scheme}{separator}…@{after}" if separator and at and before else url
+    return _SECRET_OPTION.sub(r"\1…", shown)
 
 
 def _action(label: str, where: str, tree: TreeRef) -> Action:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
 from airflow.sdk.log import mask_secret
 
+from muster.domain.restore_plan import without_secrets
 from muster.errors import CatalogError, NotFound, StoreUnavailable
 
 
@@ -36,11 +37,18 @@ def resolve(reference: str) -> str:
 
 
 def mask(value: str) -> None:
-    """Keep a value, and the password in it if it is a URL, out of the logs of this task."""
+    """Keep a value, and the passwords in it if it is a URL, out of the logs of this task."""
     mask_secret(value)
-    password = urlsplit(value).password if "://" in value else None
-    for form in (password, unquote(password)) if password else ():
+    if "://" not in value:
+        return
+    password = urlsplit(value).password
+    options = set(_options(value)) - set(_options(without_secrets(value)))
+    for form in {password, unquote(password or ""), *(kept for _, kept in options)} - {None, ""}:
         mask_secret(form)
+
+
+def _options(url: str) -> list[tuple[str, str]]:
+    return parse_qsl(urlsplit(url).query)
 
 
 def _variable(name: str) -> str:
