@@ -17,6 +17,8 @@ def verify_points(
     """
     Verify points and mark each: ``verified``, or ``suspect`` with what was found, so that it stops being the latest good one.
 
+    The mark names all damaged packs of the vault: no later snapshot builds on them.
+
     :param share: part of the packs whose bytes are read again, 0 to 1
     :raises IntegrityError: if anything was found; all findings are in the message
     """
@@ -24,7 +26,11 @@ def verify_points(
     for status in statuses:
         found = [str(finding) for finding in report.findings if status.point.point in finding.points]
         if found:
-            summary: dict[str, Any] = {"reason": f"verification: {'; '.join(found[:3])}", "findings": found[:100]}
+            summary: dict[str, Any] = {
+                "reason": f"verification: {'; '.join(found[:3])}",
+                "findings": found[:100],
+                "damaged_packs": report.damaged_packs,
+            }
             vault.mark(Mark(status.point.workload, status.point.point, "suspect", clock.now(), summary))
         elif report.ok:
             summary = {"share": share, "objects": report.objects, "bytes": report.bytes}

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from muster.ports import BlobStore
+from muster.vault.layout import PACKS
 
 _SHOWN = 5
 
@@ -41,6 +42,11 @@ class VerifyReport:
     objects: int
     bytes: int
     findings: tuple[Finding, ...]
+
+    @property
+    def damaged_packs(self) -> tuple[str, ...]:
+        """Names of all packs that something is wrong with."""
+        return tuple(sorted({f.object.rpartition("/")[2] for f in self.findings if f.object.startswith(PACKS)}))
 
     @property
     def ok(self) -> bool:

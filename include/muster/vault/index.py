@@ -52,33 +52,33 @@ class Index:
         self._seen: set[str] = set()
         self._loaded = False
         self._lost: set[str] = set()
+        self._distrusted: set[str] = set()
         self.damaged: dict[str, str] = {}
         """Objects that could not be read as index or pack, each with the reason."""
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
     def locations(self, chunk: bytes) -> list[Location]:
-        """Every known copy of a chunk, those in packs that are known to be missing left out; empty if there is none."""
+        """Every known copy of a chunk, best first; those in packs that are known to be missing are left out."""
         with self._lock:
             self._load()
             return self._known(chunk)
 
     def holds(self, chunk: bytes) -> bool:
-        """Whether there is a copy of a chunk."""
+        """Whether there is a copy of a chunk on which a new point may build: one in a pack that nothing is known against."""
         with self._lock:
+            if not self._distrusted:
+                return self._exists(chunk)
             self._load()
-            place = self._places.get(chunk)
-            if place is None or not self._lost:
-                return place is not None
-            return bool(self._known(chunk))
+            return any(place.pack.name not in self._distrusted for place in self._known(chunk))
 
     def missing(self, chunks: Iterable[bytes]) -> list[bytes]:
-        """Those of the chunks of which there is no copy, after looking again."""
-        lacking = [chunk for chunk in chunks if not self.holds(chunk)]
+        """Those of the chunks of which there is no copy at all, after looking again."""
+        lacking = [chunk for chunk in chunks if not self._exists(chunk)]
         if lacking:
             self.refresh()
             self.reconcile()
-            lacking = [chunk for chunk in lacking if not self.holds(chunk)]
+            lacking = [chunk for chunk in lacking if not self._exists(chunk)]
         return lacking
 
     def packs(self) -> dict[str, Pack]:
@@ -91,15 +91,13 @@ class Index:
     def refresh(self) -> None:
         """Read the index objects that were not read yet."""
         with self._lock:
-            self._loaded = True
             keys = [info.key for info in self._store.list(INDEXES) if info.key not in self._seen]
-            if not keys:
-                return
             with ThreadPoolExecutor(_READERS) as readers:
                 for key, packs in zip(keys, readers.map(self._read, keys), strict=True):
                     self._seen.add(key)
                     for pack in packs:
                         self._learn(pack)
+            self._loaded = True
 
     def reconcile(self) -> list[Pack]:
         """
@@ -119,6 +117,11 @@ class Index:
                 self._learn(pack)
         return adopted
 
+    def distrust(self, packs: Iterable[str]) -> None:
+        """Packs that are damaged: what they hold is still read if there is no other copy, but nothing new builds on it."""
+        with self._lock:
+            self._distrusted.update(packs)
+
     def add(self, pack: Pack) -> None:
         """A pack that is durable now."""
         with self._lock:
@@ -132,6 +135,14 @@ class Index:
             put_named(self._store, key, data)
             with self._lock:
                 self._seen.add(key)
+
+    def _exists(self, chunk: bytes) -> bool:
+        with self._lock:
+            self._load()
+            place = self._places.get(chunk)
+            if place is None or not self._lost:
+                return place is not None
+            return bool(self._known(chunk))
 
     def _load(self) -> None:
         if not self._loaded:
@@ -156,7 +167,7 @@ class Index:
             pack = self._packs[number]
             if pack.name not in self._lost:
                 found.append(Location(pack, ordinal, PackEntry._make(ENTRY.unpack(chunk + rest))))
-        return found
+        return sorted(found, key=lambda place: place.pack.name in self._distrusted) if len(found) > 1 else found
 
     def _read(self, key: str) -> list[Pack]:
         try:

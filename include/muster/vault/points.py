@@ -175,6 +175,19 @@ class Points:
         """The objects of all marks, or of those of one point."""
         return [info.key for info in self._store.list(f"{MARKS}{point}/" if point else MARKS)]
 
+    def damaged_packs(self) -> set[str]:
+        """Names of packs that suspect marks say were found damaged. A mark that cannot be read says nothing here: verification names it."""
+        suspect = [key for key in self.mark_keys() if key.rpartition("/")[2].startswith("suspect-")]
+        with ThreadPoolExecutor(_READERS) as readers:
+            marks = [mark for mark in readers.map(self._readable_mark, suspect) if mark]
+        return {str(pack) for mark in marks for pack in mark.summary.get("damaged_packs", ())}
+
+    def _readable_mark(self, key: str) -> Mark | None:
+        try:
+            return self.read_mark(key)
+        except (IntegrityError, NotFound):
+            return None
+
     def _marks_of(self, keys: Iterable[str]) -> dict[tuple[str, str], list[Mark]]:
         found: dict[tuple[str, str], list[Mark]] = defaultdict(list)
         with ThreadPoolExecutor(_READERS) as readers:

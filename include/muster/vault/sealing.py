@@ -52,5 +52,9 @@ def _packs_of(what: str, content: ContentRef, index: Index) -> set[str]:
         copies = index.locations(chunk)
         if not copies:
             raise IntegrityError(f"{what} needs chunk {chunk.hex()}, which is in no pack")
+        if not index.holds(chunk):
+            raise IntegrityError(
+                f"{what} needs chunk {chunk.hex()} of pack {copies[0].pack.name}, which was found damaged"
+            )
         packs.add(copies[0].pack.name)
     return packs

@@ -153,6 +153,7 @@ class Vault:
         Store trees. They are durable when the context is left; if it is left by an exception, what is whole is kept and
         found again by the next writer.
         """
+        self._index.distrust(self._points.damaged_packs())
         writer = VaultWriter(self._store, self._master, self._index)
         try:
             yield writer
@@ -178,6 +179,7 @@ class Vault:
         """
         if there := self._points.sealed(point.workload, point.point):
             return self._same(point, there)
+        self._index.distrust(self._points.damaged_packs())
         sealed = complete(replace(point, format=FORMAT, vault=self.id), self._index, self._reader)
         try:
             manifest = self._points.write(sealed, self._trail.head())
