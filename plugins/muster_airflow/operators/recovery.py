@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from muster.errors import MusterError, PermanentError
 from muster_airflow.hooks.recovery import RecoveryHook
@@ -60,6 +64,26 @@ class RecoveryOperator(BaseOperator):
     def perform(self, at: Site) -> Any:
         """The step itself; returns plain JSON."""
         raise NotImplementedError
+
+    def on_kill(self) -> None:
+        """
+        Interrupt the step where it is, so that servers, sandboxes and temporary folders are given up on the way out.
+
+        Airflow calls this from its handler of SIGTERM, in the main thread, and leaves the step running if it returns: SIGKILL
+        follows 5 s later (`airflow.sdk.execution_time.task_runner`, `supervisor.WatchedSubprocess.kill`). It calls this after a
+        timeout as well, when the step is over.
+
+        :raises KeyboardInterrupt: if the step is still running
+        """
+        if isinstance(sys.exception(), AirflowTaskTimeout):
+            return
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _already_ending)
+        raise KeyboardInterrupt
+
+
+def _already_ending(number: int, frame: object) -> None:
+    """A second SIGTERM must not cut short what the first one set off."""
 
 
 class WorkloadOperator(RecoveryOperator):
