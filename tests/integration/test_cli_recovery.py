@@ -173,6 +173,24 @@ def test_verify_reads_everything_and_names_what_was_damaged(project: Project, tm
     assert any(mark["kind"] == "suspect" for status in statuses for mark in status["marks"])
 
 
+def test_verify_names_a_damaged_mark_among_all_findings(project: Project, tmp_path: Path) -> None:
+    """What cannot be listed is a finding beside the others, not the end of the verification."""
+    hurt = tmp_path / "vault"
+    shutil.copytree(project.vault, hurt)
+    project.ask("--vault", str(hurt), "verify", "--read-data=0%", at=tmp_path, MUSTER_PASSPHRASE=PASSPHRASE)
+    mark = max(hurt.glob("marks/*/verified-*"))
+    pack = max(hurt.glob("packs/*/*"), key=lambda path: path.stat().st_size)
+    for path in (mark, pack):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.chmod(0o600)
+        path.write_bytes(data)
+    error = project.refuse("--vault", str(hurt), "verify", at=tmp_path, MUSTER_PASSPHRASE=PASSPHRASE)
+    assert (error["kind"], error["exit_code"]) == ("IntegrityError", 3)
+    assert mark.name in error["message"]
+    assert pack.name in error["message"]
+
+
 @pytest.mark.parametrize("share", ["ten", "101%", "-1%", "0.5"])
 def test_a_share_is_a_percentage(project: Project, share: str) -> None:
     """Whatever else is given is a wrong command line."""

@@ -8,12 +8,13 @@ import pytest
 
 from fakes import FrozenClock, MemoryStore
 from fakes_components import FakeSource
-from muster.domain.recovery_point import PointStatus
+from muster.domain.recovery_point import Mark, PointStatus
 from muster.errors import ValidationFailed
 from muster.operations.resume import pin_for_run, sealed_before
 from muster.operations.seal import seal_point
 from muster.operations.snapshot import Handover, Pin, capture
 from muster.vault.vault import Actor, Passphrase, Vault
+from vaults import flip
 
 LABEL = "dataset/flights"
 
@@ -24,7 +25,8 @@ class Scheduler:
     def __init__(self) -> None:
         self.clock = FrozenClock()
         actor = Actor("test", "here", "pytest")
-        self.vault, _ = Vault.create(MemoryStore(), Passphrase("correct horse"), clock=self.clock, actor=actor)
+        self.store = MemoryStore()
+        self.vault, _ = Vault.create(self.store, Passphrase("correct horse"), clock=self.clock, actor=actor)
         self.source = FakeSource("dataset", "flights", {"a.csv": b"1\n2\n"}, self.clock)
 
     def pin(self, run: str) -> Pin:
@@ -33,6 +35,11 @@ class Scheduler:
 
     def handover(self, pin: Pin) -> Handover:
         return sealed_before(self.vault, pin, LABEL) or capture(self.vault, pin, self.source)
+
+    def damage(self, kind: str) -> None:
+        """One wrong bit in the one object that there is of a kind."""
+        (key,) = (key for key in self.store.objects if key.startswith(kind))
+        self.store.objects[key] = flip(self.store.objects[key], 100)
 
     def seal(self, pin: Pin, *handovers: Handover) -> PointStatus:
         return seal_point(self.vault, pin, handovers, expected=[LABEL], objectives={}, catalog={}, clock=self.clock)
@@ -89,3 +96,27 @@ def test_a_suspect_point_is_not_taken_up_again(scheduler: Scheduler) -> None:
     assert again.point != pin.point
     assert not scheduler.seal(again, scheduler.handover(again)).suspect
     assert [status.suspect for status in scheduler.vault.points("flights")] == [True, False]
+
+
+@pytest.mark.parametrize("kind", ["points/flights/", "marks/"])
+def test_a_damaged_point_does_not_stop_the_next_run(scheduler: Scheduler, kind: str) -> None:
+    """Nothing is known of the point before, so everything is read, and the new point is good."""
+    pin = scheduler.pin("run 1")
+    scheduler.seal(pin, scheduler.handover(pin))
+    scheduler.vault.mark(Mark("flights", pin.point, "verified", scheduler.clock.now()))
+    scheduler.damage(kind)
+    following = scheduler.pin("run 2")
+    assert following.previous is None
+    assert not scheduler.seal(following, scheduler.handover(following)).suspect
+    assert scheduler.pin("run 3").previous == following.point
+
+
+def test_a_damaged_point_is_not_taken_up_again(scheduler: Scheduler, caplog: pytest.LogCaptureFixture) -> None:
+    """The run that sealed it takes another, and says why."""
+    pin = scheduler.pin("run 1")
+    scheduler.seal(pin, scheduler.handover(pin))
+    scheduler.damage("points/flights/")
+    again = scheduler.pin("run 1")
+    assert again.point != pin.point
+    assert pin.point in caplog.text
+    assert not scheduler.seal(again, scheduler.handover(again)).suspect

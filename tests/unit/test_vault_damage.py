@@ -53,6 +53,13 @@ def damage_packs(store: MemoryStore) -> set[str]:
     return {key.rpartition("/")[2] for key in packs(store)}
 
 
+def damage(store: MemoryStore, kind: str) -> str:
+    """One wrong bit in the one object that there is of a kind; its key."""
+    (key,) = (key for key in store.objects if key.startswith(kind))
+    store.objects[key] = flip(store.objects[key], 100)
+    return key
+
+
 def verify(vault: Vault) -> None:
     verify_points(vault, vault.points(), 1.0, FrozenClock())
 
@@ -120,6 +127,40 @@ def test_what_is_whole_in_a_damaged_pack_can_still_be_read(store: MemoryStore) -
         verify(vault)
     with vault.writer():
         assert vault.tree(whole).read(vault.tree(whole).entry("a")) == FILES["a"]
+
+
+@pytest.mark.parametrize("kind", ["points/trips/", f"marks/{POINT}1/"])
+def test_damage_to_one_workload_does_not_stop_another(store: MemoryStore, tree: TreeRef, kind: str) -> None:
+    """Its points are listed with their marks; only who asks for all workloads is told."""
+    vault = reopen(store)
+    seal(vault, tree, number=1, workload="trips")
+    verify(vault)
+    damage(store, kind)
+    assert [len(status.marks) for status in reopen(store).points("flights")] == [1]
+    for workload in ("trips", None):
+        with pytest.raises(IntegrityError):
+            reopen(store).points(workload)
+
+
+@pytest.mark.parametrize("kind", [f"points/flights/{POINT}1", f"marks/{POINT}1/"])
+def test_a_damaged_manifest_or_mark_is_a_finding_of_a_verification(
+    store: MemoryStore, tree: TreeRef, kind: str
+) -> None:
+    """It does not keep the other points from being verified, nor other damage from being found and marked."""
+    vault = reopen(store)
+    seal(vault, tree, number=1)
+    verify(vault)
+    key = damage(store, kind)
+    pack = max(packs(store), key=lambda pack: len(store.objects[pack]))
+    store.objects[pack] = flip(store.objects[pack], 100)
+    vault = reopen(store)
+    readable = vault.readable_points("flights")
+    assert [status.point.point for status in readable] == [f"{POINT}0", f"{POINT}1"][: 1 if "points" in kind else 2]
+    with pytest.raises(IntegrityError) as failure:
+        verify_points(vault, readable, 1.0, FrozenClock())
+    assert key in failure.value.message
+    assert pack in failure.value.message
+    assert reopen(store).point(f"{POINT}0").suspect
 
 
 def test_an_index_that_could_not_be_read_at_first_is_read_the_next_time() -> None:

@@ -67,7 +67,7 @@ def _to_verify(session: Session, point: str | None, workload: str | None) -> lis
         vault, status = session.find(point, workload)
         return [(vault, [status])]
     vaults = [session.vault(name) for name in session.vault_names(workload)]
-    return [(vault, vault.points(workload)) for vault in vaults]
+    return [(vault, vault.readable_points(workload)) for vault in vaults]
 
 
 def _share(text: str) -> float:

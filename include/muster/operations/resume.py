@@ -8,27 +8,30 @@ is, and a step that is repeated afterwards hands over what was sealed, so that a
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import replace
 
-from muster.domain.recovery_point import Component
-from muster.errors import NotFound
+from muster.domain.recovery_point import Component, RecoveryPoint
+from muster.errors import IntegrityError, NotFound
 from muster.operations.snapshot import Handover, Pin, hand_over, pin_point
 from muster.ports import Clock
 from muster.vault.vault import Vault
+
+logger = logging.getLogger(__name__)
 
 
 def pin_for_run(vault: Vault, workload: str, run: str, clock: Clock) -> Pin:
     """
     The pin of a run: that of the good point which it has sealed already, or a new one.
 
-    A point that was sealed as suspect is not taken up again: whoever repeats that run has mended something and wants another.
+    A point that was sealed as suspect, or is damaged, is not taken up again: whoever repeats that run has mended something and
+    wants another.
 
     :param run: what tells this run from all others; its digest is the second half of the point's id
     """
     own = hashlib.sha256(run.encode()).hexdigest()[:8]
-    sealed = [status for status in vault.points(workload) if status.point.point.endswith(f"-{own}")]
-    if sealed and not sealed[-1].suspect:
-        point = sealed[-1].point
+    sealed = [point for point in vault.point_ids(workload) if point.endswith(f"-{own}")]
+    if sealed and (point := _good(vault, workload, sealed[-1])):
         return Pin(workload, point.point, point.taken_at, point.previous)
     pin = pin_point(vault, workload, clock)
     return replace(pin, point=f"{pin.point.partition('-')[0]}-{own}")
@@ -44,6 +47,15 @@ def sealed_before(vault: Vault, pin: Pin, label: str) -> Handover | None:
         return None
     with vault.writer() as writer:
         return hand_over(writer, component, _failure(component))
+
+
+def _good(vault: Vault, workload: str, name: str) -> RecoveryPoint | None:
+    try:
+        status = vault.point(name, workload)
+    except IntegrityError as error:
+        logger.warning("point %s of this run is not taken up again, since it is damaged: %s", name, error.message)
+        return None
+    return None if status.suspect else status.point
 
 
 def _failure(component: Component) -> str | None:

@@ -47,11 +47,18 @@ class Handover:
 
 
 def pin_point(vault: Vault, workload: str, clock: Clock) -> Pin:
-    """Name a new point and find the newest good one before it, whose content need not be read again."""
+    """
+    Name a new point and find the newest good one before it, whose content need not be read again.
+
+    If it cannot be told which that is, since a manifest or a mark is damaged, everything is read.
+    """
     now = clock.now()
     try:
         previous: PointStatus | None = vault.point("latest", workload)
     except NotFound:
+        previous = None
+    except IntegrityError as error:
+        logger.warning("everything of %s is read, since a point before is damaged: %s", workload, error.message)
         previous = None
     name = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     return Pin(workload, name, now, previous.point.point if previous else None)

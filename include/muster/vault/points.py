@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from muster.codec import from_json, to_json
@@ -85,7 +85,15 @@ class Points:
                 points = [point for point, _ in readers.map(self.read, keys)]
         except IntegrityError as error:
             raise IntegrityError(error.message, f"{error.hint}; other points can be named: {_names(keys)}") from error
-        marks = self._marks_of(self.mark_keys())
+        marks = self._marks_of(self._mark_keys_of(keys))
+        return [_status(point, marks[point.workload, point.point]) for point in points]
+
+    def readable(self, workload: str | None = None) -> list[PointStatus]:
+        """All points whose manifests can be read, with those marks that can, oldest first."""
+        keys = self.keys(workload)
+        with ThreadPoolExecutor(_READERS) as readers:
+            points = [point for point in readers.map(self._readable, keys) if point]
+        marks = self._marks_of(self._mark_keys_of(keys), self._readable_mark)
         return [_status(point, marks[point.workload, point.point]) for point in points]
 
     def find(self, name: str, workload: str | None) -> PointStatus:
@@ -175,6 +183,11 @@ class Points:
         """The objects of all marks, or of those of one point."""
         return [info.key for info in self._store.list(f"{MARKS}{point}/" if point else MARKS)]
 
+    def _mark_keys_of(self, points: Iterable[str]) -> list[str]:
+        """The objects of the marks of the points that these manifests are of."""
+        wanted = {_id(key) for key in points}
+        return [key for key in self.mark_keys() if key.split("/")[1] in wanted]
+
     def damaged_packs(self) -> set[str]:
         """Names of packs that suspect marks say were found damaged. A mark that cannot be read says nothing here: verification names it."""
         suspect = [key for key in self.mark_keys() if key.rpartition("/")[2].startswith("suspect-")]
@@ -182,17 +195,26 @@ class Points:
             marks = [mark for mark in readers.map(self._readable_mark, suspect) if mark]
         return {str(pack) for mark in marks for pack in mark.summary.get("damaged_packs", ())}
 
+    def _readable(self, key: str) -> RecoveryPoint | None:
+        try:
+            return self.read(key)[0]
+        except (IntegrityError, NotFound):
+            return None
+
     def _readable_mark(self, key: str) -> Mark | None:
         try:
             return self.read_mark(key)
         except (IntegrityError, NotFound):
             return None
 
-    def _marks_of(self, keys: Iterable[str]) -> dict[tuple[str, str], list[Mark]]:
+    def _marks_of(
+        self, keys: Iterable[str], read: Callable[[str], Mark | None] | None = None
+    ) -> dict[tuple[str, str], list[Mark]]:
         found: dict[tuple[str, str], list[Mark]] = defaultdict(list)
         with ThreadPoolExecutor(_READERS) as readers:
-            for mark in readers.map(self.read_mark, keys):
-                found[mark.workload, mark.point].append(mark)
+            for mark in readers.map(read or self.read_mark, keys):
+                if mark:
+                    found[mark.workload, mark.point].append(mark)
         return found
 
 

@@ -198,6 +198,18 @@ class Vault:
         """
         return self._points.statuses(workload)
 
+    def point_ids(self, workload: str) -> list[str]:
+        """The ids of all points of a workload, oldest first; nothing of them is read."""
+        return [key.rpartition("/")[2].removesuffix(".json") for key in self._points.keys(workload)]
+
+    def readable_points(self, workload: str | None = None) -> list[PointStatus]:
+        """
+        All points that can be read, with those of their marks that can, oldest first: for verification, which names the others.
+
+        Never choose a point to restore from these: what speaks against one may be in a mark that is damaged.
+        """
+        return self._points.readable(workload)
+
     def point(self, point: str, workload: str | None = None) -> PointStatus:
         """
         One point: by its id, by a beginning of it that no other has, or ``latest`` for the newest that is not suspect.

@@ -29,7 +29,7 @@ class VerifyVaultOperator(RecoveryOperator):
         from muster.operations.verify import verify_points
 
         vault, share = at.platform.vault(self.vault), _share(self.share)
-        statuses = vault.points()
+        statuses = vault.readable_points()
         report = verify_points(vault, statuses, share, at.platform.clock)
         self.log.info("%d points of %s are whole: %d objects", len(statuses), vault.url, report.objects)
         return {"vault": vault.id, "points": len(statuses), "objects": report.objects, "bytes": report.bytes}
