@@ -9,6 +9,7 @@ import pytest
 
 from dvc_repositories import DVC, FILES, Repository, lay_of, run
 from fakes import MemoryStore
+from fakes_dataset_tree import take
 from muster.adapters.configuration import ConfigurationSource, ConfigurationTarget
 from muster.adapters.dvc_datasets import DvcSource, DvcTarget
 from muster.domain.content import TreeRef
@@ -52,6 +53,27 @@ def test_unchanged_dataset_adds_nothing_to_a_vault(repository: Repository, vault
     first, _ = kept(vault, source)
     second, _ = kept(vault, source, vault.tree(first))
     assert second == first
+
+
+def test_lost_content_is_stored_anew(repository: Repository, vault: Vault, tmp_path: Path) -> None:
+    """What the point before names and the vault has lost is read from the healthy source again, Git history included."""
+    source = DvcSource("flights", repository.root)
+    lost, _ = take(source)
+    tree, details = kept(vault, source, lost)
+    DvcTarget("flights", tmp_path / "back").restore(details, vault.tree(tree))
+    assert {name: (tmp_path / "back/data/flights" / name).read_bytes() for name in FILES} == FILES
+
+
+def test_damage_in_the_point_before_stops_no_snapshot(git_repository: Repository, vault: Vault, tmp_path: Path) -> None:
+    """Where a file of the point before cannot be read, nothing is taken from it, and all is stored."""
+    source = DvcSource("flights", git_repository.root)
+    before, _ = take(source)
+    refs = before.entry("git/refs").content
+    assert refs is not None
+    before.contents[refs.sha256] = b"rot"
+    tree, details = kept(vault, source, before)
+    DvcTarget("flights", tmp_path / "back").restore(details, vault.tree(tree))
+    assert run(tmp_path / "back", "git", "rev-parse", "HEAD").strip() == details["revision"]
 
 
 def test_rot_is_named_through_a_vault(repository: Repository, vault: Vault) -> None:

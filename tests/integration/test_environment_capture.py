@@ -68,9 +68,32 @@ def test_wheels_of_the_point_before_are_not_fetched_again(small: Path) -> None:
             files["wheels/alpha-1.0-py3-none-any.whl"].known
             == before.tree.entry("wheels/alpha-1.0-py3-none-any.whl").content
         )
-        assert all(f.open is None for f in files.values() if f.path.startswith("wheels/"))
+        assert all(f.known is not None for f in files.values() if f.path.startswith("wheels/"))
         assert capture.details() == before.details
     assert list((small / "cache").glob("*.whl")) == []
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_wheels_that_the_vault_has_lost_are_fetched_again(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wheel that the point before names is opened all the same where its content is gone: the very file, by its hash."""
+    before = captured(small)
+    _, other = wheel(small / "index", "alpha", tag="py2.py3-none-any")  # which pip would rather take
+    links = [f"<a href='{p.as_uri()}#sha256={digest(p)}'>{p.name}</a>" for p in (small / "index").glob("*.whl")]
+    (small / "links.html").write_text("".join(links))
+    only_index(monkeypatch, small / "links.html")
+    text = (small / "small.lock").read_text()
+    (small / "small.lock").write_text(text.replace("\nbeta", f" \\\n    --hash=sha256:{other}\nbeta"))
+    shutil.rmtree(small / "cache")
+    with source(small).capture(before.tree) as capture:
+        wheels = [file for file in capture.files() if file.path.startswith("wheels/")]
+        assert len(wheels) == 2
+        for file in wheels:
+            assert file.open is not None
+            with file.open() as stream:
+                assert stream.read() == before.tree.read(before.tree.entry(file.path))
 
 
 def test_wheels_in_the_cache_are_not_fetched_again(small: Path) -> None:

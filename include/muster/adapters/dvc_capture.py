@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +16,7 @@ from muster.adapters.dvc_project_files import Project, ProjectFiles, document
 from muster.adapters.dvc_repository import Output, describe_remote
 from muster.adapters.dvc_workspace import Workspace, WorkspaceFile, check_clean, scan
 from muster.domain.content import ContentRef
-from muster.errors import IntegrityError, SourceChanged
+from muster.errors import SourceChanged
 from muster.ports import Json, SourceFile, TreeReader
 
 DATA, OBJECTS = "data/", "objects/"
@@ -71,6 +73,7 @@ class DvcCapture:
         self._tracked = [self._track(output) for output in project.version.outputs if output.cached]
         self._outputs: list[dict[str, Json]] = []
         self._shared: set[str] = set()
+        self._choosing = threading.Lock()
 
     @property
     def cut_at(self) -> datetime:
@@ -159,16 +162,19 @@ class DvcCapture:
         mtime = found.stamp.mtime_ns if found else None
         name, known = tracked.path(path), self._known.get(md5)
         if known is not None and (found is None or found.stamp.size == known.size):
-            return SourceFile(name, _not_opened, size=known.size, md5=md5, mode=mode, mtime_ns=mtime, known=known)
+            opener = functools.partial(self._open_copy, md5, name, found)
+            return SourceFile(name, opener, size=known.size, md5=md5, mode=mode, mtime_ns=mtime, known=known)
         copy = self._copies.choose(md5, name, found)
         return SourceFile(name, copy.open, size=copy.size, md5=md5, mode=mode, mtime_ns=mtime)
+
+    def _open_copy(self, md5: str, name: str, found: WorkspaceFile | None) -> BinaryIO:
+        """For content that the point before has and the vault has lost; called from threads of the writer."""
+        with self._choosing:
+            copy = self._copies.choose(md5, name, found)
+        return copy.open()
 
 
 def _contents(previous: TreeReader | None) -> dict[str, ContentRef]:
     """What the point before holds of data, by MD5."""
     entries = previous.entries() if previous else ()
     return {e.md5: e.content for e in entries if e.md5 and e.content and e.path.startswith((DATA, OBJECTS))}
-
-
-def _not_opened() -> BinaryIO:
-    raise IntegrityError("content that the vault already holds was asked for again", "this is a defect of Muster")

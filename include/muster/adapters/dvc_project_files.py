@@ -8,14 +8,14 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from muster.adapters.dvc_objects_map import open_file
 from muster.adapters.dvc_repository import Version
 from muster.adapters.dvc_workspace import Stamp, WorkspaceFile, changed_files
 from muster.adapters.git_history import GitState, read_state, write_bundle
 from muster.domain.content import ContentRef
-from muster.errors import NotFound, SourceChanged, SourceInvalid
+from muster.errors import IntegrityError, NotFound, SourceChanged, SourceInvalid
 from muster.ports import SourceFile, TreeReader
 
 REPO = "repo/"
@@ -87,11 +87,19 @@ class ProjectFiles:
 
     def _bundle(self, git: GitState) -> SourceFile:
         known = self._unchanged_bundle(git)
-        bundle = self._project.scratch / "history.bundle"
-        if known is None:
-            write_bundle(self._project.root, bundle)
-        size = known.size if known else bundle.stat().st_size
-        return SourceFile(BUNDLE, functools.partial(open_file, str(bundle)), size=size, mode=0o644, known=known)
+        if known is not None:  # without its size: written anew, the same history may be packed in another way
+            return SourceFile(BUNDLE, self._open_bundle, mode=0o644, known=known)
+        write_bundle(self._project.root, self._bundled)
+        size = self._bundled.stat().st_size
+        return SourceFile(BUNDLE, functools.partial(open_file, str(self._bundled)), size=size, mode=0o644)
+
+    @property
+    def _bundled(self) -> Path:
+        return self._project.scratch / "history.bundle"
+
+    def _open_bundle(self) -> BinaryIO:
+        write_bundle(self._project.root, self._bundled)
+        return open_file(str(self._bundled))
 
     def _unchanged_bundle(self, git: GitState) -> ContentRef | None:
         if self._previous is None:
@@ -99,7 +107,7 @@ class ProjectFiles:
         try:
             before = self._previous.read(self._previous.entry(REFS))
             bundle = self._previous.entry(BUNDLE)
-        except NotFound:
+        except (NotFound, IntegrityError):  # damage in the vault, which verify names, is no fault of the source
             return None
         return bundle.content if before == _refs(git) else None
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -71,7 +72,7 @@ class EnvironmentSource:
         cached = self._cache.wheels([r for r in needed if r.key not in stored], interpreter)
         wheels.extend(_CapturedWheel(w.requirement, w.path.name, w.sha256, w.md5, w.size, w.path) for w in cached)
         wheels.sort(key=lambda wheel: wheel.file)
-        yield EnvironmentCapture(self._lock, lock, interpreter, tuple(wheels), cut_at)
+        yield EnvironmentCapture(self._lock, lock, interpreter, tuple(wheels), cut_at, self._cache)
 
 
 class EnvironmentCapture:
@@ -86,8 +87,10 @@ class EnvironmentCapture:
         interpreter: Interpreter,
         wheels: tuple[_CapturedWheel, ...],
         cut_at: datetime,
+        cache: WheelCache,
     ) -> None:
         self.cut_at = cut_at
+        self._cache = cache
         self._path = path
         self._lock = lock
         self._interpreter = interpreter
@@ -101,7 +104,7 @@ class EnvironmentCapture:
         yield _in_memory(LOCK, self._lock.content)
         yield _in_memory(SBOM, bill_of_materials(packages, self._lock.sha256, muster.__version__))
         for wheel in self._wheels:
-            opener = _opener(wheel.path) if wheel.path else None
+            opener = functools.partial(self._open, wheel)
             yield SourceFile(
                 WHEELS + wheel.file, open=opener, size=wheel.size, md5=wheel.md5, mode=0o644, known=wheel.known
             )
@@ -126,6 +129,21 @@ class EnvironmentCapture:
                 f"the lock {self._path} changed while its wheels were stored", "take the snapshot again"
             )
 
+    def _open(self, wheel: _CapturedWheel) -> BinaryIO:
+        """The wheel's bytes; one that the point before has and the vault has lost is fetched for this, by its own hash alone."""
+        path = wheel.path
+        if path is None:
+            only = replace(wheel.requirement, hashes=(wheel.sha256,))
+            (found,) = self._cache.wheels([only], self._interpreter)
+            path = found.path
+        try:
+            return path.open("rb")
+        except OSError as error:
+            raise SourceChanged(
+                f"the wheel {path.name} went away while it was stored: {error.strerror}",
+                "take the snapshot again, and let nothing clear the wheel cache meanwhile",
+            ) from error
+
 
 def _stored_wheels(
     previous: TreeReader | None, needed: tuple[Requirement, ...], interpreter: Interpreter
@@ -148,16 +166,3 @@ def _stored_wheels(
 
 def _in_memory(path: str, content: bytes) -> SourceFile:
     return SourceFile(path, open=lambda: io.BytesIO(content), size=len(content), mode=0o644)
-
-
-def _opener(path: Path) -> Callable[[], BinaryIO]:
-    def open_wheel() -> BinaryIO:
-        try:
-            return path.open("rb")
-        except OSError as error:
-            raise SourceChanged(
-                f"the wheel {path.name} went away while it was stored: {error.strerror}",
-                "take the snapshot again, and let nothing clear the wheel cache meanwhile",
-            ) from error
-
-    return open_wheel
