@@ -204,6 +204,24 @@ def test_a_drill_on_a_damaged_vault_fails_and_cleans_up(runs: Runs, ledger: Ledg
     assert ledger.points[0].suspect
 
 
+def test_a_verification_names_a_damaged_manifest_and_the_rest_goes_on(runs: Runs, ledger: Ledger) -> None:
+    """What cannot be listed is a finding: the point beside it is verified all the same, and the next snapshot is good."""
+    for _ in range(2):
+        assert runs.run("snapshot__ledger").state == "success"
+    manifest, whole = sorted(ledger.vault_folder.glob("points/ledger/*"))
+    content = bytearray(manifest.read_bytes())
+    content[100] ^= 1
+    manifest.chmod(0o600)
+    manifest.write_bytes(content)
+    checked = runs.run("verify", {"share": 1})
+    assert checked.states["verify[1]"] == "failed"
+    assert manifest.name in checked.xcom("verify", "failure", 1)
+    vault = ledger.site.platform().vault("spare")
+    assert [record.outcome for record in vault.audit() if record.action == "verify"] == ["damaged"]
+    assert runs.run("snapshot__ledger").state == "success"
+    assert ledger.latest > whole.stem
+
+
 KILLED = """
 import sys
 from datetime import datetime

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from muster.codec import from_json, to_json
@@ -101,6 +102,11 @@ class AuditTrail:
         check_chain(records)
         return records
 
+    def tells_of(self, action: str, subject: str) -> bool:
+        """Whether any record that can be read says that this was done."""
+        records = (self._readable(key) for key in reversed(self._keys()))
+        return any(record and (record.action, record.subject) == (action, subject) for record in records)
+
     def check_first(self, records: Sequence[AuditRecord]) -> None:
         """
         The trail begins with the creation of this vault.
@@ -177,21 +183,45 @@ def check_chain(records: Iterable[AuditRecord]) -> None:
     :param records: oldest first
     :raises IntegrityError: naming the first record that does not fit
     """
-    bits: dict[str, int] = {}
     seqs: dict[str, int] = {}
-    for number, record in enumerate(records):
-        lost = [parent for parent in record.parents if parent not in bits]
-        if lost:
-            raise _broken(record.key, f"the record {lost[0]} that it follows is missing")
-        if record.seq != max((seqs[parent] + 1 for parent in record.parents), default=0):
-            raise _broken(record.key, "its number does not follow from the records before it")
+    fork = _Fork(0)
+    for _, level in groupby(records, key=lambda record: record.seq):
+        alone = [_check_link(record, seqs, fork) for record in level]
+        if alone == [len(seqs) - 1]:
+            fork = _Fork(len(seqs))
+
+
+class _Fork:
+    """
+    What follows what since the trail was last one: since the last record that alone has its number and follows all before it.
+
+    Every later record follows that one, since its number is one more than a parent's; so what lies before is a mere number.
+    """
+
+    def __init__(self, start: int) -> None:
+        self._start, self._bits = start, dict[str, int]()
+
+    def add(self, record: AuditRecord, number: int) -> int:
+        """Take the record of this number in the whole trail; return how many it follows."""
         behind = 0
         for parent in record.parents:
-            behind |= bits[parent]
-        if behind.bit_count() != record.before or (number and not record.parents):
-            raise _broken(record.key, f"it follows {record.before} records, and {behind.bit_count()} are there")
-        bits[record.digest] = behind | 1 << number
-        seqs[record.digest] = record.seq
+            behind |= self._bits.get(parent, 0)
+        self._bits[record.digest] = behind | 1 << (number - self._start)
+        return behind.bit_count() + (self._start if record.parents else 0)
+
+
+def _check_link(record: AuditRecord, seqs: dict[str, int], fork: _Fork) -> int:
+    """Check one record and add it to the numbers of all; return how many it follows."""
+    lost = [parent for parent in record.parents if parent not in seqs]
+    if lost:
+        raise _broken(record.key, f"the record {lost[0]} that it follows is missing")
+    if record.seq != max((seqs[parent] + 1 for parent in record.parents), default=0):
+        raise _broken(record.key, "its number does not follow from the records before it")
+    follows = fork.add(record, len(seqs))
+    if follows != record.before or (seqs and not record.parents):
+        raise _broken(record.key, f"it follows {record.before} records, and {follows} are there")
+    seqs[record.digest] = record.seq
+    return follows
 
 
 def _broken(key: str, why: str) -> IntegrityError:

@@ -178,14 +178,14 @@ class Vault:
         :raises AlreadyExists: if other components were sealed under this id
         """
         if there := self._points.sealed(point.workload, point.point):
-            return self._same(point, there)
+            return self._sealed_before(point, there)
         self._index.distrust(self._points.damaged_packs())
         sealed = complete(replace(point, format=FORMAT, vault=self.id), self._index, self._reader)
         try:
             manifest = self._points.write(sealed, self._trail.head())
         except AlreadyExists:
             if there := self._points.sealed(point.workload, point.point):
-                return self._same(point, there)
+                return self._sealed_before(point, there)
             raise
         self.record("seal", point_key(point.workload, point.point), "sealed", {"sha256": manifest})
         return sealed
@@ -270,12 +270,16 @@ class Vault:
         put_named(self._store, slot_key(slot), slot)
         self.record("keys.add", slot_key(slot), "added", {"name": name, "sha256": digest(slot)})
 
-    def _same(self, wanted: RecoveryPoint, there: RecoveryPoint) -> RecoveryPoint:
+    def _sealed_before(self, wanted: RecoveryPoint, there: RecoveryPoint) -> RecoveryPoint:
+        """The point that is there; its seal is recorded now if whoever wrote it was killed before that."""
         if there.components != wanted.components:
             raise AlreadyExists(
                 f"point {there.point} of {there.workload} is sealed already, with other components",
                 "a sealed point never changes: take a new snapshot",
             )
+        key = point_key(there.workload, there.point)
+        if not self._trail.tells_of("seal", key):
+            self.record("seal", key, "sealed", {"sha256": digest(self._store.get(key))})
         return there
 
 
