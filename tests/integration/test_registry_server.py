@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -12,6 +15,14 @@ from muster.adapters import mlflow_server
 from muster.adapters.mlflow_server import LocalMlflowServer
 from muster.errors import StoreUnavailable
 from registry_seed import SmallStore
+
+SERVE = """
+import sys, time
+from muster.adapters.mlflow_server import LocalMlflowServer
+with LocalMlflowServer().serve(sys.argv[1], sys.argv[2]):
+    print("up", flush=True)
+    time.sleep(600)
+"""
 
 
 def server_processes(store: SmallStore) -> list[psutil.Process]:
@@ -71,3 +82,24 @@ def test_server_that_does_not_come_up_says_why(small_store: SmallStore) -> None:
     ):
         pass
     assert server_processes(small_store) == []
+
+
+def test_server_dies_with_a_parent_that_was_killed(small_store: SmallStore) -> None:
+    """Nobody is there to stop it then, and its environment holds the password of the store."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", SERVE, small_store.url, str(small_store.artifacts)],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    with parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"up\n"
+        processes = server_processes(small_store)
+        assert len(processes) >= 2
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while (left := server_processes(small_store)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for process in left:
+        process.kill()
+    assert left == []

@@ -18,9 +18,7 @@ import functools
 import io
 import json
 import os
-import secrets
 import shlex
-import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from muster.adapters.restore_claim import claimed, leftovers, vacant
 from muster.domain.content import TreeEntry, checked_path
 from muster.domain.recovery_point import ComponentKind
 from muster.errors import IntegrityError, SourceChanged, SourceInvalid, TargetNotEmpty
@@ -143,9 +142,7 @@ class ConfigurationTarget:
         self._directory = directory.absolute()
 
     def check(self, details: Mapping[str, Json]) -> None:  # noqa: ARG002 - any machine can hold files
-        if not os.path.lexists(self._directory):
-            return
-        if not self._directory.is_dir() or any(self._directory.iterdir()):
+        if not vacant(self._directory, leftovers(self._directory, self._directory.parent)):
             raise TargetNotEmpty(
                 f"{self._directory}, the place of the restored configuration, is not empty",
                 "name an absent or empty folder; nothing is ever overwritten",
@@ -243,18 +240,16 @@ def _place_of(entry: TreeEntry) -> str:
 @contextmanager
 def _staged(directory: Path) -> Iterator[Path]:
     """A folder beside the target for its owner alone, which becomes the target if all goes well and is removed if not."""
-    staging = directory.with_name(f".{directory.name}.restoring-{secrets.token_hex(4)}")
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        staging.mkdir(mode=0o700)
-        yield staging
-        staging.rename(directory)
+        with claimed(directory, directory.parent) as held:
+            staging = held.scratch(directory, directory.parent, 0o700)
+            yield staging
+            held.place(staging, directory)
     except OSError as error:
         raise SourceInvalid(
             f"{directory} cannot be written: {error.strerror}", "see to permissions and space"
         ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _measure(staging: Path) -> dict[str, Json]:

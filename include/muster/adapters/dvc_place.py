@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from muster.adapters.git_history import check_installed
 from muster.adapters.made_folders import missing_folders, take_back
+from muster.adapters.restore_claim import RestoreClaim, claim, leftovers, vacant
 from muster.domain.restore_plan import without_secrets
 from muster.errors import SourceInvalid, TargetNotEmpty, UsageError
 from muster.folders import remove_folder
@@ -48,9 +48,10 @@ class Place:
             raise UsageError(
                 f"the repository {self.directory} would lie inside of its own remote {remote}", "name another remote"
             )
-        check_empty(self.directory, "the restored repository")
+        left = leftovers(self.directory, _beside(self.directory))
+        check_empty(self.directory, "the restored repository", left)
         if remote is not None:
-            check_empty(remote, "its DVC remote")
+            check_empty(remote, "its DVC remote", left)
         if details.get("scm") == "git":
             check_installed()
 
@@ -61,21 +62,22 @@ class Staging:
     Where a place is prepared.
 
     :param remote: the remote's folder; None if it is a server's
+    :param claim: removed when all is in its place
     :param undo: what is done, last first, if it fails after all
     """
 
     directory: Path
     remote: Path | None
+    claim: RestoreClaim
     undo: list[Callable[[], None]] = field(default_factory=list)
 
 
-def check_empty(folder: Path, what: str) -> None:
+def check_empty(folder: Path, what: str, left: Collection[Path]) -> None:
     """
+    :param left: what killed restores left behind, which the next one removes
     :raises TargetNotEmpty: if there is a file, or a folder with anything in it
     """
-    if not os.path.lexists(folder):
-        return
-    if not folder.is_dir() or any(folder.iterdir()):
+    if not vacant(folder, left):
         raise TargetNotEmpty(
             f"{folder}, the place of {what}, is not empty",
             "name an absent or empty folder; nothing is ever overwritten",
@@ -105,24 +107,34 @@ def staged(place: Place) -> Iterator[Staging]:
                 raise SourceInvalid(message, "see to permissions and space") from error
             raise
         undo.pop_all()
+        staging.claim.release()
 
 
 def _prepare(place: Place, undo: ExitStack) -> Staging:
-    directory = _new_folder(place.directory, undo)
+    _make_parents(place.directory, undo)
+    held = claim(place.directory, _beside(place.directory))
+    undo.callback(held.release)
+    directory = _new_folder(place.directory, held, undo)
     remote = place.remote_folder
     if remote is None:
-        return Staging(directory, None)
+        return Staging(directory, None, held)
     if remote.is_relative_to(place.directory):
-        return Staging(directory, directory / remote.relative_to(place.directory))
-    return Staging(directory, _new_folder(remote, undo))
+        return Staging(directory, directory / remote.relative_to(place.directory), held)
+    _make_parents(remote, undo)
+    return Staging(directory, _new_folder(remote, held, undo), held)
 
 
-def _new_folder(final: Path, undo: ExitStack) -> Path:
+def _make_parents(final: Path, undo: ExitStack) -> None:
     undo.callback(take_back, missing_folders(final.parent))
     final.parent.mkdir(parents=True, exist_ok=True)
-    within = final if os.path.ismount(final) else final.parent
-    folder = within / f".{final.name}.restoring-{secrets.token_hex(4)}"
-    folder.mkdir()
+
+
+def _beside(final: Path) -> Path:
+    return final if os.path.ismount(final) else final.parent
+
+
+def _new_folder(final: Path, held: RestoreClaim, undo: ExitStack) -> Path:
+    folder = held.scratch(final, _beside(final))
     undo.callback(remove_folder, folder)
     return folder
 
@@ -130,18 +142,18 @@ def _new_folder(final: Path, undo: ExitStack) -> Path:
 def _install(place: Place, staging: Staging, undo: ExitStack) -> None:
     remote = place.remote_folder
     if remote is not None and staging.remote is not None and not remote.is_relative_to(place.directory):
-        _move(staging.remote, remote, undo)
-    _move(staging.directory, place.directory, undo)
+        _move(staging.remote, remote, staging.claim, undo)
+    _move(staging.directory, place.directory, staging.claim, undo)
 
 
-def _move(folder: Path, final: Path, undo: ExitStack) -> None:
+def _move(folder: Path, final: Path, held: RestoreClaim, undo: ExitStack) -> None:
     if folder.parent != final:
         existed = final.exists()
-        folder.rename(final)
+        held.place(folder, final)
         undo.callback(_take_back, final, existed)
         return
     for child in sorted(folder.iterdir()):
-        child.rename(final / child.name)
+        held.place(child, final / child.name)
         undo.callback(_remove_any, final / child.name)
     folder.rmdir()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from muster.adapters.made_folders import missing_folders, take_back
+from muster.adapters.restore_claim import RestoreClaim, claim, leftovers, vacant
 from muster.domain.content import EntryKind, TreeEntry
 from muster.errors import SourceChanged, SourceInvalid, StoreUnavailable
 from muster.ports import TreeReader
@@ -45,7 +45,7 @@ class ArtifactFolder(Protocol):
         """Whether there is at least one file at or below a path."""
 
     def is_empty(self) -> bool:
-        """Whether there is nothing at all below this root, or no such root."""
+        """Whether there is nothing at all below this root, or no such root. What killed restores left behind is nothing."""
 
     def open(self, artifact: Artifact) -> BinaryIO:
         """
@@ -60,6 +60,9 @@ class ArtifactFolder(Protocol):
     def receive(self, wanted: Sequence[tuple[TreeEntry, str]], tree: TreeReader) -> None:
         """Put entries of a stored tree below this root, which is empty; remove them again if that fails."""
 
+    def keep(self) -> None:
+        """What was received stands from now on; until then it is nobody's, should we be killed."""
+
     def give_back(self) -> None:
         """Remove what was received."""
 
@@ -71,6 +74,7 @@ class LocalFolder:
         self.root = root
         self._received: list[str] = []
         self._made: list[Path] = []
+        self._claim: RestoreClaim | None = None
 
     def below(self, named: Sequence[str]) -> Iterator[Artifact]:
         for relative in sorted(named):
@@ -85,7 +89,7 @@ class LocalFolder:
         if real in parents:
             raise SourceInvalid(f"the artifact folder {folder} links to a folder above itself", "remove the link")
         try:
-            children = sorted(folder.iterdir())
+            children = sorted(child for child in folder.iterdir() if self._claim is None or child != self._claim.path)
         except FileNotFoundError:
             raise SourceChanged(f"the artifact folder {folder} vanished", "take the snapshot again") from None
         except OSError as error:
@@ -118,7 +122,7 @@ class LocalFolder:
         return start.is_file() or any(files for _, _, files in os.walk(start, followlinks=True))
 
     def is_empty(self) -> bool:
-        return not self.root.exists() or (self.root.is_dir() and not any(self.root.iterdir()))
+        return vacant(self.root, leftovers(self.root, self.root))
 
     def open(self, artifact: Artifact) -> BinaryIO:
         try:
@@ -143,26 +147,36 @@ class LocalFolder:
     def receive(self, wanted: Sequence[tuple[TreeEntry, str]], tree: TreeReader) -> None:
         """Files appear below the root by renames, when all of them are whole."""
         self._made = missing_folders(self.root)
-        staging = self.root / f".incoming-{secrets.token_hex(4)}"
         try:
             with _disk_errors(self.root):
-                staging.mkdir(parents=True)
+                self.root.mkdir(parents=True, exist_ok=True)
+                self._claim = claim(self.root, self.root)
+                staging = self._claim.scratch(self.root, self.root)
                 tree.extract((entry, staging / relative) for entry, relative in wanted)
                 for child in sorted(staging.iterdir()):
-                    child.rename(self.root / child.name)
                     self._received.append(child.name)
+                    self._claim.place(child, self.root / child.name)
                 staging.rmdir()
         except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
             self.give_back()
             raise
+
+    def keep(self) -> None:
+        self._received.clear()
+        self._release()
 
     def give_back(self) -> None:
         for name in self._received:
             path = self.root / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         self._received.clear()
+        self._release()
         take_back(self._made)
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
 
 
 @contextmanager

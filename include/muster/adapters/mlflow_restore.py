@@ -122,6 +122,7 @@ class MlflowTarget:
         except BaseException:
             folder.give_back()
             raise
+        folder.keep()
 
     # --- tables -------------------------------------------------------------------------------------------------------
 

@@ -162,6 +162,9 @@ class S3Folder:
             self.give_back()
             raise
 
+    def keep(self) -> None:
+        self._received.clear()
+
     def give_back(self) -> None:
         for relative in self._received:
             with _s3_errors(f"{self.location}/{relative}"):

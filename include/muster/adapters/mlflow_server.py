@@ -27,6 +27,18 @@ PASSED_ON = (
     *("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "MLFLOW_CRYPTO_KEK_PASSPHRASE"),
 )
 """The only variables of our own environment that the server gets: what finds programs and S3, and the keys of its secrets."""
+DEATH_SIGNAL = 1
+"""``PR_SET_PDEATHSIG`` of Linux's prctl(2)."""
+GUARD = f"""
+import ctypes, os, signal, subprocess, sys
+signal.signal(signal.SIGUSR1, lambda *_: os.killpg(0, signal.SIGKILL))
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl({DEATH_SIGNAL}, signal.SIGUSR1)
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("the parent died")
+sys.exit(subprocess.call(sys.argv[2:]))
+"""
+"""Leads the server's process group, and kills it when we die and can no longer do so: the server holds the store's password."""
 STARTS = 3
 LOG_TAIL = 2000
 
@@ -125,7 +137,7 @@ def _launch(environment: dict[str, str], port: int, log: Path) -> subprocess.Pop
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--serve-artifacts"]
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *arguments],
+            [sys.executable, "-c", GUARD, str(os.getpid()), sys.executable, "-m", "mlflow", "server", *arguments],
             env=environment,
             cwd=log.parent,
             stdin=subprocess.DEVNULL,
