@@ -13,6 +13,7 @@ from fakes_dataset_tree import MemoryTree, store, take
 from muster.adapters.configuration import ConfigurationSource, ConfigurationTarget
 from muster.domain.content import TreeEntry
 from muster.errors import IntegrityError, MusterError, SourceChanged, SourceInvalid, TargetNotEmpty
+from permissions import modes_bind
 
 SECRETS = {"conn:store": "postgresql://me:hunter2@db/mlflow", "env:KEK": "πάσα\n'quoted'"}
 VALUE = "0.5 'of' \"it\" $HOME\nsecond line"
@@ -105,6 +106,29 @@ def test_dead_link_is_refused(root: Path) -> None:
     (root / "conf" / "gone.yaml").symlink_to("nowhere")
     with pytest.raises(SourceInvalid, match=r"gone\.yaml"):
         take(source(root))
+
+
+@pytest.mark.parametrize("pattern", ["conf", "**/*.sh", "conf/*", "conf/deep/run.sh", "conf/*/*"])
+@pytest.mark.parametrize("mode", [0o000, 0o444], ids=["closed", "not entered"])
+def test_unreadable_folder_is_refused(root: Path, pattern: str, mode: int) -> None:
+    """A folder that we may not read is named instead of being taken for empty; where it is not asked for, it is in nobody's way."""
+    (root / "conf" / "deep").chmod(mode)
+    with modes_bind():
+        with pytest.raises(SourceInvalid, match=r"conf/deep.* cannot be read"):
+            take(source(root, pattern))
+        tree, _ = take(source(root, "*.tf"))
+    assert tree.paths() == ["environment.env", "files/main.tf", "secrets.json"]
+
+
+def test_patterns_are_those_of_a_shell(root: Path) -> None:
+    """Names are matched case for case, dots included; two stars are any number of folders, and what matches twice is taken once."""
+    (root / ".env").write_text("A=1\n")
+    (root / "conf" / "deep" / "Run.sh").write_text("true\n")
+    tree, _ = take(source(root, "**/*.sh", "**/run.sh", ".e*", "conf/m?del.[xy]aml"))
+    files = [path.removeprefix("files/") for path in tree.paths() if path.startswith("files/")]
+    assert files == [".env", "conf/deep/Run.sh", "conf/deep/run.sh", "conf/model.yaml"]
+    tree, _ = take(source(root, "**"))
+    assert sum(path.startswith("files/") for path in tree.paths()) == 5
 
 
 @pytest.mark.parametrize("change", ["write", "add", "remove"])

@@ -12,6 +12,7 @@ from dvc_repositories import DVC, FILES, Repository, run
 from fakes_dataset_tree import MemoryTree, content_of, take
 from muster.adapters.dvc_datasets import DvcSource
 from muster.errors import SourceInvalid, UsageError
+from permissions import modes_bind
 
 JAN = hashlib.md5(FILES["jan.csv"]).hexdigest()
 FEB = hashlib.md5(FILES["feb.csv"]).hexdigest()
@@ -218,6 +219,22 @@ def test_pipe_in_a_dataset_is_refused(repository: Repository) -> None:
     os.mkfifo(repository.flights / "pipe")
     with pytest.raises(SourceInvalid, match="pipe"):
         take(DvcSource("flights", repository.root))
+
+
+def test_unreadable_folder_of_a_pipeline_is_refused(plain_repository: Repository) -> None:
+    """A folder that a stage reads and we may not is named, instead of being taken for empty."""
+    scripts = plain_repository.root / "scripts"
+    (scripts / "deep").mkdir(parents=True)
+    (scripts / "deep" / "count.sh").write_text("wc -l < airports.csv > lines.txt\n")
+    stage = ["--name", "count", "-d", "scripts", "-d", "airports.csv", "-o", "lines.txt"]
+    plain_repository.dvc("stage", "add", "--quiet", *stage, "sh scripts/deep/count.sh")
+    plain_repository.dvc("repro", "--quiet")
+    source = DvcSource("flights", plain_repository.root)
+    tree, _ = take(source)
+    assert "repo/scripts/deep/count.sh" in tree.paths()
+    (scripts / "deep").chmod(0)
+    with modes_bind(), pytest.raises(SourceInvalid, match=r"scripts/deep cannot be read"):
+        take(source)
 
 
 def test_unknown_kind_of_source_is_refused(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from muster.adapters.restore_claim import claimed, leftovers, vacant
+from muster.adapters.source_folders import below, is_folder, matching, status
 from muster.domain.content import TreeEntry, checked_path
 from muster.domain.recovery_point import ComponentKind
 from muster.errors import IntegrityError, SourceChanged, SourceInvalid, TargetNotEmpty
@@ -200,14 +201,14 @@ def _matching(root: Path, pattern: str) -> Iterator[tuple[str, _Found]]:
         raise SourceInvalid(
             f"the pattern {pattern!r} climbs out of {root}", "patterns are relative to the catalog's root"
         )
-    for match in sorted(root.glob(pattern)):
-        for path in sorted(match.rglob("*")) if match.is_dir() else [match]:
-            if path.is_file():
-                one = path.stat()
+    for match in matching(root, pattern):
+        for path in below(match) if is_folder(match) else [match]:
+            one = status(path)
+            if one is not None and stat.S_ISREG(one.st_mode):
                 stamp = (one.st_ino, one.st_size, one.st_mtime_ns)
                 yield path.relative_to(root).as_posix(), _Found(path, stat.S_IMODE(one.st_mode), stamp)
             elif path.is_symlink():
-                raise SourceInvalid(f"{path} is a link that leads nowhere", "mend or remove it")
+                raise SourceInvalid(f"{path} is a link that leads to no file", "mend or remove it")
 
 
 def _open(path: Path) -> BinaryIO:

@@ -14,6 +14,7 @@ from muster.adapters.dvc_objects_map import open_file
 from muster.adapters.dvc_repository import Version
 from muster.adapters.dvc_workspace import Stamp, WorkspaceFile, changed_files
 from muster.adapters.git_history import GitState, read_state, write_bundle
+from muster.adapters.source_folders import below, is_folder, status
 from muster.domain.content import ContentRef
 from muster.errors import IntegrityError, NotFound, SourceChanged, SourceInvalid
 from muster.ports import SourceFile, TreeReader
@@ -138,7 +139,9 @@ class ProjectFiles:
                     yield self._other(relative, path)
 
     def _other(self, name: str, path: Path) -> SourceFile:
-        found = path.stat()
+        found = status(path)
+        if found is None:
+            raise SourceChanged(f"{path} was removed while it was being captured", ATTEMPT_AGAIN)
         self._others.append(WorkspaceFile(str(path), "", found.st_mode, Stamp.of(found)))
         opener, mode = functools.partial(open_file, str(path)), stat.S_IMODE(found.st_mode)
         return SourceFile(f"{REPO}{name}", opener, size=found.st_size, mode=mode, mtime_ns=found.st_mtime_ns)
@@ -154,8 +157,7 @@ def _refs(git: GitState) -> bytes:
 
 
 def _files_below(path: Path, without: Sequence[Path]) -> Iterator[Path]:
-    if path.is_dir():
-        below = (p for p in sorted(path.rglob("*")) if p.is_file())
-        yield from (p for p in below if not any(p.is_relative_to(tracked) for tracked in without))
-    elif path.is_file():
-        yield path
+    for each in below(path, without) if is_folder(path) else [path]:
+        found = status(each)
+        if found is not None and stat.S_ISREG(found.st_mode):
+            yield each
