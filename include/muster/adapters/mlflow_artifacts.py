@@ -13,6 +13,7 @@ from typing import BinaryIO, Protocol
 
 from muster.adapters.made_folders import missing_folders, take_back
 from muster.adapters.restore_claim import RestoreClaim, claim, leftovers, vacant
+from muster.adapters.source_folders import is_folder, status
 from muster.domain.content import EntryKind, TreeEntry
 from muster.errors import SourceChanged, SourceInvalid, StoreUnavailable
 from muster.ports import TreeReader
@@ -79,10 +80,10 @@ class LocalFolder:
     def below(self, named: Sequence[str]) -> Iterator[Artifact]:
         for relative in sorted(named):
             start = self.root / relative
-            if start.is_file():
-                yield self._artifact(start)
-            elif start.is_dir():
+            if is_folder(start):
                 yield from self._walk(start, ())
+            elif status(start) is not None:
+                yield self._artifact(start)
 
     def _walk(self, folder: Path, parents: tuple[str, ...]) -> Iterator[Artifact]:
         real = os.path.realpath(folder)
@@ -99,23 +100,22 @@ class LocalFolder:
         if not children and parents:
             yield self._artifact(folder, "dir")
         for child in children:
-            if child.is_dir():
+            if is_folder(child):
                 yield from self._walk(child, (*parents, real))
             else:
                 yield self._artifact(child)
 
     def _artifact(self, path: Path, kind: EntryKind = "file") -> Artifact:
-        try:
-            status = path.stat()
-        except FileNotFoundError:
+        found = status(path)
+        if found is None:
             if path.is_symlink():
-                raise SourceInvalid(f"the artifact {path} is a link to nothing", "mend or remove the link") from None
-            raise SourceChanged(f"the artifact {path} vanished", "take the snapshot again") from None
-        if kind == "file" and not stat.S_ISREG(status.st_mode):
+                raise SourceInvalid(f"the artifact {path} is a link to nothing", "mend or remove the link")
+            raise SourceChanged(f"the artifact {path} vanished", "take the snapshot again")
+        if kind == "file" and not stat.S_ISREG(found.st_mode):
             raise SourceInvalid(f"the artifact {path} is neither a file nor a folder", "remove it")
         relative = path.relative_to(self.root).as_posix()
-        size = status.st_size if kind == "file" else 0
-        return Artifact(relative, size, status.st_mtime_ns, stat.S_IMODE(status.st_mode), kind=kind)
+        size = found.st_size if kind == "file" else 0
+        return Artifact(relative, size, found.st_mtime_ns, stat.S_IMODE(found.st_mode), kind=kind)
 
     def holds(self, relative: str) -> bool:
         start = self.root / relative
@@ -137,10 +137,10 @@ class LocalFolder:
     def unchanged(self, artifacts: Sequence[Artifact]) -> str | None:
         for artifact in artifacts:
             try:
-                status = (self.root / artifact.path).stat()
+                found = (self.root / artifact.path).stat()
             except OSError:
                 return str(self.root / artifact.path)
-            if artifact.kind == "file" and (status.st_size, status.st_mtime_ns) != (artifact.size, artifact.mtime_ns):
+            if artifact.kind == "file" and (found.st_size, found.st_mtime_ns) != (artifact.size, artifact.mtime_ns):
                 return str(self.root / artifact.path)
         return None
 
