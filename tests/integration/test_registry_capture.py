@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from fakes_trees import FolderTree
+from muster.adapters import mlflow_registry
 from muster.adapters.mlflow_registry import MlflowSource
 from muster.errors import SourceChanged, SourceInvalid, StoreUnavailable
 from postgres import Cluster
@@ -220,8 +221,11 @@ def test_artifact_that_changes_fails_the_cut(small_store: SmallStore, tmp_path: 
             cut.confirm()
 
 
-def test_unchanged_content_is_not_read_again(small_store: SmallStore, tmp_path: Path) -> None:
-    """The next point opens only what changed, and what is too young to be told apart by its time."""
+def test_unchanged_content_is_not_read_again(
+    small_store: SmallStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next point opens only what changed, and what is too young to be told apart by its time, if no file has its day."""
+    monkeypatch.setattr(mlflow_registry, "due", lambda _path, _at: False)
     folder = small_store.add_run("r1")
     long_ago = (time.time_ns() - 3_600 * 10**9,) * 2
     for name in ("same", "other", "young"):

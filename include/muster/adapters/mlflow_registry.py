@@ -21,7 +21,7 @@ import io
 import json
 import posixpath
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -42,6 +42,7 @@ from muster.adapters.mlflow_restore import MlflowTarget
 from muster.adapters.mlflow_s3 import S3Access, open_folder
 from muster.adapters.mlflow_store import StoreUrl, one_look, translated
 from muster.adapters.mlflow_tables import LEFT_OUT, Dump, dump_database, schema_document
+from muster.adapters.rereading import compared, due
 from muster.codec import canonical
 from muster.domain.content import TreeEntry
 from muster.domain.recovery_point import ComponentKind
@@ -102,13 +103,12 @@ class RegistryCapture:
                 yield SourceFile(path, kind="dir", mode=artifact.mode, mtime_ns=artifact.mtime_ns)
                 continue
             entry = known.same_state(path, artifact)
+            content = entry.content if entry else None
+            opener: Callable[[], BinaryIO] = functools.partial(folder.open, artifact)
+            if content and due(path, self.cut_at):
+                opener, content = compared(opener, content, f"{root.place.location}/{artifact.path}"), None
             yield SourceFile(
-                path,
-                functools.partial(folder.open, artifact),
-                size=artifact.size,
-                mode=artifact.mode,
-                mtime_ns=artifact.mtime_ns,
-                known=entry.content if entry else None,
+                path, opener, size=artifact.size, mode=artifact.mode, mtime_ns=artifact.mtime_ns, known=content
             )
 
     def details(self) -> dict[str, Any]:
