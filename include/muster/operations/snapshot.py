@@ -71,10 +71,14 @@ def capture(vault: Vault, pin: Pin, source: ComponentSource, progress: Progress 
     :raises SourceChanged: if it moved meanwhile; what was stored stays in the vault and is not read again by a retry
     """
     with source.capture(previous_tree(vault, pin, f"{source.kind}/{source.name}")) as cut, vault.writer() as writer:
-        tree = writer.store_tree(cut.files(), progress)
+        tree = writer.store_tree(cut.files(), _named(f"{source.kind}/{source.name}", progress))
         cut.confirm()
         component = Component(source.kind, source.name, tree, cut.cut_at, cut.method, cut.details())
         return hand_over(writer, component)
+
+
+def _named(label: str, progress: Progress | None) -> Progress | None:
+    return (lambda _, done, total: progress(label, done, total)) if progress else None
 
 
 def previous_tree(vault: Vault, pin: Pin, label: str) -> TreeReader | None:
