@@ -46,6 +46,13 @@ class RealAirflow:
         path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value?deserialize=true"
         return self.api.call("GET", path)["value"]
 
+    def events(self, run: str) -> list[dict[str, Any]]:
+        """The asset events that a run has caused."""
+        found: list[dict[str, Any]] = self.api.call("GET", f"/api/v2/assets/events?source_run_id={quote(run)}")[
+            "asset_events"
+        ]
+        return found
+
     def status(self, path: str) -> int:
         """The answer's status to somebody who is not signed in."""
         try:
@@ -81,7 +88,9 @@ def test_a_triggered_snapshot_is_sealed_and_published(real: RealAirflow, site: A
     """The point that the run tells of is in the vault, and is the asset's event."""
     told = real.xcom("snapshot__ledger", snapshot, "seal")
     assert site.platform().vault("spare").point("latest", "ledger").point.point == told["point"]
-    found = real.api.call("GET", f"/api/v2/assets/events?source_run_id={quote(snapshot)}")["asset_events"]
+    deadline = time.monotonic() + 60  # the event is registered after the task's state, not with it
+    while not (found := real.events(snapshot)) and time.monotonic() < deadline:
+        time.sleep(0.5)
     assert [event["extra"]["point"] for event in found] == [told["point"]]
 
 
