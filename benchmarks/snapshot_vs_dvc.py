@@ -158,8 +158,10 @@ class Bench:
                 sys.exit(f"{restored / name} is not what was protected")
 
 
-def measure(shape: Shape, rounds: int, work: Path, compressible: float) -> list[str]:
+def measure(shape: Shape, rounds: int, work: Path | None, compressible: float) -> list[str]:
     """Rows of the table for one shape."""
+    if work:
+        work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="muster-bench-", dir=work) as folder:
         bench = Bench(Path(folder), shape, compressible)
         dvc: list[Round] = []
