@@ -1,4 +1,4 @@
-"""Remove folders of our own, whole."""
+"""Remove what is our own, whole."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ import shutil
 from pathlib import Path
 
 from muster.errors import MusterError
+
+
+def remove_any(path: Path) -> None:
+    """
+    Remove a file, a link, or a folder with all that is in it. What is not there is no error.
+
+    :raises MusterError: if something of a folder is still there
+    """
+    if path.is_dir() and not path.is_symlink():
+        remove_folder(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def remove_folder(folder: Path) -> None:

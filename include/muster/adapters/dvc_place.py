@@ -13,7 +13,7 @@ from muster.adapters.made_folders import missing_folders, take_back
 from muster.adapters.restore_claim import RestoreClaim, claim, leftovers, vacant
 from muster.domain.restore_plan import without_secrets
 from muster.errors import SourceInvalid, TargetNotEmpty, UsageError
-from muster.folders import remove_folder
+from muster.folders import remove_any, remove_folder
 from muster.ports import Json
 
 
@@ -154,7 +154,7 @@ def _move(folder: Path, final: Path, held: RestoreClaim, undo: ExitStack) -> Non
         return
     for child in sorted(folder.iterdir()):
         held.place(child, final / child.name)
-        undo.callback(_remove_any, final / child.name)
+        undo.callback(remove_any, final / child.name)
     folder.rmdir()
 
 
@@ -162,13 +162,6 @@ def _take_back(final: Path, existed: bool) -> None:
     remove_folder(final)
     if existed:
         final.mkdir(exist_ok=True)
-
-
-def _remove_any(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        remove_folder(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def remote_for_people(place: Place) -> str:

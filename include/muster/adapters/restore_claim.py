@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from muster.errors import MusterError
-from muster.folders import remove_folder
+from muster.folders import remove_any
 
 MARK = "restoring"
 
@@ -146,7 +146,4 @@ def _literal(name: str) -> str:
 
 def _remove(path: Path) -> None:
     with suppress(OSError, MusterError):
-        if path.is_dir() and not path.is_symlink():
-            remove_folder(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove_any(path)

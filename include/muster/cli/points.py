@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from muster import errors
 from muster.cli.session import Session
 from muster.cli.wording import plan_lines, point_lines, points_table, report_lines
 from muster.codec import to_json
@@ -21,6 +20,12 @@ if TYPE_CHECKING:
     from muster.vault.vault import Vault
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def to_place(function: Command) -> Command:
+    """The option that says where a restore goes."""
+    text = "A folder (with a slash in it), a target of the catalog, or origin."
+    return click.option("--to", required=True, metavar="DIR|TARGET", help=text)(function)
 
 
 def of_workload(function: Command) -> Command:
@@ -71,12 +76,7 @@ def show(session: Session, point: str, workload: str | None, folder: Path | None
 
 @click.command()
 @click.argument("point")
-@click.option(
-    "--to",
-    required=True,
-    metavar="DIR|TARGET",
-    help="A folder (with a slash in it), a target of the catalog, or origin.",
-)
+@to_place
 @of_workload
 @click.pass_obj
 def plan(session: Session, point: str, to: str, workload: str | None) -> None:
@@ -88,18 +88,12 @@ def plan(session: Session, point: str, to: str, workload: str | None) -> None:
     drawn = session.platform.plan(vault, status, _target(session, status, to))
     session.screen.result(to_json(drawn), *plan_lines(drawn))
     if drawn.refusals:
-        kind: type[errors.MusterError] = getattr(errors, drawn.refusals[0].kind, errors.Refused)
-        click.get_current_context().exit(kind.exit_code)
+        click.get_current_context().exit(drawn.refusals[0].error.exit_code)
 
 
 @click.command()
 @click.argument("point")
-@click.option(
-    "--to",
-    required=True,
-    metavar="DIR|TARGET",
-    help="A folder (with a slash in it), a target of the catalog, or origin.",
-)
+@to_place
 @of_workload
 @click.option(
     "--incident-at",

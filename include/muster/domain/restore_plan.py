@@ -39,6 +39,12 @@ class Refusal:
     message: str
     hint: str
 
+    @property
+    def error(self) -> type[errors.PermanentError]:
+        """The error's class."""
+        found: type[errors.PermanentError] = getattr(errors, self.kind, errors.Refused)
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class RestorePlan:
@@ -73,8 +79,7 @@ class RestorePlan:
         """
         if self.refusals:
             first = self.refusals[0]
-            kind: type[errors.PermanentError] = getattr(errors, first.kind, errors.Refused)
-            raise kind("; ".join(f"{r.component}: {r.message}" for r in self.refusals), first.hint)
+            raise first.error("; ".join(f"{r.component}: {r.message}" for r in self.refusals), first.hint)
         if not self.actions:
             raise errors.Refused(
                 f"there is nothing to restore from {self.point} to {self.target}", "; ".join(self.skipped)
