@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from muster.adapters.blob_keys import checked_key
-from muster.errors import AlreadyExists, IntegrityError, NotFound, StoreUnavailable
-from muster.ports import BlobInfo, BlobStore, Clock, Guarantees
+from muster.errors import AlreadyExists, IntegrityError, NotFound, Refused, StoreUnavailable
+from muster.ports import BlobInfo, BlobStore, Clock, Guarantees, Lock, Locks
 
-Operation = Literal["put", "get", "get_range", "info", "list", "delete", "any"]
+Operation = Literal["put", "get", "get_range", "info", "list", "delete", "lock_of", "extend", "hold", "any"]
 FaultKind = Literal["fail", "full", "lose_answer", "truncate", "flip", "kill", "kill_after"]
 
 
@@ -34,9 +35,14 @@ class FrozenClock:
 
 
 class MemoryStore:
-    """A `BlobStore` in a dictionary. Tests damage what it holds through `objects`."""
+    """
+    A `BlobStore` in a dictionary. Tests damage what it holds through `objects`.
 
-    def __init__(self, clock: Clock | None = None, name: str = "test") -> None:
+    :param locking: it can lock its objects, in compliance mode, and then refuses what a bucket with Object Lock refuses
+    """
+
+    def __init__(self, clock: Clock | None = None, name: str = "test", *, locking: bool = False) -> None:
+        self._locks = MemoryLocks(self) if locking else None
         self.objects: dict[str, bytes] = {}
         self._written: dict[str, datetime] = {}
         self._clock = clock
@@ -48,7 +54,14 @@ class MemoryStore:
         return f"memory://{self._name}"
 
     def guarantees(self) -> Guarantees:
-        return Guarantees(immutable=False, conditional_put=True, versioned=False)
+        return Guarantees(immutable=self._locks is not None, conditional_put=True, versioned=False)
+
+    def locks(self) -> Locks | None:
+        return self._locks
+
+    def now(self) -> datetime:
+        """The time by which this store judges locks."""
+        return self._clock.now() if self._clock else datetime.now(UTC)
 
     def put(self, key: str, data: bytes) -> None:
         checked_key(key)
@@ -56,7 +69,7 @@ class MemoryStore:
             if key in self.objects:
                 raise AlreadyExists(f"{key} is already in {self.url}", "nothing is ever overwritten")
             self.objects[key] = bytes(data)
-            self._written[key] = self._clock.now() if self._clock else datetime.now(UTC)
+            self._written[key] = self.now()
 
     def get(self, key: str) -> bytes:
         checked_key(key)
@@ -83,6 +96,8 @@ class MemoryStore:
         checked_key(key)
         with self._lock:
             self._held(key)
+            if self._locks:
+                self._locks.forbid(key)
             del self.objects[key]
 
     def _held(self, key: str) -> bytes:
@@ -92,6 +107,34 @@ class MemoryStore:
 
     def _time(self, key: str) -> datetime:
         return self._written.get(key, datetime(2026, 11, 23, tzinfo=UTC))
+
+
+class MemoryLocks:
+    """The `Locks` of a `MemoryStore`; its clock says when a retention has ended."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.by_key: dict[str, Lock] = {}
+
+    def of(self, key: str) -> Lock:
+        self._store.info(key)
+        return self.by_key.get(key, Lock())
+
+    def extend(self, keys: Iterable[str], until: datetime) -> int:
+        wanted = [key for key in keys if (self.of(key).until or datetime.min.replace(tzinfo=UTC)) < until]
+        for key in wanted:
+            self.by_key[key] = replace(self.of(key), until=until, mode="compliance")
+        return len(wanted)
+
+    def hold(self, keys: Iterable[str], *, held: bool) -> None:
+        for key in keys:
+            self.by_key[key] = replace(self.of(key), held=held)
+
+    def forbid(self, key: str) -> None:
+        """Refuse the removal of what is locked."""
+        lock = self.by_key.get(key, Lock())
+        if lock.held or (lock.until and lock.until > self._store.now()):
+            raise Refused(f"{key} in {self._store.url} is locked until {lock.until}", "wait for the end of its lock")
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +184,10 @@ class FaultyStore:
     def guarantees(self) -> Guarantees:
         return self.inner.guarantees()
 
+    def locks(self) -> Locks | None:
+        inner = self.inner.locks()
+        return FaultyLocks(self, inner) if inner else None
+
     def put(self, key: str, data: bytes) -> None:
         fault = self._before("put", key)
         self.inner.put(key, _damaged(fault, data))
@@ -175,6 +222,13 @@ class FaultyStore:
         self.inner.delete(key)
         self._after(fault, "delete", key)
 
+    @contextmanager
+    def faults_around(self, operation: Operation, key: str) -> Iterator[None]:
+        """What goes wrong before and after a call that gives nothing back."""
+        fault = self._before(operation, key)
+        yield
+        self._after(fault, operation, key)
+
     def _before(self, operation: str, key: str) -> FaultKind | None:
         kind = self._next_fault(operation, key)
         if kind == "kill":
@@ -200,6 +254,27 @@ class FaultyStore:
                     count = self._counts[fault] = self._counts.get(fault, 0) + 1
                     hit = hit or (fault.kind if fault.hits(count) else None)
         return hit
+
+
+class FaultyLocks:
+    """The locks of a store, with the faults of a `FaultyStore`; the key of a call in bulk is its first."""
+
+    def __init__(self, store: FaultyStore, inner: Locks) -> None:
+        self._store, self._inner = store, inner
+
+    def of(self, key: str) -> Lock:
+        with self._store.faults_around("lock_of", key):
+            return self._inner.of(key)
+
+    def extend(self, keys: Iterable[str], until: datetime) -> int:
+        wanted = list(keys)
+        with self._store.faults_around("extend", wanted[0] if wanted else ""):
+            return self._inner.extend(wanted, until)
+
+    def hold(self, keys: Iterable[str], *, held: bool) -> None:
+        wanted = list(keys)
+        with self._store.faults_around("hold", wanted[0] if wanted else ""):
+            self._inner.hold(wanted, held=held)
 
 
 def _damaged(kind: FaultKind | None, data: bytes) -> bytes:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 from muster.domain.content import ContentRef, EntryKind, TreeEntry
 from muster.domain.recovery_point import ComponentKind
@@ -55,6 +55,53 @@ class Guarantees:
     versioned: bool
 
 
+LockMode = Literal["governance", "compliance"]
+"""Whether a privileged person may lift a retention (governance), or nobody may before its end (compliance)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """
+    What keeps one object from being removed.
+
+    :param until: end of its retention, aware, in UTC; None if it has none
+    :param mode: of the retention; None if it has none
+    :param held: under a legal hold, which has no end and must be lifted by hand
+    """
+
+    until: datetime | None = None
+    mode: LockMode | None = None
+    held: bool = False
+
+
+class Locks(Protocol):
+    """Lock administration of a store that can lock. Calls are idempotent and may come from several threads."""
+
+    def of(self, key: str) -> Lock:
+        """
+        The lock of an object, as the store has it.
+
+        :raises NotFound: if there is no such object
+        """
+
+    def extend(self, keys: Iterable[str], until: datetime) -> int:
+        """
+        Retain every object at least until a moment; in bulk, in parallel. A longer retention stays as it is.
+
+        Every request is waited for. If any fails, the first failure is raised, with the number of those that failed.
+
+        :return: how many objects are retained now that were not, or not so long, before
+        :raises NotFound: if an object is not there
+        :raises Refused: if the store, or our rights in it, do not allow it
+        :raises StoreUnavailable: if the store did not answer
+        """
+
+    def hold(self, keys: Iterable[str], *, held: bool) -> None:
+        """
+        Put objects under a legal hold, or lift it. Errors as in `extend`.
+        """
+
+
 class BlobStore(Protocol):
     """
     A flat, create-only store of named bytes.
@@ -70,6 +117,9 @@ class BlobStore(Protocol):
 
     def guarantees(self) -> Guarantees:
         """What this store promises."""
+
+    def locks(self) -> Locks | None:
+        """Its lock administration; None if nothing there can be locked, as in a local folder."""
 
     def put(self, key: str, data: bytes) -> None:
         """

@@ -43,6 +43,9 @@ class LocalStore:
         """Create-only, but whoever may write into the folder may delete from it."""
         return Guarantees(immutable=False, conditional_put=True, versioned=False)
 
+    def locks(self) -> None:
+        """Nothing in a folder can be locked against whoever may write into it."""
+
     def put(self, key: str, data: bytes) -> None:
         path = self._path(key)
         with self._translated(key):

@@ -81,6 +81,9 @@ class S3Store:
         """Create-only. Locks and versions of the bucket are not looked at, so none is promised."""
         return Guarantees(immutable=False, conditional_put=True, versioned=False)
 
+    def locks(self) -> None:
+        """Not administered yet."""
+
     def put(self, key: str, data: bytes) -> None:
         path = self._path(key)
         for attempt in range(self._location.retries + 1):

@@ -52,6 +52,7 @@ class RecoveryPoint:
     :param objectives: ``{"rpo_s": …, "rto_s": …}``, as the catalog had them
     :param catalog: the workload's catalog entry, for restoring where no catalog is left
     :param muster: version of the program that sealed it
+    :param locked_until: the store itself refuses to remove anything of this point before; None where it makes no such promise
     """
 
     format: int
@@ -66,6 +67,7 @@ class RecoveryPoint:
     objectives: dict[str, float]
     catalog: dict[str, Json]
     muster: str
+    locked_until: datetime | None = None
 
     def component(self, label: str) -> Component | None:
         """The component of this label (``kind/name``), or None."""

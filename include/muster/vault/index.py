@@ -7,7 +7,6 @@ or the index was lost, is learned from the packs themselves.
 
 from __future__ import annotations
 
-import os
 import struct
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -187,7 +186,7 @@ class Index:
 
 def write_index(master: MasterKey, packs: Iterable[Pack]) -> bytes:
     """The bytes of an index object."""
-    header = HEADER.pack(MAGIC, os.urandom(32))
+    header = HEADER.pack(MAGIC, master.new_salt())
     rows = []
     for pack in packs:
         count = len(pack.directory) // ENTRY.size

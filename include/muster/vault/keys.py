@@ -95,6 +95,10 @@ class MasterKey:
         """Keyed BLAKE3: without the key nobody can tell whether a vault holds a given content."""
         return blake3(plain, key=self._chunk_key).digest()
 
+    def new_salt(self) -> bytes:
+        """A salt for a new pack or index: 32 bytes, by which its key is found again."""
+        return os.urandom(KEY_BYTES)
+
     def pack_cipher(self, salt: bytes) -> AESGCM:
         """Seals chunks and directory of the one pack that has this salt."""
         return AESGCM(derive(self._key, "muster pack v1", salt))

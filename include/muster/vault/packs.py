@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -59,7 +58,7 @@ class PackBuilder:
     """A pack that is being filled. Not for several threads at once."""
 
     def __init__(self, master: MasterKey) -> None:
-        self._salt = os.urandom(32)
+        self._salt = master.new_salt()
         self._cipher = master.pack_cipher(self._salt)
         self._header = HEADER.pack(HEADER_MAGIC, self._salt)
         self._parts = [self._header]

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from string import Template
 from typing import Any
 
-from muster import __version__
 from muster.codec import to_json
 from muster.domain.content import TreeRef
 from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint
-from muster.errors import AlreadyExists, IntegrityError, NotFound, WrongKey
+from muster.errors import AlreadyExists
 from muster.ports import BlobStore, Clock, Progress, TreeReader
 from muster.vault.audit import AuditRecord, AuditTrail
-from muster.vault.envelope import SigningKey
 from muster.vault.findings import Finding, VerifyReport
-from muster.vault.header import Actor, Header, make_header, new_id, open_signing_key, read_header
+from muster.vault.header import Actor, Header, read_header
 from muster.vault.index import Index
 from muster.vault.keys import (
     KeySlot,
@@ -28,11 +24,10 @@ from muster.vault.keys import (
     ScryptCost,
     Secret,
     describe_slot,
-    generate_recovery_key,
     slot_key,
-    unwrap,
 )
-from muster.vault.layout import FORMAT, HEADER, KEYS, RESTORE, digest, point_key, put_named
+from muster.vault.layout import FORMAT, KEYS, digest, point_key, put_named
+from muster.vault.opening import create, signing_key, unlock
 from muster.vault.points import Points
 from muster.vault.reader import ChunkReader
 from muster.vault.sealing import complete
@@ -65,7 +60,7 @@ class Vault:
     def __init__(self, store: BlobStore, master: MasterKey, header: bytes, *, clock: Clock, actor: Actor) -> None:
         self._header: Header = read_header(header)
         self._store, self._master, self._clock, self._actor = store, master, clock, actor
-        self._signer = signer = _signing_key(store, header, master)
+        self._signer = signer = signing_key(store, header, master)
         self._index = Index(store, master)
         self._reader = ChunkReader(store, master, self._index)
         self._points = Points(store, signer, self._header.id)
@@ -90,23 +85,7 @@ class Vault:
 
         :raises AlreadyExists: if the store holds a vault
         """
-        if list(store.list(HEADER)):
-            raise _exists(store)
-        now, vault, master, recovery = clock.now(), new_id(), MasterKey.generate(), generate_recovery_key()
-        at = to_json(now)
-        restore = digest(_put_restore_text(store))
-        slots = [
-            master.passphrase_slot(passphrase, "first", vault, at, cost or ScryptCost()),
-            master.recovery_slot(recovery, "recovery", vault, at),
-        ]
-        names = [digest(slot) for slot in slots]
-        header = make_header(master, vault, now, actor, restore_sha256=restore, slots=names)
-        for slot in slots:
-            put_named(store, slot_key(slot), slot)
-        try:
-            store.put(HEADER, header)
-        except AlreadyExists as error:
-            raise _exists(store) from error
+        header, master, recovery = create(store, passphrase, clock.now(), actor, cost or ScryptCost())
         created = cls(store, master, header, clock=clock, actor=actor)
         created._trail.begin()
         return created, recovery
@@ -120,14 +99,7 @@ class Vault:
         :raises WrongKey: if no key slot was made for this secret
         :raises IntegrityError: if ``vault.json`` or the key slots were damaged or forged
         """
-        try:
-            header = store.get(HEADER)
-        except NotFound as error:
-            raise NotFound(
-                f"there is no vault in {store.url}", "check the URL, or create one with `muster init`"
-            ) from error
-        read_header(header)
-        master = _unlock(store, header, secret)
+        header, master = unlock(store, secret)
         return cls(store, master, header, clock=clock, actor=actor)
 
     @property
@@ -281,57 +253,3 @@ class Vault:
         if not self._trail.tells_of("seal", key):
             self.record("seal", key, "sealed", {"sha256": digest(self._store.get(key))})
         return there
-
-
-def _unlock(store: BlobStore, header: bytes, secret: Secret) -> MasterKey:
-    """The master key from whichever slot the secret opens; a damaged slot matters only if no other lets us in."""
-    damaged: list[IntegrityError] = []
-    foreign = False
-    for info in store.list(KEYS):
-        try:
-            master = unwrap(info.key, store.get(info.key), secret)
-        except IntegrityError as error:
-            damaged.append(error)
-            continue
-        if master and open_signing_key(header, master):
-            return master
-        foreign = foreign or master is not None
-    if foreign:
-        raise _forged_header(store)
-    if damaged:
-        raise damaged[0]
-    raise WrongKey(
-        f"this {'passphrase' if isinstance(secret, Passphrase) else 'recovery key'} does not open the vault in {store.url}",
-        "check for typing errors and the right vault; the other kind of key opens it as well",
-    )
-
-
-def _signing_key(store: BlobStore, header: bytes, master: MasterKey) -> SigningKey:
-    if signer := open_signing_key(header, master):
-        return signer
-    raise _forged_header(store)
-
-
-def _forged_header(store: BlobStore) -> IntegrityError:
-    return IntegrityError(
-        f"{HEADER} in {store.url} is not what was written when the vault was created",
-        "it was damaged or forged: put back its copy from a replica, and find out who writes to the store",
-    )
-
-
-def _put_restore_text(store: BlobStore) -> bytes:
-    """Write ``RESTORE.md``, or find the one that a creation of the same version left which never came to its end."""
-    template = importlib.resources.files("muster.vault").joinpath(RESTORE).read_text(encoding="utf-8")
-    text = Template(template).substitute(muster=__version__).encode()
-    try:
-        store.put(RESTORE, text)
-    except AlreadyExists as error:
-        if store.get(RESTORE) != text:
-            raise AlreadyExists(
-                f"{store.url} holds another {RESTORE}, and no vault", "create the vault in an empty place"
-            ) from error
-    return text
-
-
-def _exists(store: BlobStore) -> AlreadyExists:
-    return AlreadyExists(f"there is a vault in {store.url} already", "open it, or create the new one elsewhere")
