@@ -50,7 +50,8 @@ lock: .venv/ready  ## pin anew what the *.in files ask for
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) -c requirements.txt include/muster/demo/model-environment.in -o include/muster/demo/model-environment.lock
 
-bench: .venv/ready  ## side by side with DVC on the same work
+bench: .venv/ready  ## side by side with restic, DVC and tar on the same work
+	$(BIN)/python benchmarks/vault_vs_peers.py
 	$(BIN)/python benchmarks/snapshot_vs_dvc.py
 
 clean: down  ## remove what was made here, except for the package cache

@@ -11,64 +11,33 @@ original, byte by byte: a side that is fast and wrong ends the run.
 from __future__ import annotations
 
 import argparse
-import filecmp
 import os
 import platform
-import random
-import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from measuring import (
+    UNITS,
+    Cost,
+    Round,
+    Shape,
+    check_equal,
+    environment,
+    folder_size,
+    make_data,
+    processor_and_memory,
+    spread,
+    timed,
+)
+
 STEPS = Path(__file__).with_name("muster_steps.py")
-UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-FOLDERS_OF = 1000
 MIN_ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class Shape:
-    """So many files of so many bytes each."""
-
-    count: int
-    size: int
-    name: str
-
-    @classmethod
-    def parse(cls, text: str) -> Shape:
-        """``16x64MiB``."""
-        match = re.fullmatch(r"(\d+)x(\d+)(KiB|MiB|GiB)", text)
-        if not match or not int(match[1]) or not int(match[2]):
-            raise argparse.ArgumentTypeError(f"{text!r} is no shape: write COUNTxSIZE, as in 16x64MiB or 10000x10KiB")
-        return cls(int(match[1]), int(match[2]) * UNITS[match[3]], text)
-
-    @property
-    def total(self) -> int:
-        return self.count * self.size
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a step took: seconds of wall clock, seconds of processor, most resident memory in bytes."""
-
-    wall: float
-    processor: float
-    memory: int
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.wall + other.wall, self.processor + other.processor, max(self.memory, other.memory))
-
-
-Round = dict[str, Cost]
 
 
 class Bench:
@@ -78,21 +47,21 @@ class Bench:
         self.folder = folder
         self.shape = shape
         self.original = folder / "original"
-        _make_data(self.original, shape, compressible)
+        make_data(self.original, shape, compressible)
         self.stored: dict[str, int] = {}
-        self._environment = _environment(folder / "home")
+        self._environment = environment(folder / "home")
 
     def dvc_round(self) -> Round:
         """DVC: add and push, both again, pull into a fresh clone."""
         with self._place("dvc") as place:
             repository = self._repository(place)
             add, push = self._dvc(repository, "add", "data"), self._dvc(repository, "push")
-            self.stored["DVC"] = _size(place / "remote")
+            self.stored["DVC"] = folder_size(place / "remote")
             again = self._dvc(repository, "add", "data") + self._dvc(repository, "push")
             clone = place / "clone"
             _clone(repository, clone)
             pull = self._dvc(clone, "pull")
-            self._check(clone / "data")
+            check_equal(self.original, clone / "data")
             return {"add": add, "first": push, "again": again, "restore": pull}
 
     def muster_round(self) -> Round:
@@ -102,10 +71,10 @@ class Bench:
             add = self._dvc(repository, "add", "data")
             self._muster("create", vault)
             first = self._muster("snapshot", vault, str(repository))
-            self.stored["Muster"] = _size(Path(vault))
+            self.stored["Muster"] = folder_size(Path(vault))
             again = self._muster("snapshot", vault, str(repository))
             back = self._muster("restore", vault, str(place / "back"))
-            self._check(place / "back" / "data")
+            check_equal(self.original, place / "back" / "data")
             return {"add": add, "first": first, "again": again, "restore": back}
 
     def _repository(self, place: Path) -> Path:
@@ -121,24 +90,10 @@ class Bench:
         return repository
 
     def _dvc(self, repository: Path, *arguments: str) -> Cost:
-        return self._timed([str(Path(sys.executable).with_name("dvc")), *arguments], repository)
+        return timed([str(Path(sys.executable).with_name("dvc")), *arguments], repository, self._environment)
 
     def _muster(self, *arguments: str) -> Cost:
-        return self._timed([sys.executable, str(STEPS), *arguments], self.folder)
-
-    def _timed(self, command: Sequence[str], cwd: Path) -> Cost:
-        """Run a command alone, with nothing of the step before waiting to be written to disk."""
-        os.sync()
-        with tempfile.TemporaryFile() as output:
-            started = time.perf_counter()
-            process = subprocess.Popen(command, cwd=cwd, env=self._environment, stdout=output, stderr=output)
-            _, status, usage = os.wait4(process.pid, 0)
-            wall = time.perf_counter() - started
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode:
-                output.seek(0)
-                sys.exit(f"{' '.join(command)} failed:\n{output.read().decode(errors='replace')}")
-        return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+        return timed([sys.executable, str(STEPS), *arguments], self.folder, self._environment)
 
     @contextmanager
     def _place(self, side: str) -> Iterator[Path]:
@@ -146,16 +101,6 @@ class Bench:
         place.mkdir()
         yield place
         shutil.rmtree(place)
-
-    def _check(self, restored: Path) -> None:
-        names = sorted(path.relative_to(self.original) for path in self.original.rglob("*") if path.is_file())
-        found = sorted(path.relative_to(restored) for path in restored.rglob("*") if path.is_file())
-        if names != found:
-            sys.exit(f"{restored} is not what was protected: {len(names)} files went in, {len(found)} came out")
-        filecmp.clear_cache()  # it goes by size and time, which a restore brings back
-        for name in names:
-            if not filecmp.cmp(self.original / name, restored / name, shallow=False):
-                sys.exit(f"{restored / name} is not what was protected")
 
 
 def measure(shape: Shape, rounds: int, work: Path | None, compressible: float) -> list[str]:
@@ -191,40 +136,8 @@ HEAD = (
 def _row(shape: Shape, label: str, of: Callable[[Round], Cost], dvc: list[Round], muster: list[Round]) -> str:
     sides = [[of(took) for took in side] for side in (dvc, muster)]
     medians = [statistics.median(cost.wall for cost in side) for side in sides]
-    walls = [
-        f"{median:.2f} ({min(cost.wall for cost in side):.2f}–{max(cost.wall for cost in side):.2f})"
-        for median, side in zip(medians, sides, strict=True)
-    ]
-    others = [
-        f"{statistics.median(cost.processor for cost in side):.2f}, {max(cost.memory for cost in side) / UNITS['MiB']:.0f}"
-        for side in sides
-    ]
-    return f"| {shape.name} | {label} | {' | '.join(walls)} | {medians[0] / medians[1]:.2f} | {' | '.join(others)} |"
-
-
-def _make_data(folder: Path, shape: Shape, compressible: float) -> None:
-    """Files without any repetition, the same in every run; the given share of each is text of four bits in a byte."""
-    source = random.Random(shape.name)
-    for number in range(shape.count):
-        path = folder / f"part-{number // FOLDERS_OF:03}" / f"{number:06}.bin"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            left = shape.size
-            while left:
-                block = min(left, UNITS["MiB"])
-                text = int(block * compressible)
-                file.write(source.randbytes((text + 1) // 2).hex().encode()[:text] + source.randbytes(block - text))
-                left -= block
-
-
-def _environment(home: Path) -> dict[str, str]:
-    """The caller's environment, with homes of its own for DVC, and our packages on the path."""
-    home.mkdir()
-    own = {
-        name: str(home / name.lower())
-        for name in ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "DVC_SITE_CACHE_DIR")
-    }
-    return os.environ | own | {"DVC_NO_ANALYTICS": "1", "PYTHONPATH": str(ROOT / "include")}
+    cells = [*map(spread, sides), f"{medians[0] / medians[1]:.2f}", *map(processor_and_memory, sides)]
+    return f"| {shape.name} | {label} | {' | '.join(cells)} |"
 
 
 def _clone(repository: Path, clone: Path) -> None:
@@ -233,10 +146,6 @@ def _clone(repository: Path, clone: Path) -> None:
     for name in (".dvc/config", ".dvcignore", "data.dvc"):
         if (repository / name).exists():
             shutil.copy2(repository / name, clone / name)
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _arguments() -> argparse.Namespace:

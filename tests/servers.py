@@ -77,6 +77,13 @@ def moto_s3() -> Iterator[S3Server]:
 @pytest.fixture(scope="session")
 def ceph_s3() -> Iterator[S3Server]:
     """A real S3 server. A machine without it fails the test: `make test-servers` installs it."""
+    with running_ceph() as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running_ceph() -> Iterator[S3Server]:
+    """Ceph's RGW on loopback, until the context is left."""
     folder = Path(tempfile.mkdtemp(prefix="muster-rgw-"))
     port, monitor = free_port(), free_port()
     server = S3Server(f"http://127.0.0.1:{port}", secrets.token_hex(10).upper(), secrets.token_hex(20))
