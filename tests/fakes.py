@@ -13,7 +13,7 @@ from typing import Literal
 
 from muster.adapters.blob_keys import checked_key
 from muster.errors import AlreadyExists, IntegrityError, NotFound, Refused, StoreUnavailable
-from muster.ports import BlobInfo, BlobStore, Clock, Guarantees, Lock, Locks
+from muster.ports import BlobInfo, BlobStore, Clock, Guarantees, Lock, Locks, Proof, Versions
 
 Operation = Literal["put", "get", "get_range", "info", "list", "delete", "lock_of", "extend", "hold", "any"]
 FaultKind = Literal["fail", "full", "lose_answer", "truncate", "flip", "kill", "kill_after"]
@@ -58,6 +58,14 @@ class MemoryStore:
 
     def locks(self) -> Locks | None:
         return self._locks
+
+    def versions(self) -> Versions | None:
+        return None
+
+    def prove(self) -> Iterator[Proof]:
+        """What it says of itself; the fakes are proved by the contracts in tests/contract."""
+        locked = "kept" if self._locks else "absent"
+        yield Proof("a locked object cannot be deleted", locked, "this store is in memory", "" if self._locks else "-")
 
     def now(self) -> datetime:
         """The time by which this store judges locks."""
@@ -187,6 +195,12 @@ class FaultyStore:
     def locks(self) -> Locks | None:
         inner = self.inner.locks()
         return FaultyLocks(self, inner) if inner else None
+
+    def versions(self) -> Versions | None:
+        return self.inner.versions()
+
+    def prove(self) -> Iterator[Proof]:
+        return self.inner.prove()
 
     def put(self, key: str, data: bytes) -> None:
         fault = self._before("put", key)

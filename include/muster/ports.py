@@ -102,6 +102,63 @@ class Locks(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """
+    An object that is there, and that `get` does not give, since somebody laid something over it.
+
+    :param by: what lies over it: ``delete marker``, or another ``version`` with other bytes
+    :param at: when that was laid there
+    """
+
+    key: str
+    by: Literal["delete marker", "version"]
+    at: datetime
+
+
+class Versions(Protocol):
+    """
+    What a store that keeps versions has below the newest. Objects are written once: the oldest version of a key is ours, and
+    whatever lies over it was put there by somebody else.
+    """
+
+    def hidden(self, prefix: str = "") -> Iterator[Hidden]:
+        """Objects whose oldest version is not what `get` gives, sorted by key."""
+
+    def uncover(self, key: str) -> None:
+        """
+        Let `get` give the oldest version again; that version itself, and its lock, stay as they are.
+
+        :raises NotFound: if the key has no version
+        :raises Refused: if our rights do not allow it
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """
+    One guarantee of a store, tried on an object of the trial's own or asked of the store.
+
+    * kept      it was tried, and holds
+    * broken    the store promises it (`Guarantees`) or every store must, and it does not hold
+    * absent    this store makes no such promise: whoever relies on it must know
+    * untold    the store gave no answer from which it could be told
+
+    :param guarantee: what should hold, in a phrase: ``an object is never overwritten``
+    :param found: what was tried, and what the store answered, in a sentence
+    :param mend: what to do; empty if it is kept
+    """
+
+    guarantee: str
+    verdict: Literal["kept", "broken", "absent", "untold"]
+    found: str
+    mend: str = ""
+
+
+PROBES = "probe/"
+"""What the keys of trial objects begin with: they are no part of a vault, may be locked for a minute, and are removed later."""
+
+
 class BlobStore(Protocol):
     """
     A flat, create-only store of named bytes.
@@ -120,6 +177,19 @@ class BlobStore(Protocol):
 
     def locks(self) -> Locks | None:
         """Its lock administration; None if nothing there can be locked, as in a local folder."""
+
+    def versions(self) -> Versions | None:
+        """What it keeps of replaced and deleted objects; None if it keeps nothing, as a local folder."""
+
+    def prove(self) -> Iterator[Proof]:
+        """
+        Try every guarantee, on objects of its own below `PROBES`, and tell what came of it; nothing of a vault is touched.
+
+        What can be deleted of the trial is deleted at its end or by a later one.
+
+        :raises StoreUnavailable: if the store did not answer
+        :raises Refused: if not even a trial object may be written
+        """
 
     def put(self, key: str, data: bytes) -> None:
         """

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from muster.adapters.blob_keys import checked_key, is_key
 from muster.errors import AlreadyExists, IntegrityError, MusterError, NotFound, Refused, SourceInvalid, StoreUnavailable
-from muster.ports import BlobInfo, Guarantees
+from muster.ports import PROBES, BlobInfo, Guarantees, Proof
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -45,6 +45,23 @@ class LocalStore:
 
     def locks(self) -> None:
         """Nothing in a folder can be locked against whoever may write into it."""
+
+    def versions(self) -> None:
+        """What is deleted from a folder is gone."""
+
+    def prove(self) -> Iterator[Proof]:
+        key = f"{PROBES}{secrets.token_hex(16)}"
+        self.put(key, b"first")
+        try:
+            yield self._overwriting_refused(key)
+        finally:
+            self.delete(key)
+        yield Proof(
+            "a locked object cannot be deleted",
+            "absent",
+            "a folder has no locks: whoever may write into it can delete what is there",
+            "keep a replica in a bucket with Object Lock, or under other credentials",
+        )
 
     def put(self, key: str, data: bytes) -> None:
         path = self._path(key)
@@ -93,6 +110,20 @@ class LocalStore:
         with self._translated(key):
             path.unlink()
             _sync_folder(path.parent)
+
+    def _overwriting_refused(self, key: str) -> Proof:
+        guarantee = "an object is never overwritten"
+        try:
+            self.put(key, b"second")
+        except AlreadyExists:
+            if self.get(key) == b"first":
+                return Proof(guarantee, "kept", "a second write of one name was refused, and the first is still there")
+        return Proof(
+            guarantee,
+            "broken",
+            "a second write of one name took the place of the first",
+            "put the vault on a local file system: ext4, xfs, btrfs or zfs",
+        )
 
     def _path(self, key: str) -> Path:
         return self._root / checked_key(key)
