@@ -1,0 +1,68 @@
+"""Snapshots of small made-up workloads, and what a restore of them gives, with nothing but the vault's public methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fakes import FrozenClock
+from muster.domain.recovery_point import Component, RecoveryPoint
+from muster.errors import MusterError
+from muster.ports import BlobStore, Clock
+from muster.vault.vault import Vault
+from vaults import memory_file, noise, reopen
+
+Files = Mapping[str, bytes]
+FILES = {"empty": b"", "folder/text": b"to and fro " * 40, "noise": noise(300, 5)}
+
+
+def point_id(number: int) -> str:
+    """The name of the point of this number; they sort by number."""
+    return f"20261123T{number // 3600:02}{number // 60 % 60:02}{number % 60:02}Z-{number:08x}"
+
+
+def take(
+    vault: Vault, files: Files, number: int = 0, workload: str = "flights", clock: Clock | None = None
+) -> RecoveryPoint:
+    """Store files as the one dataset of a point, and seal it."""
+    with vault.writer() as writer:
+        tree = writer.store_tree([memory_file(path, content) for path, content in files.items()])
+    now = (clock or FrozenClock()).now()
+    dataset = Component("dataset", "files", tree, now, "test")
+    point = RecoveryPoint(
+        1, vault.id, workload, point_id(number), now, now, None, (dataset,), (), {"rpo_s": 60.0}, {}, "0"
+    )
+    return vault.seal(point)
+
+
+def contents(vault: Vault, point: RecoveryPoint) -> dict[str, bytes]:
+    """Every file of a point's dataset, read back through all checks."""
+    tree = vault.tree(point.components[0].tree)
+    return {entry.path: tree.read(entry) for entry in tree.entries()}
+
+
+def contents_or_error(store: BlobStore, number: int, workload: str = "flights") -> dict[str, bytes] | MusterError:
+    """What a restore by somebody who comes anew gives: the files, or an error of ours. Any other error is a fault of the program."""
+    return examined(store, number, workload)[1]
+
+
+def complaints(store: BlobStore) -> list[str]:
+    """What a full verification by somebody who comes anew finds; one line too if the vault cannot even be opened."""
+    try:
+        return [str(finding) for finding in reopen(store).verify().findings]
+    except MusterError as error:
+        return [error.message]
+
+
+def examined(
+    store: BlobStore, number: int, workload: str = "flights"
+) -> tuple[list[str], dict[str, bytes] | MusterError]:
+    """Somebody comes anew: what a full verification finds, and what a restore of a point gives."""
+    try:
+        vault = reopen(store)
+        found = [str(finding) for finding in vault.verify().findings]
+    except MusterError as error:
+        return [error.message], error
+    try:
+        return found, contents(vault, vault.point(point_id(number), workload).point)
+    except MusterError as error:
+        return found, error
