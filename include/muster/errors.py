@@ -5,6 +5,7 @@ Every way this package fails on purpose.
   x TransientError              trying again may help                                          exit 1
     - StoreUnavailable          a vault, registry store or server does not answer              exit 7
     - SourceChanged             something moved under the snapshot                             exit 1
+    - KeysRotated               the vault's keys were rotated while it was open                exit 1
   x PermanentError              trying again cannot help                                       exit 1
     - CatalogError              the catalog is wrong or contradicts itself                     exit 2
     - UsageError                a command or parameter makes no sense here                     exit 2
@@ -56,6 +57,10 @@ class StoreUnavailable(TransientError):
 
 class SourceChanged(TransientError):
     """Something moved under the snapshot, so the cut would not have been consistent."""
+
+
+class KeysRotated(TransientError):
+    """The keys of a vault were rotated while it was open: what is signed with the earlier key does not count any more."""
 
 
 class PermanentError(MusterError):

@@ -234,6 +234,25 @@ class BlobStore(Protocol):
         """
 
 
+class KeyService(Protocol):
+    """Keys that never leave their service, under which small secrets are sealed: AWS KMS."""
+
+    def seal(self, key: str, secret: bytes, context: Mapping[str, str]) -> bytes:
+        """
+        Seal at most 4 KiB under a key of the service.
+
+        :param key: how the service calls it
+        :param context: facts that are not secret; opening asks for the same
+        :raises Refused: if the key is not there or disabled, or we may not use it
+        :raises StoreUnavailable: if the service did not answer
+        """
+
+    def open(self, key: str, sealed: bytes, context: Mapping[str, str]) -> bytes | None:
+        """
+        What was sealed; None if it was sealed under another key or in another context, or is damaged. Errors as in `seal`.
+        """
+
+
 # --- what goes into a vault, and what comes out -----------------------------------------------------------------------
 
 

@@ -22,6 +22,8 @@ INDEXES = "indexes/"
 POINTS = "points/"
 MARKS = "marks/"
 AUDIT = "audit/"
+GENERATIONS = "generations/"
+ROLLS = "rolls/"
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
