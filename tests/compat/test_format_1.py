@@ -19,7 +19,8 @@ from compat.make_vault import FILES, PASSPHRASE, POINTS
 from fakes import FrozenClock
 from muster.adapters.local_store import LocalStore
 from muster.vault.index import Index
-from muster.vault.keys import MasterKey, ScryptCost, derive, unwrap
+from muster.vault.keys import MasterKey, ScryptCost, derive
+from muster.vault.slots import unwrap
 from muster.vault.vault import Passphrase, RecoveryKey, Vault
 from vaults import ACTOR, extract, make_vault, memory_file, noise, read_folder, seal
 from vaults import PASSPHRASE as CHEAP

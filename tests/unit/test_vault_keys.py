@@ -12,8 +12,10 @@ from fakes import FrozenClock, MemoryStore
 from muster.codec import canonical
 from muster.errors import AlreadyExists, IntegrityError, NotFound, UsageError, WrongKey
 from muster.vault.header import make_header
-from muster.vault.keys import MasterKey, ScryptCost, generate_recovery_key, slot_key, unwrap
+from muster.vault.holders import generate_recovery_key
+from muster.vault.keys import MasterKey, ScryptCost
 from muster.vault.layout import digest
+from muster.vault.slots import SlotMaker, slot_key, unwrap
 from muster.vault.vault import Passphrase, RecoveryKey, Vault
 from vaults import ACTOR, CHEAP, PASSPHRASE, flip, make_vault, reopen, seal, store_tree
 
@@ -127,7 +129,7 @@ def test_the_stated_cost_of_trying_a_passphrase_is_the_default() -> None:
 
 def test_a_slot_that_asks_for_too_much_memory_is_damaged_not_tried() -> None:
     """A forged slot cannot exhaust the memory of whoever opens the vault."""
-    slot = json.loads(MasterKey.generate().passphrase_slot(PASSPHRASE, "x", "0" * 32, "", CHEAP))
+    slot = json.loads(SlotMaker(MasterKey.generate(), "0" * 32, "").passphrase("x", PASSPHRASE, CHEAP))
     slot["scrypt"]["n"] = 2**30
     data = canonical(slot)
     with pytest.raises(IntegrityError, match="too much memory"):

@@ -1,73 +1,38 @@
 """
-The master key, what is derived from it, and the slots that wrap it for each of its holders.
+The master key, and what is derived from it.
 
-Primitives and parameters: AES-256-GCM (NIST SP 800-38D), HKDF-SHA256 (RFC 5869), scrypt (RFC 7914) with N = 2^17, r = 8, p = 1
-(OWASP's Password Storage Cheat Sheet), X25519 (RFC 7748), BLAKE3 in keyed mode.
+Primitives: HKDF-SHA256 (RFC 5869), AES-256-GCM (NIST SP 800-38D), BLAKE3 in keyed mode.
+
+A rotation makes a new master key: the next *generation*. Its holders get those of all earlier generations with it, so that what they
+sealed stays readable; which of them sealed a pack or an index is told by the first bytes of its salt.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import secrets
-import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from blake3 import blake3
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from muster.codec import canonical, from_json
-from muster.errors import IntegrityError, UsageError
-from muster.vault.layout import FORMAT, KEYS, digest, read_document
+from muster.errors import IntegrityError
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
-RECOVERY_PREFIX = "MUSTER-RECOVERY-1"
-_CHECKSUM_BYTES = 3
-_SCRYPT_MOST_MEMORY = 1 << 30
-SlotKind = Literal["passphrase", "recovery"]
-
-
-@dataclass(frozen=True)
-class Passphrase:
-    """Words that a person or a secret store keeps."""
-
-    text: str = field(repr=False)
-
-
-@dataclass(frozen=True)
-class RecoveryKey:
-    """A private key in letters, ``MUSTER-RECOVERY-1-XXXX-…``, shown once and kept offline."""
-
-    text: str = field(repr=False)
-
-
-Secret = Passphrase | RecoveryKey
-
-
-@dataclass(frozen=True, slots=True)
-class KeySlot:
-    """One way to open a vault. `slot` is the digest that names its object."""
-
-    slot: str
-    kind: SlotKind
-    name: str
-    created_at: datetime
-    vault: str
+KEY_ID_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class ScryptCost:
-    """Work factor (a power of two), block size and parallelism of scrypt; memory is 128 · n · r bytes."""
+    """
+    Work factor (a power of two), block size and parallelism of scrypt (RFC 7914); memory is 128 · n · r bytes.
+
+    What new passphrases cost to try is from OWASP's Password Storage Cheat Sheet.
+    """
 
     n: int = 1 << 17
     r: int = 8
@@ -80,172 +45,129 @@ def derive(key: bytes, info: str, salt: bytes | None = None) -> bytes:
 
 
 class MasterKey:
-    """The 32 random bytes behind everything in a vault, and the keys that follow from them."""
+    """
+    The 32 random bytes behind everything in a vault, and the keys that follow from them.
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-        self._chunk_key = derive(key, "muster chunk id v1")
+    :param key: of the newest generation that its holder knows
+    :param earlier: of the generations before that, the first first
+    """
+
+    def __init__(self, key: bytes, earlier: Sequence[bytes] = ()) -> None:
+        self._keys = (*earlier, key)
+        self._chunk_key = derive(self._keys[0], "muster chunk id v1")
+        self._by_id = {_key_id(later): later for later in self._keys[1:]}
+        self._unknown: dict[bytes, int] = {}
+        self._counts: Callable[[str], bool] = lambda _: True
 
     @classmethod
     def generate(cls) -> MasterKey:
-        """A new one."""
+        """A new one, of generation 0."""
         return cls(secrets.token_bytes(KEY_BYTES))
 
+    def successor(self) -> MasterKey:
+        """A new one, of the next generation."""
+        return MasterKey(secrets.token_bytes(KEY_BYTES), self._keys)
+
+    def of_generations(self, earlier: Sequence[bytes]) -> MasterKey:
+        """The same key, together with those of the generations before it."""
+        return MasterKey(self._keys[-1], earlier)
+
+    def first(self) -> MasterKey:
+        """The key of generation 0 alone."""
+        return MasterKey(self._keys[0])
+
+    @property
+    def generation(self) -> int:
+        """How many rotations came before this key."""
+        return len(self._keys) - 1
+
+    @property
+    def key_id(self) -> bytes:
+        """Eight bytes by which this key is told from others; they say nothing about it."""
+        return _key_id(self._keys[-1])
+
+    def earlier(self) -> tuple[bytes, ...]:
+        """The keys of all generations before this one, the first first."""
+        return self._keys[:-1]
+
+    def same(self, other: MasterKey) -> bool:
+        """Whether both are the same key, whatever they know of earlier ones."""
+        return secrets.compare_digest(self._keys[-1], other._keys[-1])
+
+    def wrapped(self, under: bytes, nonce: bytes, bound: bytes) -> bytes:
+        """This key, sealed with AES-GCM under a wrapping key and bound to other bytes."""
+        return AESGCM(under).encrypt(nonce, self._keys[-1], bound)
+
+    # --- what follows from it -----------------------------------------------------------------------------------------
+
     def chunk_id(self, plain: bytes | memoryview) -> bytes:
-        """Keyed BLAKE3: without the key nobody can tell whether a vault holds a given content."""
+        """
+        Keyed BLAKE3: without the key nobody can tell whether a vault holds a given content.
+
+        The key for it is that of generation 0 for ever, so that what is stored is found again after a rotation.
+        """
         return blake3(plain, key=self._chunk_key).digest()
 
     def new_salt(self) -> bytes:
         """A salt for a new pack or index: 32 bytes, by which its key is found again."""
-        return os.urandom(KEY_BYTES)
+        if not self.generation:
+            return os.urandom(KEY_BYTES)
+        return self.key_id + os.urandom(KEY_BYTES - KEY_ID_BYTES)
 
     def pack_cipher(self, salt: bytes) -> AESGCM:
         """Seals chunks and directory of the one pack that has this salt."""
-        return AESGCM(derive(self._key, "muster pack v1", salt))
+        return AESGCM(derive(self._key_of(salt), "muster pack v1", salt))
 
     def index_cipher(self, salt: bytes) -> AESGCM:
         """Seals the one index that has this salt."""
-        return AESGCM(derive(self._key, "muster index v1", salt))
+        return AESGCM(derive(self._key_of(salt), "muster index v1", salt))
 
     def signing_cipher(self, vault: str) -> AESGCM:
-        """Seals the private signing key of a vault."""
-        return AESGCM(derive(self._key, "muster signing key v1", bytes.fromhex(vault)))
+        """Seals the first private signing key of a vault."""
+        return AESGCM(derive(self._keys[0], "muster signing key v1", bytes.fromhex(vault)))
 
-    # --- slots --------------------------------------------------------------------------------------------------------
+    def generation_cipher(self, vault: str) -> AESGCM:
+        """Seals what the holders of this generation get: earlier keys and their signing key."""
+        return AESGCM(derive(self._keys[-1], "muster generation v1", bytes.fromhex(vault)))
 
-    def passphrase_slot(self, passphrase: Passphrase, name: str, vault: str, at: str, cost: ScryptCost) -> bytes:
-        """The object that lets the holder of a passphrase in."""
-        if not passphrase.text:
-            raise UsageError("an empty passphrase protects nothing", "choose one of at least four random words")
-        scrypt = {"n": cost.n, "p": cost.p, "r": cost.r, "salt": os.urandom(KEY_BYTES).hex()}
-        slot = {
-            "created_at": at,
-            "format": FORMAT,
-            "kind": "passphrase",
-            "name": name,
-            "scrypt": scrypt,
-            "vault": vault,
-        }
-        return self._wrap(slot, _passphrase_key(passphrase, scrypt))
+    def _key_of(self, salt: bytes) -> bytes:
+        return self._by_id.get(salt[:KEY_ID_BYTES], self._keys[0])
 
-    def recovery_slot(self, recovery: RecoveryKey, name: str, vault: str, at: str) -> bytes:
-        """The object that lets the holder of a recovery key in; of that key it has the public part only."""
-        public = _private_key(recovery).public_key()
-        ephemeral = X25519PrivateKey.generate()
-        slot = {
-            "created_at": at,
-            "ephemeral": ephemeral.public_key().public_bytes_raw().hex(),
-            "format": FORMAT,
-            "kind": "recovery",
-            "name": name,
-            "public": public.public_bytes_raw().hex(),
-            "vault": vault,
-        }
-        return self._wrap(slot, _agreed_key(ephemeral.exchange(public), slot))
+    # --- what may be believed -----------------------------------------------------------------------------------------
 
-    def _wrap(self, slot: dict[str, Any], key: bytes) -> bytes:
-        slot["nonce"] = os.urandom(NONCE_BYTES).hex()
-        wrapped = AESGCM(key).encrypt(bytes.fromhex(slot["nonce"]), self._key, canonical(slot))
-        return canonical({**slot, "wrapped": wrapped.hex()})
+    def guard(self, counts: Callable[[str], bool], unknown: dict[bytes, int]) -> None:
+        """
+        Set what `admit` asks.
 
+        :param counts: whether a pack or index of this name, sealed by an earlier generation, was there before the rotation
+        :param unknown: ids of the keys of later generations, which this holder does not have, and their numbers
+        """
+        self._counts, self._unknown = counts, unknown
 
-def generate_recovery_key() -> RecoveryKey:
-    """A new recovery key: 32 random bytes and 3 bytes of checksum, in 14 groups of four letters."""
-    raw = X25519PrivateKey.generate().private_bytes_raw()
-    letters = base64.b32encode(raw + _checksum(raw)).decode()
-    groups = [letters[start : start + 4] for start in range(0, len(letters), 4)]
-    return RecoveryKey("-".join([RECOVERY_PREFIX, *groups]))
+    def sealed_by_newest(self, salt: bytes) -> bool:
+        """Whether a pack or index of this salt can only be opened, and so was only made, by holders of this generation."""
+        return not self.generation or salt[:KEY_ID_BYTES] == self.key_id
+
+    def admit(self, name: str, salt: bytes) -> None:
+        """
+        Let a pack or an index be believed: made by this generation, or by an earlier one before it was replaced.
+
+        Whoever has only an earlier key could otherwise make a writer believe that chunks are stored which are not.
+
+        :param name: the digest that names it
+        :raises IntegrityError: if it may not be, or was sealed by a generation whose key we do not have
+        """
+        if later := self._unknown.get(salt[:KEY_ID_BYTES]):
+            raise IntegrityError(
+                f"{name} was stored after the keys were rotated, for holders of generation {later} alone",
+                "open the vault with a key that was added after the rotation",
+            )
+        if not self.sealed_by_newest(salt) and not self._counts(name):
+            raise IntegrityError(
+                f"{name} was sealed with a key of an earlier generation after that was replaced, so nothing builds on it",
+                "nothing needs it, unless it was written during the rotation: see `muster keys adopt`",
+            )
 
 
-def slot_key(data: bytes) -> str:
-    """The object in which a slot lies: named by its bytes, so that damage is not mistaken for a wrong passphrase."""
-    return f"{KEYS}{digest(data)}.json"
-
-
-def describe_slot(key: str, data: bytes) -> KeySlot:
-    """
-    What a slot says of itself.
-
-    :raises IntegrityError: if it is damaged
-    """
-    document = _checked_slot(key, data)
-    fields = {name: document.get(name) for name in ("kind", "name", "created_at", "vault")}
-    return from_json(KeySlot, {"slot": digest(data), **fields})
-
-
-def unwrap(key: str, data: bytes, secret: Secret) -> MasterKey | None:
-    """
-    The master key, if this slot was made for the secret; None if it was not.
-
-    :raises IntegrityError: if the slot is damaged
-    :raises UsageError: if the recovery key has a typing error
-    """
-    slot = _checked_slot(key, data)
-    wanted = "passphrase" if isinstance(secret, Passphrase) else "recovery"
-    if slot.get("kind") != wanted:
-        return None
-    try:
-        wrapped, nonce = bytes.fromhex(slot.pop("wrapped")), bytes.fromhex(slot["nonce"])
-        unlocking = _unlocking_key(secret, slot)
-        return MasterKey(AESGCM(unlocking).decrypt(nonce, wrapped, canonical(slot))) if unlocking else None
-    except InvalidTag:
-        return None
-    except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(
-            f"{key} is not a key slot of format {FORMAT}: {error!r}", "restore it from a replica"
-        ) from error
-
-
-def _unlocking_key(secret: Secret, slot: dict[str, Any]) -> bytes | None:
-    if isinstance(secret, Passphrase):
-        return _passphrase_key(secret, slot["scrypt"])
-    private = _private_key(secret)
-    if private.public_key().public_bytes_raw().hex() != slot["public"]:
-        return None
-    return _agreed_key(private.exchange(X25519PublicKey.from_public_bytes(bytes.fromhex(slot["ephemeral"]))), slot)
-
-
-def _checked_slot(key: str, data: bytes) -> dict[str, Any]:
-    if slot_key(data) != key:
-        raise IntegrityError(f"{key} is damaged: its bytes do not match its name", "restore it from a replica")
-    return read_document(key, data)
-
-
-def _passphrase_key(passphrase: Passphrase, scrypt: dict[str, Any]) -> bytes:
-    n, r, p = (int(scrypt[name]) for name in ("n", "r", "p"))
-    if 128 * n * r > _SCRYPT_MOST_MEMORY or p > 16:
-        raise ValueError(f"scrypt with n={n} r={r} p={p} would take too much memory")
-    words = unicodedata.normalize("NFKC", passphrase.text).encode()
-    return Scrypt(salt=bytes.fromhex(scrypt["salt"]), length=KEY_BYTES, n=n, r=r, p=p).derive(words)
-
-
-def _agreed_key(shared: bytes, slot: dict[str, Any]) -> bytes:
-    return derive(shared, "muster recovery slot v1", bytes.fromhex(slot["ephemeral"] + slot["public"]))
-
-
-def _private_key(recovery: RecoveryKey) -> X25519PrivateKey:
-    letters = "".join(_letters(recovery.text))
-    if len(letters) != (KEY_BYTES + _CHECKSUM_BYTES) * 8 // 5:
-        raise _mistyped(f"it has {len(letters)} letters after {RECOVERY_PREFIX} instead of 56")
-    try:
-        raw = base64.b32decode(letters)
-    except ValueError:
-        raise _mistyped("it has signs other than A-Z and 2-7") from None
-    if _checksum(raw[:KEY_BYTES]) != raw[KEY_BYTES:]:
-        raise _mistyped("its checksum is wrong")
-    return X25519PrivateKey.from_private_bytes(raw[:KEY_BYTES])
-
-
-def _letters(text: str) -> Iterator[str]:
-    joined = "".join(text.upper().split())
-    if not joined.startswith(RECOVERY_PREFIX):
-        raise _mistyped(f"it does not begin with {RECOVERY_PREFIX}")
-    return (letter for letter in joined.removeprefix(RECOVERY_PREFIX) if letter != "-")
-
-
-def _checksum(raw: bytes) -> bytes:
-    return hashlib.sha256(b"muster recovery key v1" + raw).digest()[:_CHECKSUM_BYTES]
-
-
-def _mistyped(why: str) -> UsageError:
-    return UsageError(f"this is not a recovery key: {why}", "type all of its groups as they were shown")
+def _key_id(key: bytes) -> bytes:
+    return derive(key, "muster key id v1")[:KEY_ID_BYTES]

@@ -12,17 +12,10 @@ from muster.errors import AlreadyExists, IntegrityError, NotFound, WrongKey
 from muster.ports import BlobStore
 from muster.vault.envelope import SigningKey
 from muster.vault.header import Actor, make_header, new_id, open_signing_key, read_header
-from muster.vault.keys import (
-    MasterKey,
-    Passphrase,
-    RecoveryKey,
-    ScryptCost,
-    Secret,
-    generate_recovery_key,
-    slot_key,
-    unwrap,
-)
+from muster.vault.holders import KINDS, Passphrase, RecoveryKey, Secret, generate_recovery_key
+from muster.vault.keys import MasterKey, ScryptCost
 from muster.vault.layout import HEADER, KEYS, RESTORE, digest, put_named
+from muster.vault.slots import SlotMaker, slot_key, unwrap
 
 
 def create(
@@ -38,9 +31,10 @@ def create(
     vault, master, recovery = new_id(), MasterKey.generate(), generate_recovery_key()
     at = to_json(now)
     restore = digest(_put_restore_text(store))
+    maker = SlotMaker(master, vault, at)
     slots = [
-        master.passphrase_slot(passphrase, "first", vault, at, cost),
-        master.recovery_slot(recovery, "recovery", vault, at),
+        maker.passphrase("first", passphrase, cost),
+        maker.recovery("recovery", recovery.private().public_key()),
     ]
     names = [digest(slot) for slot in slots]
     header = make_header(master, vault, now, actor, restore_sha256=restore, slots=names)
@@ -89,7 +83,7 @@ def _unlock(store: BlobStore, header: bytes, secret: Secret) -> MasterKey:
     if damaged:
         raise damaged[0]
     raise WrongKey(
-        f"this {'passphrase' if isinstance(secret, Passphrase) else 'recovery key'} does not open the vault in {store.url}",
+        f"this {KINDS[type(secret)]} does not open the vault in {store.url}",
         "check for typing errors and the right vault; the other kind of key opens it as well",
     )
 

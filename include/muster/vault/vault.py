@@ -15,22 +15,15 @@ from muster.ports import BlobStore, Clock, Progress, TreeReader
 from muster.vault.audit import AuditRecord, AuditTrail
 from muster.vault.findings import Finding, VerifyReport
 from muster.vault.header import Actor, Header, read_header
+from muster.vault.holders import Passphrase, RecoveryKey, Secret
 from muster.vault.index import Index
-from muster.vault.keys import (
-    KeySlot,
-    MasterKey,
-    Passphrase,
-    RecoveryKey,
-    ScryptCost,
-    Secret,
-    describe_slot,
-    slot_key,
-)
+from muster.vault.keys import MasterKey, ScryptCost
 from muster.vault.layout import FORMAT, KEYS, digest, point_key, put_named
 from muster.vault.opening import create, signing_key, unlock
 from muster.vault.points import Points
 from muster.vault.reader import ChunkReader
 from muster.vault.sealing import complete
+from muster.vault.slots import KeySlot, SlotMaker, describe_slot, slot_key
 from muster.vault.tree_reader import StoredTree
 from muster.vault.verify import Verification
 from muster.vault.writer import VaultWriter, WriterStats
@@ -238,7 +231,7 @@ class Vault:
     def add_passphrase(self, name: str, passphrase: Passphrase, *, cost: ScryptCost | None = None) -> None:
         """Let another passphrase open this vault."""
         at = to_json(self._clock.now())
-        slot = self._master.passphrase_slot(passphrase, name, self.id, at, cost or ScryptCost())
+        slot = SlotMaker(self._master, self.id, at).passphrase(name, passphrase, cost or ScryptCost())
         put_named(self._store, slot_key(slot), slot)
         self.record("keys.add", slot_key(slot), "added", {"name": name, "sha256": digest(slot)})
 

@@ -12,9 +12,10 @@ from muster.ports import BlobStore
 from muster.vault.audit import AuditRecord, AuditTrail, check_chain
 from muster.vault.findings import Examination, Finding
 from muster.vault.header import Header, open_signing_key
-from muster.vault.keys import MasterKey, describe_slot
+from muster.vault.keys import MasterKey
 from muster.vault.layout import AUDIT, HEADER, KEYS, MARKS, POINTS, RESTORE, digest
 from muster.vault.points import Points
+from muster.vault.slots import describe_slot
 
 T = TypeVar("T")
 _WRITES = ("seal", "mark", "keys.add")
