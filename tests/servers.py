@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
-from muster.adapters.object_store import S3Location
+from muster.adapters.s3_location import S3Location
 
 _SCRIPT = Path(__file__).with_name("s3_server.sh")
 _READY_WITHIN_S = 120

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from muster.adapters.object_store import S3Location, S3Store
+from muster.adapters.object_store import S3Store
+from muster.adapters.s3_location import S3Location
 from muster.adapters.stores import open_store
 from muster.errors import AlreadyExists, NotFound, Refused, StoreUnavailable
 from servers import LossyLine, S3Server, free_port

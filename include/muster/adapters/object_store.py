@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from muster.adapters.blob_keys import checked_key, is_key
+from muster.adapters.s3_location import Credentials, S3Location
 from muster.errors import AlreadyExists, IntegrityError, MusterError, NotFound, Refused, StoreUnavailable, UsageError
 from muster.ports import BlobInfo, Guarantees, Proof
 
@@ -23,35 +23,6 @@ _REQUEST_TIMEOUT = timedelta(minutes=5)
 _CREDENTIALS_HINT = "look at the credentials and at the policy of the bucket"
 
 
-@dataclass(frozen=True, slots=True)
-class S3Location:
-    """
-    Where a bucket is and who we are there.
-
-    :param prefix: what all keys begin with in the bucket, without a slash at either end; may be empty
-    :param endpoint: address of a server that is not Amazon's; ``http://`` is taken as consent to send in the clear
-    :param access_key: with `secret_key`: the credentials. Without: those of the environment (``AWS_ACCESS_KEY_ID`` …), a web
-        identity, the container or the machine, as obstore finds them
-    :param retries: how often a request without an answer is tried again
-    """
-
-    bucket: str
-    prefix: str = ""
-    endpoint: str | None = None
-    region: str | None = None
-    access_key: str | None = field(default=None, repr=False)
-    secret_key: str | None = field(default=None, repr=False)
-    retries: int = 5
-
-    @property
-    def url(self) -> str:
-        """The location without credentials."""
-        options = {"endpoint": self.endpoint, "region": self.region}
-        query = "&".join(f"{name}={value}" for name, value in options.items() if value)
-        path = f"/{self.prefix}" if self.prefix else ""
-        return f"s3://{self.bucket}{path}" + (f"?{query}" if query else "")
-
-
 class S3Store:
     """
     A `muster.ports.BlobStore` in a bucket. Puts carry ``If-None-Match: *`` and are never sent in parts.
@@ -61,10 +32,6 @@ class S3Store:
     """
 
     def __init__(self, location: S3Location) -> None:
-        if location.prefix and not is_key(location.prefix):
-            raise UsageError(
-                f"{location.prefix!r} cannot be the prefix of a store", "use segments of A-Z a-z 0-9 . _ -"
-            )
         self._location = location
         with self._translated(location.url):
             self._reads = _client(location, location.retries)
@@ -217,10 +184,7 @@ class S3Store:
 
     def _detail(self, error: Exception) -> str:
         """The first line of a foreign error, without credentials."""
-        text = str(error).partition("\n")[0][:_DETAIL]
-        for secret in (self._location.secret_key, self._location.access_key):
-            text = text.replace(secret, "…") if secret else text
-        return text
+        return self._location.without_secrets(str(error).partition("\n")[0][:_DETAIL])
 
 
 def _client(location: S3Location, retries: int) -> Any:
@@ -233,10 +197,14 @@ def _client(location: S3Location, retries: int) -> Any:
     if location.endpoint:
         # Both names, since the second, when set in the environment, would win over the first.
         config |= {"endpoint": location.endpoint, "aws_endpoint_url_s3": location.endpoint}
+    if location.sse:
+        config["aws_server_side_encryption"] = location.sse
+    if location.kms_key:
+        config["aws_sse_kms_key_id"] = location.kms_key
     return Client(
         location.bucket,
         client_options={
-            "allow_http": bool(location.endpoint and location.endpoint.startswith("http://")),
+            "allow_http": not location.encrypted,
             "timeout": _REQUEST_TIMEOUT,
         },
         retry_config={
@@ -248,17 +216,9 @@ def _client(location: S3Location, retries: int) -> Any:
                 "base": 2,
             },
         },
-        credential_provider=_credentials(location),
+        credential_provider=Credentials(location),
         **config,
     )
-
-
-def _credentials(location: S3Location) -> Callable[[], dict[str, Any]] | None:
-    """The location's own credentials, whole: a session token of the environment must not be mixed into them."""
-    if location.access_key is None:
-        return None
-    fixed = {"access_key_id": location.access_key, "secret_access_key": location.secret_key, "expires_at": None}
-    return lambda: dict(fixed)
 
 
 def _pause(attempt: int) -> None:

@@ -1,0 +1,236 @@
+"""Where a vault in a bucket is, and who we are there: the address, and the credentials that go with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from typing import Any, Literal, get_args
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from muster.adapters.blob_keys import is_key
+from muster.errors import Refused, UsageError
+from muster.ports import LockMode
+
+Encryption = Literal["AES256", "aws:kms"]
+
+S3_FORM = (
+    "s3://bucket/prefix?endpoint=https://host:port&region=name; credentials, if they are not the environment's or a "
+    "profile's, as s3://ACCESS:SECRET@bucket, percent-encoded (docs/stores.md has every option)"
+)
+_OPTIONS = {"endpoint", "region", "profile", "lock", "sse", "kms_key", "insecure"}
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+# botocore renews what expires within ten minutes, so whatever it gives is good for this long.
+_CREDENTIALS_GOOD_FOR = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Location:
+    """
+    A bucket, how it is reached, and how objects are written to it.
+
+    :param prefix: what all keys begin with in the bucket, without a slash at either end; may be empty
+    :param endpoint: address of a server that is not Amazon's
+    :param access_key: with `secret_key`: the credentials. Without: those that boto3 finds: a profile, the environment, a web
+        identity, the container or the machine
+    :param retries: how often a request without an answer is tried again
+    :param profile: of ``~/.aws/config`` and ``~/.aws/credentials``
+    :param lock: mode of the retentions that we set; None takes that of the bucket's default retention, or else ``governance``
+    :param sse: encryption by the store that every put asks for; None leaves it to the bucket
+    :param kms_key: id or ARN of the key, with ``aws:kms``; None takes the account's own
+    :param insecure: consent to send in the clear to another machine
+    :raises UsageError: if these do not go together
+    """
+
+    bucket: str
+    prefix: str = ""
+    endpoint: str | None = None
+    region: str | None = None
+    access_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+    retries: int = 5
+    profile: str | None = None
+    lock: LockMode | None = None
+    sse: Encryption | None = None
+    kms_key: str | None = None
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        if self.prefix and not is_key(self.prefix):
+            raise UsageError(f"{self.prefix!r} cannot be the prefix of a store", "use segments of A-Z a-z 0-9 . _ -")
+        if self.endpoint and not (self.encrypted or self.loopback or self.insecure):
+            raise UsageError(
+                f"{self.endpoint} would be sent credentials and data in the clear",
+                "use https://, or say insecure=true in the address if the network between is trusted",
+            )
+        if self.kms_key and self.sse != "aws:kms":
+            raise UsageError(
+                f"the address of bucket {self.bucket} has a kms_key without sse=aws:kms", "give both, or neither"
+            )
+        if self.profile and self.access_key:
+            raise UsageError(
+                f"the address of bucket {self.bucket} has a profile and credentials", "give one of the two"
+            )
+
+    @property
+    def url(self) -> str:
+        """The location without credentials."""
+        options = {"endpoint": self.endpoint, "region": self.region}
+        query = "&".join(f"{name}={value}" for name, value in options.items() if value)
+        path = f"/{self.prefix}" if self.prefix else ""
+        return f"s3://{self.bucket}{path}" + (f"?{query}" if query else "")
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether requests travel over TLS."""
+        return not (self.endpoint or "").startswith("http://")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the server is on this machine."""
+        host = urlsplit(self.endpoint or "").hostname or ""
+        try:
+            return host == "localhost" or ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the server is not Amazon's, so that it may know less of the protocol."""
+        return self.endpoint is not None and not (urlsplit(self.endpoint).hostname or "").endswith(".amazonaws.com")
+
+    def path(self, key: str) -> str:
+        """The name of an object in the bucket, or the beginning of several."""
+        return f"{self.prefix}/{key}" if self.prefix else key
+
+    def key(self, path: str) -> str:
+        """What `path` was made of."""
+        return path[len(self.prefix) + 1 :] if self.prefix else path
+
+    def without_secrets(self, text: str) -> str:
+        """Foreign words, fit to be shown."""
+        for secret in (self.secret_key, self.access_key):
+            text = text.replace(secret, "…") if secret else text
+        return text
+
+    def session(self) -> Any:
+        """
+        A boto3 session with the location's credentials.
+
+        :raises UsageError: if there is no such profile
+        """
+        import boto3
+        from botocore.exceptions import ProfileNotFound
+
+        try:
+            return boto3.Session(
+                aws_access_key_id=self.access_key,
+                aws_secret_access_key=self.secret_key,
+                profile_name=self.profile,
+                region_name=self.region or os.environ.get("AWS_REGION"),
+            )
+        except ProfileNotFound:
+            raise UsageError(
+                f"there is no profile {self.profile} for the bucket {self.bucket}",
+                "look into ~/.aws/config, or at AWS_CONFIG_FILE",
+            ) from None
+
+
+class Credentials:
+    """Gives obstore the credentials of a location, and new ones before they expire; nothing is looked for before the first call."""
+
+    def __init__(self, location: S3Location) -> None:
+        self._location = location
+        self._lock = threading.Lock()
+        self._found: Any = None
+
+    def __call__(self) -> dict[str, Any]:
+        """
+        Whole credentials: parts of others, such as a session token of the environment, are never mixed into them.
+
+        :raises Refused: if there are none
+        """
+        with self._lock:
+            self._found = self._found or self._location.session().get_credentials()
+        if self._found is None:
+            raise Refused(
+                f"there are no credentials for {self._location.url}", "set AWS_ACCESS_KEY_ID …, or name a profile"
+            )
+        frozen = self._found.get_frozen_credentials()
+        return {
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
+            "expires_at": datetime.now(UTC) + _CREDENTIALS_GOOD_FOR,
+        }
+
+
+def s3_location(url: str) -> S3Location:
+    """
+    The location of an address ``s3://[ACCESS:SECRET@]bucket[/prefix][?option=value&…]``.
+
+    :raises UsageError: if it is wrong; the message shows no credentials
+    """
+    parts = _split(url)
+    credentials, at, bucket = parts.netloc.rpartition("@")
+    access, colon, secret = credentials.partition(":")
+    # What does not look like a bucket is not shown: it may be one half of a secret that holds a '/'.
+    if not _BUCKET.fullmatch(bucket) or parts.fragment or (at and not (access and colon and secret)):
+        raise UsageError(
+            "the S3 address has no bucket, or its credentials are not whole",
+            f"use {S3_FORM}; '/', '?' and '#' within a secret are written %2F, %3F and %23",
+        )
+    options = _options(parts, bucket)
+    return S3Location(
+        bucket,
+        parts.path.strip("/"),
+        endpoint=options.get("endpoint") or _endpoint_of_environment(),
+        region=options.get("region"),
+        access_key=unquote(access) if at else None,
+        secret_key=unquote(secret) if at else None,
+        profile=options.get("profile"),
+        lock=_one_of(options, "lock", get_args(LockMode), bucket),
+        sse=_one_of(options, "sse", get_args(Encryption), bucket),
+        kms_key=options.get("kms_key"),
+        insecure=_one_of(options, "insecure", ("true", "false"), bucket) == "true",
+    )
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise UsageError("the S3 address cannot be read", f"use {S3_FORM}") from None
+
+
+def _options(parts: SplitResult, bucket: str) -> dict[str, str]:
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    unknown = sorted(set(options) - _OPTIONS)
+    if unknown:
+        raise UsageError(f"the S3 address of bucket {bucket} has the unknown option {unknown[0]!r}", f"use {S3_FORM}")
+    endpoint = options.get("endpoint")
+    if endpoint is not None:
+        place = urlsplit(endpoint)
+        if place.scheme not in ("http", "https") or not place.netloc or "@" in place.netloc:
+            raise UsageError(
+                f"the endpoint of bucket {bucket} is not an address of the form http(s)://host:port", f"use {S3_FORM}"
+            )
+    return options
+
+
+def _one_of(options: dict[str, str], name: str, allowed: tuple[Any, ...], bucket: str) -> Any:
+    value = options.get(name)
+    if value is not None and value not in allowed:
+        raise UsageError(
+            f"the S3 address of bucket {bucket} has {name}={value}", f"{name} is one of {', '.join(allowed)}"
+        )
+    return value
+
+
+def _endpoint_of_environment() -> str | None:
+    """The endpoint that Amazon's own tools would take, so that both of our clients take the same."""
+    return next((os.environ[name] for name in _ENDPOINT_VARIABLES if os.environ.get(name)), None)
