@@ -1,0 +1,110 @@
+"""The guarantees of a bucket, tried on objects of the trial's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from muster.errors import AlreadyExists, MusterError, NotFound, Refused
+from muster.ports import PROBES, BlobStore, Locks, Proof
+
+if TYPE_CHECKING:
+    from muster.adapters.bucket_store import Bucket
+
+PROBE_LOCKED_FOR = timedelta(minutes=1)
+_LOCKED = "a locked object cannot be deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """
+    Something that a lock must refuse.
+
+    :param guarantee: what holds if it is refused
+    :param make: makes the attempt; raises Refused if the store refuses it
+    """
+
+    guarantee: str
+    make: Callable[[], None]
+
+
+def proofs(store: BlobStore, locks: Locks, bucket: Bucket, key: str) -> Iterator[Proof]:
+    """
+    Each guarantee of a bucket, tried: that nothing is overwritten, that locks hold; then what its settings say.
+
+    :param key: of the trial's object, below `PROBES`; objects of earlier trials whose locks have ended are removed
+    """
+    _tidy(store)
+    store.put(key, b"first")
+    try:
+        yield _overwriting_refused(store, key)
+        if store.guarantees().immutable:
+            yield from _locks_hold(locks, bucket, key)
+        else:
+            yield Proof(
+                _LOCKED,
+                "absent",
+                "the bucket is not set up for locks: whoever has its credentials can delete what is there",
+                "make a bucket with object retention (docs/stores.md says how) and put the vault, or a replica, there",
+            )
+        yield from bucket.settings()
+    finally:
+        with suppress(MusterError):
+            store.delete(key)
+
+
+def _tidy(store: BlobStore) -> None:
+    for info in store.list(PROBES):
+        with suppress(Refused, NotFound):  # still locked, or another trial was quicker
+            store.delete(info.key)
+
+
+def _overwriting_refused(store: BlobStore, key: str) -> Proof:
+    guarantee = "an object is never overwritten"
+    try:
+        store.put(key, b"second")
+    except AlreadyExists:
+        if store.get(key) == b"first":
+            return Proof(guarantee, "kept", "a second write of one name was refused, and the first is still there")
+    return Proof(
+        guarantee,
+        "broken",
+        "a second write of one name took the place of the first",
+        "use a store that keeps conditional writes; two writers could damage this vault",
+    )
+
+
+def _locks_hold(locks: Locks, bucket: Bucket, key: str) -> Iterator[Proof]:
+    until = datetime.now(UTC) + PROBE_LOCKED_FOR
+    locks.extend([key], until)
+    lock = locks.of(key)
+    if lock.until is None or lock.until < until:
+        yield Proof(
+            _LOCKED,
+            "broken",
+            f"a retention was set, and afterwards the store says of it: {lock.until}",
+            "the store takes locks and does not keep them: put the vault elsewhere",
+        )
+        return
+    for attempt in bucket.attempts(key):
+        yield _refused(attempt)
+
+
+def _refused(attempt: Attempt) -> Proof:
+    try:
+        attempt.make()
+    except Refused as refusal:
+        return Proof(attempt.guarantee, "kept", f"it was tried, and refused: {refusal.message}")
+    except MusterError as error:
+        return Proof(
+            attempt.guarantee, "untold", f"it was tried, and neither done nor refused: {error.message}", error.hint
+        )
+    return Proof(
+        attempt.guarantee,
+        "broken",
+        "it was tried on a locked object of the trial's own, and the store let it happen",
+        "do not rely on this bucket's locks; put a replica elsewhere",
+    )

@@ -1,0 +1,213 @@
+"""What all buckets that are reached through their cloud's own client have in common: retries, ranges, bulk, the guard of locks."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from muster.adapters.blob_keys import checked_key, is_key
+from muster.adapters.bucket_proofs import Attempt, proofs
+from muster.adapters.bulk import in_bulk
+from muster.adapters.retries import pause, tried
+from muster.errors import AlreadyExists, IntegrityError, Refused, StoreUnavailable, UsageError
+from muster.ports import PROBES, BlobInfo, Guarantees, Lock, Proof
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look at an object shows."""
+
+    info: BlobInfo
+    lock: Lock
+
+
+class Bucket(Protocol):
+    """
+    One bucket, reached by its cloud's own client: each call is one request or the few that belong together, tried once.
+
+    Keys are those of the port; a bucket puts its prefix before them. All calls raise what `muster.ports` says for the call of
+    the store that rests on them, and StoreUnavailable for whatever may go better at another try.
+    """
+
+    @property
+    def url(self) -> str:
+        """Where this is, without any secret."""
+
+    def create(self, key: str, data: bytes) -> None:
+        """
+        Create an object by one request which itself demands that there is none.
+
+        :raises AlreadyExists: if the server says so
+        """
+
+    def read(self, key: str) -> bytes:
+        """The whole object."""
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        """Bytes from `start`, fewer than `length` where the object ends; `length` is not 0."""
+
+    def look(self, key: str) -> Seen:
+        """An object's size, time and lock."""
+
+    def walk(self, prefix: str) -> Iterator[BlobInfo]:
+        """All objects whose key begins with `prefix`, in any order."""
+
+    def remove(self, key: str) -> None:
+        """Delete the object; if the bucket keeps versions, that of today becomes one of them."""
+
+    def retain(self, key: str, until: datetime) -> bool:
+        """Retain an object at least until a whole second; False if it is already."""
+
+    def hold(self, key: str, *, held: bool) -> None:
+        """Put an object under a legal hold, or lift it."""
+
+    def guarantees(self) -> Guarantees:
+        """What the bucket, as it is set up, promises."""
+
+    def attempts(self, key: str) -> Iterator[Attempt]:
+        """What must be refused on an object that is retained: each attempt, when made, tries to get past the lock."""
+
+    def settings(self) -> Iterator[Proof]:
+        """What can be told only from how the bucket is set up: transport, encryption, public access."""
+
+
+class BucketStore:
+    """
+    A `muster.ports.BlobStore` over a `Bucket`.
+
+    Every request is tried again here and nowhere else, since only the one who counts the attempts of a put can tell an object
+    that was there before from its own, whose first answer was lost (docs/adr/0007-lost-answer-on-a-conditional-put.md).
+
+    :param retries: how often a request without an answer is tried again
+    """
+
+    def __init__(self, bucket: Bucket, retries: int = 5) -> None:
+        self._bucket = bucket
+        self._retries = retries
+
+    def __repr__(self) -> str:
+        return f"BucketStore({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        return self._bucket.url
+
+    def guarantees(self) -> Guarantees:
+        return tried(self._bucket.guarantees, self._retries)
+
+    def locks(self) -> BucketLocks:
+        """Its lock administration. A bucket that was not made for locks refuses them when asked."""
+        return BucketLocks(self._bucket, self._retries)
+
+    def versions(self) -> None:
+        """Not looked at: what the bucket keeps of replaced and deleted objects is had back by the cloud's own tools."""
+
+    def prove(self) -> Iterator[Proof]:
+        return proofs(self, self.locks(), self._bucket, f"{PROBES}{secrets.token_hex(16)}")
+
+    def put(self, key: str, data: bytes) -> None:
+        checked_key(key)
+        for attempt in range(self._retries + 1):
+            try:
+                self._bucket.create(key, data)
+            except AlreadyExists:
+                if attempt and self.get(key) == data:
+                    return
+                raise
+            except StoreUnavailable:
+                if attempt == self._retries:
+                    raise
+                pause(attempt)
+            else:
+                return
+
+    def get(self, key: str) -> bytes:
+        checked_key(key)
+        return tried(lambda: self._bucket.read(key), self._retries)
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        checked_key(key)
+        if length > 0 and start >= 0:
+            return tried(lambda: self._whole_range(key, start, length), self._retries)
+        self._check_range(key, start, length)
+        return b""
+
+    def info(self, key: str) -> BlobInfo:
+        checked_key(key)
+        return tried(lambda: self._bucket.look(key), self._retries).info
+
+    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
+        found = tried(lambda: list(self._bucket.walk(prefix)), self._retries)
+        return iter(sorted((info for info in found if is_key(info.key)), key=lambda info: info.key))
+
+    def delete(self, key: str) -> None:
+        """
+        Remove an object that is under no lock.
+
+        The lock is looked at here too: a bucket that keeps versions lets a locked object be hidden, and only forbids its end.
+        """
+        checked_key(key)
+        self._refuse_locked(key, tried(lambda: self._bucket.look(key), self._retries).lock)
+        tried(lambda: self._bucket.remove(key), self._retries)
+
+    def _refuse_locked(self, key: str, lock: Lock) -> None:
+        if lock.held:
+            raise Refused(f"{key} in {self.url} is under a legal hold", "lift the hold first, if it may be lifted")
+        if lock.until and lock.until > datetime.now(UTC):
+            raise Refused(f"{key} in {self.url} is locked until {lock.until:%Y-%m-%d %H:%M:%S} UTC", "wait until then")
+
+    def _whole_range(self, key: str, start: int, length: int) -> bytes:
+        data = self._bucket.read_range(key, start, length)
+        if len(data) != length:
+            self._check_range(key, start, length)
+            raise StoreUnavailable(f"{self.url} broke off within {key}", "look at server and network, then try again")
+        return data
+
+    def _check_range(self, key: str, start: int, length: int) -> None:
+        size = self.info(key).size
+        if start < 0 or length < 0 or start + length > size:
+            raise IntegrityError(
+                f"{key} in {self.url} has {size} bytes, and {length} bytes from {start} were asked for",
+                "the object was cut short: verify the vault and fetch it from a replica",
+            )
+
+
+class BucketLocks:
+    """The `muster.ports.Locks` of a bucket."""
+
+    def __init__(self, bucket: Bucket, retries: int) -> None:
+        self._bucket = bucket
+        self._retries = retries
+
+    def of(self, key: str) -> Lock:
+        checked_key(key)
+        return tried(lambda: self._bucket.look(key), self._retries).lock
+
+    def extend(self, keys: Iterable[str], until: datetime) -> int:
+        end = whole_second(until)
+        return sum(in_bulk(lambda key: tried(lambda: self._bucket.retain(checked_key(key), end), self._retries), keys))
+
+    def hold(self, keys: Iterable[str], *, held: bool) -> None:
+        in_bulk(lambda key: tried(lambda: self._bucket.hold(checked_key(key), held=held), self._retries), keys)
+
+
+def whole_second(moment: datetime) -> datetime:
+    """The moment, or the next whole second after it, in UTC: clouds keep the end of a retention to the second, and may cut the rest off."""
+    if moment.tzinfo is None:
+        raise UsageError(f"the end of a retention has no time zone: {moment.isoformat()}", "give it in UTC")
+    whole = moment.astimezone(UTC).replace(microsecond=0)
+    return whole + timedelta(seconds=1) if moment.microsecond else whole
+
+
+def checked_prefix(prefix: str) -> str:
+    """
+    Return the prefix of a store unchanged if keys can follow it.
+
+    :raises UsageError: if it is neither empty nor a key
+    """
+    if prefix and not is_key(prefix):
+        raise UsageError(f"{prefix!r} cannot be the prefix of a store", "use segments of A-Z a-z 0-9 . _ -")
+    return prefix

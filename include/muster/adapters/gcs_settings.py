@@ -1,0 +1,66 @@
+"""What the settings of a Google Cloud Storage bucket promise. A bucket is here the client's own, with its metadata loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from muster.ports import Guarantees, Proof
+
+_OF_OLD_VERSIONS = {"isLive", "numNewerVersions", "daysSinceNoncurrentTime", "noncurrentTimeBefore"}
+
+
+def allowed_by(bucket: Any) -> Guarantees:
+    """The guarantees of a bucket: it locks if objects can be retained one by one, or if its own policy is locked."""
+    return Guarantees(
+        immutable=bucket.object_retention_mode == "Enabled" or bool(bucket.retention_policy_locked),
+        conditional_put=True,
+        versioned=bool(bucket.versioning_enabled),
+    )
+
+
+def proofs_of(bucket: Any, endpoint: str, kms_key: str | None) -> Iterator[Proof]:
+    """What can be told only from the settings."""
+    yield _transport(endpoint)
+    key = kms_key or bucket.default_kms_key_name
+    yield Proof("what is stored is encrypted", "kept", f"by Google, with {key or 'keys of its own'}")
+    yield _public_access(bucket)
+    yield _lifecycle(bucket)
+
+
+def _transport(endpoint: str) -> Proof:
+    guarantee = "what is sent is encrypted"
+    if endpoint.startswith("https://"):
+        return Proof(guarantee, "kept", f"{endpoint} is reached by TLS only")
+    return Proof(guarantee, "absent", f"{endpoint} is reached without TLS", "use an https:// endpoint")
+
+
+def _public_access(bucket: Any) -> Proof:
+    guarantee = "nobody without credentials can read"
+    prevention = bucket.iam_configuration.public_access_prevention
+    if prevention == "enforced":
+        return Proof(guarantee, "kept", "public access prevention is enforced on the bucket")
+    return Proof(
+        guarantee,
+        "absent",
+        f"public access prevention of the bucket is {prevention or 'not set'}",
+        f"gcloud storage buckets update gs://{bucket.name} --public-access-prevention",
+    )
+
+
+def _lifecycle(bucket: Any) -> Proof:
+    """A rule that deletes live objects would take packs from under their points."""
+    guarantee = "nothing but expiry removes objects"
+    harmful = [
+        rule
+        for rule in bucket.lifecycle_rules
+        if rule["action"]["type"] == "Delete" and not _OF_OLD_VERSIONS & set(rule.get("condition", {}))
+    ]
+    if not harmful:
+        return Proof(guarantee, "kept", "no lifecycle rule of the bucket deletes live objects")
+    return Proof(
+        guarantee,
+        "broken",
+        f"a lifecycle rule of the bucket deletes live objects: {dict(harmful[0])}",
+        "limit the rule to noncurrent versions, or remove it",
+    )

@@ -1,0 +1,195 @@
+"""A bucket of Google Cloud Storage as a blob store: its objects, and what keeps them from being removed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+
+from muster.adapters.bucket_proofs import Attempt
+from muster.adapters.bucket_store import BucketStore, Seen, checked_prefix
+from muster.adapters.gcs_client import ONCE, GcsClient, GcsLocation
+from muster.adapters.gcs_settings import allowed_by, proofs_of
+from muster.errors import AlreadyExists
+from muster.ports import BlobInfo, Guarantees, Lock, LockMode, Proof
+
+_MODES: dict[str, LockMode] = {"Unlocked": "governance", "Locked": "compliance"}
+_RETENTION_HINT = "docs/stores.md says how to make a bucket with object retention, and which rights its writer needs"
+
+
+def gcs_store(location: GcsLocation, retries: int = 5) -> BucketStore:
+    """
+    The store in a bucket; nothing is sent yet.
+
+    :raises UsageError: if no key can follow the prefix
+    """
+    checked_prefix(location.prefix)
+    return BucketStore(GcsBucket(location), retries)
+
+
+class GcsBucket:
+    """A `muster.adapters.bucket_store.Bucket` of Google Cloud Storage, through its JSON API."""
+
+    def __init__(self, location: GcsLocation) -> None:
+        self._location = location
+        self._client = GcsClient(location)
+
+    def __repr__(self) -> str:
+        return f"GcsBucket({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        return self._location.url
+
+    def create(self, key: str, data: bytes) -> None:
+        """Sent whole, not as a resumable upload, of which it is not documented when the precondition is looked at."""
+        from google.api_core.exceptions import PreconditionFailed, from_http_response
+
+        params = {"uploadType": "multipart", "ifGenerationMatch": "0"}
+        params |= {"kmsKeyName": self._location.kms_key} if self._location.kms_key else {}
+        content_type, body = _multipart(self._path(key), data)
+        with self._client.translated(key):
+            try:
+                answer = self._client.session.post(
+                    f"{self._location.endpoint}/upload/storage/v1/b/{self._location.bucket}/o",
+                    params=params,
+                    data=body,
+                    headers={"Content-Type": content_type},
+                    timeout=ONCE["timeout"],
+                )
+                if answer.status_code != HTTPStatus.OK:
+                    raise from_http_response(answer)
+            except PreconditionFailed:
+                raise AlreadyExists(f"{key} is already in {self.url}", "nothing is ever overwritten") from None
+
+    def read(self, key: str) -> bytes:
+        with self._client.translated(key):
+            return self._downloaded(key)
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        from google.api_core.exceptions import RequestRangeNotSatisfiable
+
+        with self._client.translated(key):
+            try:
+                return self._downloaded(key, start=start, end=start + length - 1, checksum=None)
+            except RequestRangeNotSatisfiable:  # it begins behind the end
+                return b""
+
+    def look(self, key: str) -> Seen:
+        blob = self._loaded(key)
+        return Seen(self._info(blob), self._lock(blob))
+
+    def walk(self, prefix: str) -> Iterator[BlobInfo]:
+        above = f"{self._location.prefix}/{prefix}" if self._location.prefix else prefix
+        with self._client.translated(prefix or "the bucket"):
+            for blob in self._client.bucket.list_blobs(
+                prefix=above, fields="items(name,size,timeCreated),nextPageToken", **ONCE
+            ):
+                yield self._info(blob)
+
+    def remove(self, key: str) -> None:
+        with self._client.translated(key):
+            self._blob(key).delete(**ONCE)
+
+    def retain(self, key: str, until: datetime) -> bool:
+        blob = self._loaded(key)
+        lock = self._lock(blob)
+        strict = self._location.mode == "compliance"
+        if lock.until is not None and lock.until >= until and not (strict and lock.mode == "governance"):
+            return False
+        own = blob.retention
+        mode = "Locked" if strict or own.mode == "Locked" else "Unlocked"
+        longest = max(until, own.retain_until_time or until)
+        self._set_retention(blob, mode, longest, override=(own.mode, mode) == ("Unlocked", "Locked"))
+        return True
+
+    def hold(self, key: str, *, held: bool) -> None:
+        with self._client.translated(key, hint=_RETENTION_HINT):
+            blob = self._blob(key)
+            blob.temporary_hold = held
+            blob.patch(**ONCE)
+
+    def guarantees(self) -> Guarantees:
+        return allowed_by(self._client.loaded())
+
+    def attempts(self, key: str) -> Iterator[Attempt]:
+        blob = self._loaded(key)
+        yield Attempt("a locked object cannot be deleted", lambda: self._delete_generation(key, blob.generation))
+        yield Attempt("a retention cannot be shortened", lambda: self._shorten(key))
+
+    def settings(self) -> Iterator[Proof]:
+        return proofs_of(self._client.loaded(), self._location.endpoint, self._location.kms_key)
+
+    def _path(self, key: str) -> str:
+        return f"{self._location.prefix}/{key}" if self._location.prefix else key
+
+    def _blob(self, key: str, generation: int | None = None) -> Any:
+        return self._client.bucket.blob(self._path(key), generation=generation)
+
+    def _loaded(self, key: str) -> Any:
+        with self._client.translated(key):
+            blob = self._blob(key)
+            blob.reload(**ONCE)
+            return blob
+
+    def _downloaded(self, key: str, **part: Any) -> bytes:
+        blob = self._blob(key)
+        return bytes(blob.download_as_bytes(raw_download=True, single_shot_download=True, **part, **ONCE))
+
+    def _set_retention(self, blob: Any, mode: str, until: datetime, *, override: bool) -> None:
+        """On the metadata as they were read: another's change between is an answer of 412, after which all is looked at anew."""
+        blob.retention.mode = mode
+        blob.retention.retain_until_time = until
+        with self._client.translated(self._key(blob), hint=_RETENTION_HINT):
+            blob.patch(
+                if_metageneration_match=blob.metageneration, override_unlocked_retention=override or None, **ONCE
+            )
+
+    def _delete_generation(self, key: str, generation: int) -> None:
+        with self._client.translated(key):
+            self._blob(key, generation).delete(**ONCE)
+
+    def _shorten(self, key: str) -> None:
+        blob = self._loaded(key)
+        sooner = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=5)
+        self._set_retention(blob, blob.retention.mode, sooner, override=blob.retention.mode == "Locked")
+
+    def _key(self, blob: Any) -> str:
+        return str(blob.name)[len(self._location.prefix) + 1 if self._location.prefix else 0 :]
+
+    def _info(self, blob: Any) -> BlobInfo:
+        # Of its creation, since setting a retention changes when it was updated; whole seconds, as in the other stores.
+        return BlobInfo(self._key(blob), int(blob.size), blob.time_created.astimezone(UTC).replace(microsecond=0))
+
+    def _lock(self, blob: Any) -> Lock:
+        """The longest of what retains it: its own retention, and the policy of its bucket, which may be lifted unless that is locked."""
+        held = bool(blob.temporary_hold or blob.event_based_hold)
+        own, policy = blob.retention.retain_until_time, blob.retention_expiration_time
+        if own is not None and (policy is None or own >= policy):
+            return Lock(own, _MODES.get(blob.retention.mode), held)
+        if policy is None:
+            return Lock(held=held)
+        locked = self._client.loaded().retention_policy_locked
+        return Lock(policy, "compliance" if locked else "governance", held)
+
+
+def _multipart(path: str, data: bytes) -> tuple[str, bytes]:
+    """
+    Content type and body of an upload in one request, with a checksum that the server compares before anything comes to be.
+
+    https://cloud.google.com/storage/docs/uploading-objects-from-memory (JSON API, ``uploadType=multipart``)
+    """
+    import google_crc32c
+
+    crc32c = base64.b64encode(google_crc32c.value(data).to_bytes(4, "big")).decode()
+    boundary = secrets.token_hex(16)
+    about = json.dumps({"name": path, "crc32c": crc32c, "contentType": "application/octet-stream"})
+    head = f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{about}\r\n"
+    part = f"--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n"
+    return f"multipart/related; boundary={boundary}", b"".join(
+        [head.encode(), part.encode(), data, f"\r\n--{boundary}--\r\n".encode()]
+    )
