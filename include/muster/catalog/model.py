@@ -192,7 +192,13 @@ class Residency(Entry):
 
 
 class Retention(Entry):
-    """How many points are kept of each kind, and for how long the store itself must refuse to remove one (`lock`)."""
+    """
+    How many points are kept of each kind. What that means, point by point, is in `muster.domain.retention`.
+
+    :param minimum: good points that are kept whatever the other counts say
+    :param inquiry: how long a suspect point is kept that is older than the newest good one
+    :param lock: for how long the store itself must refuse to remove a point
+    """
 
     last: Count = 0
     hourly: Count = 0
@@ -200,6 +206,8 @@ class Retention(Entry):
     weekly: Count = 0
     monthly: Count = 0
     yearly: Count = 0
+    minimum: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 1
+    inquiry: Duration = timedelta(days=14)
     lock: Duration | None = None
 
 

@@ -8,9 +8,12 @@ from typing import Any, Literal
 
 from muster.domain.content import TreeRef
 
-ComponentKind = Literal["dataset", "registry", "environment", "configuration", "validation", "golden"]
-MarkKind = Literal["verified", "drilled", "restored", "suspect", "replicated", "held", "expired"]
+ComponentKind = Literal["dataset", "registry", "environment", "configuration", "validation", "golden", "changes"]
+MarkKind = Literal["verified", "drilled", "restored", "suspect", "accepted", "replicated", "held", "released"]
 Json = Any
+
+CHANGES = "changes"
+"""What made a point suspect because it differs too much from those before: the cause that its marks name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +116,28 @@ class PointStatus:
         What speaks against restoring this point: checks that failed when it was taken, as the manifest itself has them, and
         what was found later. A mark that was lost, or never written, does not make a failed point a good one.
         """
-        checks = (*self.point.of_kind("validation"), *self.point.of_kind("golden"))
+        lifted = CHANGES if self.accepted else None
+        kinds: tuple[ComponentKind, ...] = ("validation", "golden", "changes")
+        checks = [check for kind in kinds if kind != lifted for check in self.point.of_kind(kind)]
         taken = [f"{check.label}: {failure}" for check in checks for failure in check.details.get("failures", ())]
-        later = [str(m.summary.get("reason", "no reason given")) for m in self.marks if m.kind == "suspect"]
-        return (*taken, *later)
+        marks = [m for m in self.marks if m.kind == "suspect" and (lifted is None or m.summary.get("cause") != lifted)]
+        return (*taken, *(str(m.summary.get("reason", "no reason given")) for m in marks))
+
+    @property
+    def accepted(self) -> bool:
+        """Whether a person said that it differs so much from the points before for a good reason. Lifts that doubt and no other."""
+        return any(mark.kind == "accepted" for mark in self.marks)
+
+    @property
+    def holds(self) -> tuple[Mark, ...]:
+        """
+        The holds that nobody has released: as long as there is one, the point is never expired.
+
+        A release names the holds that it lifts by their times, so that it is the same in whichever order clocks that differ have
+        put the marks, and so that a hold which its writer did not know is not lifted.
+        """
+        lifted = {str(at) for mark in self.marks if mark.kind == "released" for at in mark.summary.get("holds", ())}
+        return tuple(mark for mark in self.marks if mark.kind == "held" and mark.at.isoformat() not in lifted)
 
 
 def latest_good(statuses: list[PointStatus]) -> PointStatus | None:
