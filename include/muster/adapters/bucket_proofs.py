@@ -56,6 +56,14 @@ def proofs(store: BlobStore, locks: Locks, bucket: Bucket, key: str) -> Iterator
             store.delete(key)
 
 
+def transport(server: str) -> Proof:
+    """Whether the way to a server is encrypted, by its address."""
+    guarantee = "what is sent is encrypted"
+    if server.startswith("https://"):
+        return Proof(guarantee, "kept", f"{server} is reached by TLS only")
+    return Proof(guarantee, "absent", f"{server} is reached without TLS", "use an https:// endpoint")
+
+
 def _tidy(store: BlobStore) -> None:
     for info in store.list(PROBES):
         with suppress(Refused, NotFound):  # still locked, or another trial was quicker

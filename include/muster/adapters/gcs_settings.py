@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from muster.adapters.bucket_proofs import transport
 from muster.ports import Guarantees, Proof
 
 _OF_OLD_VERSIONS = {"isLive", "numNewerVersions", "daysSinceNoncurrentTime", "noncurrentTimeBefore"}
@@ -21,18 +22,11 @@ def allowed_by(bucket: Any) -> Guarantees:
 
 def proofs_of(bucket: Any, endpoint: str, kms_key: str | None) -> Iterator[Proof]:
     """What can be told only from the settings."""
-    yield _transport(endpoint)
+    yield transport(endpoint)
     key = kms_key or bucket.default_kms_key_name
     yield Proof("what is stored is encrypted", "kept", f"by Google, with {key or 'keys of its own'}")
     yield _public_access(bucket)
     yield _lifecycle(bucket)
-
-
-def _transport(endpoint: str) -> Proof:
-    guarantee = "what is sent is encrypted"
-    if endpoint.startswith("https://"):
-        return Proof(guarantee, "kept", f"{endpoint} is reached by TLS only")
-    return Proof(guarantee, "absent", f"{endpoint} is reached without TLS", "use an https:// endpoint")
 
 
 def _public_access(bucket: Any) -> Proof:

@@ -1,0 +1,163 @@
+"""The client of Azure Blob Storage: who we are there, how a request is sent, and what its refusal means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from http import HTTPStatus
+from typing import Any
+
+from muster.adapters.bulk import REQUESTS_AT_ONCE
+from muster.errors import AlreadyExists, MusterError, NotFound, Refused, StoreUnavailable
+from muster.ports import LockMode
+
+_DETAIL = 300
+_CONNECT_S, _ANSWER_S = 20, 120
+_CREDENTIALS_HINT = "look at the credentials, at the roles of the account, and at its network rules"
+# The service stores up to 5,000 MiB by one Put Blob, and gives back any length by one Get Blob.
+_ONE_REQUEST = 5000 * 1024 * 1024
+_TAKEN = {"BlobAlreadyExists", "ConditionNotMet", "BlobImmutableDueToPolicy"}
+_TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+
+
+@dataclass(frozen=True, slots=True)
+class AzureLocation:
+    """
+    Where a container is and who we are there.
+
+    :param account: name of the storage account
+    :param prefix: what all keys begin with in the container, without a slash at either end; may be empty
+    :param endpoint: address of a server that is not Azure's public cloud, with the account where the server wants it;
+        ``http://`` is taken as consent to send in the clear
+    :param key: the account's access key; without: what the environment, the machine or ``az`` give, as azure.identity finds them
+    :param encryption_scope: under which Azure encrypts new blobs; without: the container's own
+    :param mode: of the retentions that are set here: ``Locked`` for compliance, ``Unlocked`` for governance
+    """
+
+    account: str
+    container: str
+    prefix: str = ""
+    endpoint: str | None = None
+    key: str | None = field(default=None, repr=False)
+    encryption_scope: str | None = None
+    mode: LockMode = "compliance"
+
+    @property
+    def url(self) -> str:
+        """The location without credentials."""
+        path = f"/{self.prefix}" if self.prefix else ""
+        return f"azure://{self.account}/{self.container}{path}" + (
+            f"?endpoint={self.endpoint}" if self.endpoint else ""
+        )
+
+    @property
+    def server(self) -> str:
+        """The address to which requests go."""
+        return self.endpoint or f"https://{self.account}.blob.core.windows.net"
+
+
+class AzureClient:
+    """
+    Azure's client for one container, made when it is first needed. Many threads use it at once.
+
+    What it throws inside of `translated` comes out as an error of `muster.errors`.
+    """
+
+    def __init__(self, location: AzureLocation) -> None:
+        self.location = location
+
+    @cached_property
+    def container(self) -> Any:
+        """The container. A request is tried once, and an object goes and comes in one request."""
+        import requests
+        from azure.core.pipeline.transport import RequestsTransport
+        from azure.storage.blob import ContainerClient
+        from requests.adapters import HTTPAdapter
+
+        session = requests.Session()
+        session.mount(self.location.server, HTTPAdapter(pool_maxsize=2 * REQUESTS_AT_ONCE))
+        return ContainerClient(
+            self.location.server,
+            self.location.container,
+            credential=_credential(self.location),
+            transport=RequestsTransport(session=session, session_owner=False),
+            retry_total=0,
+            connection_timeout=_CONNECT_S,
+            read_timeout=_ANSWER_S,
+            max_single_put_size=_ONE_REQUEST,
+            max_single_get_size=_ONE_REQUEST,
+        )
+
+    @contextmanager
+    def translated(self, key: str, *, hint: str = _CREDENTIALS_HINT) -> Iterator[None]:
+        """
+        :param key: what the messages speak of
+        :param hint: of a refusal
+        """
+        from azure.core.exceptions import AzureError
+
+        try:
+            yield
+        except (AzureError, OSError) as error:
+            # From None: the causes repeat the answer of the server, which may quote credentials.
+            raise self._error(error, key, hint) from None
+
+    @contextmanager
+    def creating(self, key: str) -> Iterator[None]:
+        """
+        Around a request that demands that there is no such blob.
+
+        :raises AlreadyExists: if the server says that there is one
+        """
+        from azure.core.exceptions import HttpResponseError
+
+        with self.translated(key):
+            try:
+                yield
+            except HttpResponseError as error:
+                if _code(error) in _TAKEN:
+                    raise AlreadyExists(
+                        f"{key} is already in {self.location.url}", "nothing is ever overwritten"
+                    ) from None
+                raise
+
+    def _error(self, error: Exception, key: str, hint: str) -> MusterError:
+        url, code = self.location.url, _code(error)
+        status = getattr(error, "status_code", None)
+        detail = ": ".join(filter(None, [code, str(getattr(error, "message", error)).partition("\n")[0]]))[:_DETAIL]
+        if code == "ContainerNotFound":
+            return NotFound(f"there is no container {self.location.container} at {url}", "make it, or mend the address")
+        if status == HTTPStatus.NOT_FOUND:
+            return NotFound(f"there is no {key} in {url}", "look at the address of the vault, then list what it holds")
+        if _refuses(error, status):
+            return Refused(f"{url} refuses {key}: {detail}", hint)
+        return StoreUnavailable(
+            f"{url} did not answer for {key}: {detail}", "look at server and network, then try again"
+        )
+
+
+def _code(error: Exception) -> str:
+    """What the service calls this error; empty if it gave no name."""
+    code = getattr(error, "error_code", None)
+    return str(getattr(code, "value", code) or "")
+
+
+def _refuses(error: Exception, status: int | None) -> bool:
+    """Whether trying again cannot help. Without a status no request was sent, since no credentials were found."""
+    from azure.core.exceptions import ClientAuthenticationError
+
+    if status is None:
+        return isinstance(error, ClientAuthenticationError)
+    return 400 <= status < 500 and status not in _TRANSIENT
+
+
+def _credential(location: AzureLocation) -> Any:
+    """Whom the location names; else Azure's own default chain."""
+    from azure.core.credentials import AzureNamedKeyCredential
+    from azure.identity import DefaultAzureCredential
+
+    if location.key is None:
+        return DefaultAzureCredential()
+    return AzureNamedKeyCredential(location.account, location.key)

@@ -1,0 +1,187 @@
+"""A container of Azure Blob Storage as a blob store: its blobs, and what keeps them from being removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any
+
+from muster.adapters.azure_client import AzureClient, AzureLocation
+from muster.adapters.bucket_proofs import Attempt, transport
+from muster.adapters.bucket_store import BucketStore, Seen, checked_prefix
+from muster.errors import StoreUnavailable
+from muster.ports import BlobInfo, Guarantees, Lock, LockMode, Proof
+
+_MODES: dict[LockMode, str] = {"governance": "Unlocked", "compliance": "Locked"}
+_POLICY_HINT = (
+    "docs/stores.md says how to make a container with version-level immutability, and which role its writer needs"
+)
+
+
+def azure_store(location: AzureLocation, retries: int = 5) -> BucketStore:
+    """
+    The store in a container; nothing is sent yet.
+
+    :raises UsageError: if no key can follow the prefix
+    """
+    checked_prefix(location.prefix)
+    return BucketStore(AzureContainer(location), retries)
+
+
+class AzureContainer:
+    """A `muster.adapters.bucket_store.Bucket` of Azure Blob Storage. Locks are those of blob versions, not of the container."""
+
+    def __init__(self, location: AzureLocation) -> None:
+        self._location = location
+        self._client = AzureClient(location)
+
+    def __repr__(self) -> str:
+        return f"AzureContainer({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        return self._location.url
+
+    def create(self, key: str, data: bytes) -> None:
+        from azure.core import MatchConditions
+
+        scope = self._location.encryption_scope
+        with self._client.creating(key):
+            self._blob(key).upload_blob(
+                data,
+                overwrite=True,  # in the words of the client; the condition below is what forbids it, on the server
+                match_condition=MatchConditions.IfMissing,
+                max_concurrency=1,
+                **({"encryption_scope": scope} if scope else {}),
+            )
+
+    def read(self, key: str) -> bytes:
+        with self._client.translated(key):
+            return self._downloaded(key)
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        from azure.core.exceptions import HttpResponseError
+
+        with self._client.translated(key):
+            try:
+                return self._downloaded(key, offset=start, length=length)
+            except HttpResponseError as error:
+                if error.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:  # it begins behind the end
+                    return b""
+                raise
+
+    def look(self, key: str) -> Seen:
+        blob = self._loaded(key)
+        return Seen(self._info(blob), _lock(blob))
+
+    def walk(self, prefix: str) -> Iterator[BlobInfo]:
+        with self._client.translated(prefix or "the container"):
+            for blob in self._client.container.list_blobs(name_starts_with=self._path(prefix)):
+                yield self._info(blob)
+
+    def remove(self, key: str) -> None:
+        with self._client.translated(key):
+            self._blob(key).delete_blob()
+
+    def retain(self, key: str, until: datetime) -> bool:
+        lock = _lock(self._loaded(key))
+        strict = "compliance" in (self._location.mode, lock.mode)
+        if lock.until is not None and lock.until >= until and not (strict and lock.mode == "governance"):
+            return False
+        longest = max(until, lock.until or until)
+        self._set_policy(key, "compliance" if strict else "governance", longest)
+        if not strict:  # nothing forbids another, who saw the same, to set a sooner end after us
+            self._confirm(key, longest)
+        return True
+
+    def hold(self, key: str, *, held: bool) -> None:
+        with self._client.translated(key, hint=_POLICY_HINT):
+            self._blob(key).set_legal_hold(held)
+
+    def guarantees(self) -> Guarantees:
+        """A container whose versions can be locked keeps versions; of others the service does not say."""
+        locking = bool(self._settings().immutable_storage_with_versioning_enabled)
+        return Guarantees(immutable=locking, conditional_put=True, versioned=locking)
+
+    def attempts(self, key: str) -> Iterator[Attempt]:
+        blob = self._loaded(key)
+        lock = _lock(blob)
+        if lock.mode == "compliance":
+            yield Attempt("a retention cannot be shortened", lambda: self._shorten(key))
+        yield Attempt("a locked object cannot be deleted", lambda: self._delete_version(key, blob.version_id))
+
+    def settings(self) -> Iterator[Proof]:
+        settings, server = self._settings(), self._location.server
+        yield transport(server)
+        scope = self._location.encryption_scope
+        yield Proof(
+            "what is stored is encrypted",
+            "kept",
+            f"by Azure, {f'in scope {scope}' if scope else 'as its account says'}",
+        )
+        yield _public_access(settings.public_access)
+
+    def _path(self, key: str) -> str:
+        return f"{self._location.prefix}/{key}" if self._location.prefix else key
+
+    def _blob(self, key: str) -> Any:
+        return self._client.container.get_blob_client(self._path(key))
+
+    def _loaded(self, key: str) -> Any:
+        with self._client.translated(key):
+            return self._blob(key).get_blob_properties()
+
+    def _settings(self) -> Any:
+        with self._client.translated("the container"):
+            return self._client.container.get_container_properties()
+
+    def _downloaded(self, key: str, **part: int) -> bytes:
+        return bytes(self._blob(key).download_blob(max_concurrency=1, **part).readall())
+
+    def _set_policy(self, key: str, mode: LockMode, until: datetime) -> None:
+        from azure.storage.blob import ImmutabilityPolicy
+
+        with self._client.translated(key, hint=_POLICY_HINT):
+            self._blob(key).set_immutability_policy(ImmutabilityPolicy(expiry_time=until, policy_mode=_MODES[mode]))
+
+    def _confirm(self, key: str, until: datetime) -> None:
+        lock = self.look(key).lock
+        if lock.until is None or lock.until < until:
+            raise StoreUnavailable(f"the retention of {key} in {self.url} was changed meanwhile", "try again")
+
+    def _shorten(self, key: str) -> None:
+        sooner = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=5)
+        self._set_policy(key, "compliance", sooner)
+
+    def _delete_version(self, key: str, version: str | None) -> None:
+        """Delete a blob, and then the version that this leaves: that a version of today cannot be deleted by its id proves no lock."""
+        with self._client.translated(key):
+            self._blob(key).delete_blob()
+            if version:
+                self._blob(key).delete_blob(version_id=version)
+
+    def _info(self, blob: Any) -> BlobInfo:
+        key = str(blob.name)[len(self._location.prefix) + 1 if self._location.prefix else 0 :]
+        return BlobInfo(key, int(blob.size), blob.creation_time.astimezone(UTC).replace(microsecond=0))
+
+
+def _lock(blob: Any) -> Lock:
+    """The lock of the version of today, from its properties."""
+    until, mode = blob.immutability_policy.expiry_time, str(blob.immutability_policy.policy_mode or "")
+    held = bool(blob.has_legal_hold)
+    if until is None:
+        return Lock(held=held)
+    return Lock(until.astimezone(UTC), "compliance" if mode.lower() == "locked" else "governance", held)
+
+
+def _public_access(access: str | None) -> Proof:
+    guarantee = "nobody without credentials can read"
+    if not access:
+        return Proof(guarantee, "kept", "the container gives no public access")
+    return Proof(
+        guarantee,
+        "broken",
+        f"the container gives public access to each {access}",
+        "az storage container set-permission --public-access off, and forbid public access for the account",
+    )
