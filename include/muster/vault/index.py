@@ -7,26 +7,25 @@ or the index was lost, is learned from the packs themselves.
 
 from __future__ import annotations
 
-import struct
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from enum import IntEnum
 from typing import NamedTuple
-
-from cryptography.exceptions import InvalidTag
 
 from muster.errors import IntegrityError, NotFound
 from muster.ports import BlobStore
+from muster.vault.index_listing import packs_there
+from muster.vault.index_merge import due
+from muster.vault.index_objects import IndexObjects, checked_rows, read_index, row_bytes, write_index
+from muster.vault.index_table import ChunkTable
 from muster.vault.keys import MasterKey
-from muster.vault.layout import INDEXES, PACKS, digest, put_named
+from muster.vault.layout import pack_key
 from muster.vault.packs import ENTRY, Pack, PackEntry, read_pack
 
-HEADER = struct.Struct(">8s32s")  # magic, salt
-ROW = struct.Struct(">32s32sQI")  # pack name, salt, size, number of chunks; its directory follows
-MAGIC = b"MUSTERI\x01"
-_NONCE = bytes(12)
-_PLACE = struct.Struct(">II13s")  # number of the pack, ordinal in it, the rest of the directory's row
-_SPLIT = struct.Struct(">32s13s")
+__all__ = ["Index", "Location", "Standing", "read_index", "write_index"]
+
 _READERS = 8
 
 
@@ -38,46 +37,61 @@ class Location(NamedTuple):
     entry: PackEntry
 
 
+class Standing(IntEnum):
+    """What is known of a pack, best first. Chunks are read from the best copy; only on a sound one a new point may build."""
+
+    SOUND = 0
+    CONDEMNED = 1
+    """Expiry is about to remove it; until then it is as good as any to read from."""
+    DISTRUSTED = 2
+    """It was found damaged: read if there is no other copy."""
+    LOST = 3
+    """It is not there, or has another size: not read."""
+
+
 class Index:
-    """All chunks of a vault, loaded when first needed. May be used from several threads."""
+    """
+    All chunks of a vault, loaded when first needed. May be used from several threads.
+
+    Whoever learns holds the lock; whoever asks does not: what the table of chunks names is complete before it is named.
+    Memory, in bytes: 57 to 63 a chunk, of which 45 are its row in the directory of its pack, and about 450 a pack.
+    """
 
     def __init__(self, store: BlobStore, master: MasterKey) -> None:
         self._store, self._master = store, master
         self._lock = threading.RLock()
+        self._objects = IndexObjects(store, master)
+        self._contents: dict[str, array[int]] = {}
         self._packs: list[Pack] = []
         self._numbers: dict[str, int] = {}
-        self._places: dict[bytes, bytes] = {}
-        self._copies: dict[bytes, list[bytes]] = {}
-        self._seen: set[str] = set()
+        self._standings = bytearray()
+        self._shunned: dict[str, Standing] = {}
+        self._table = ChunkTable()
         self._loaded = False
-        self._lost: set[str] = set()
-        self._distrusted: set[str] = set()
-        self.damaged: dict[str, str] = {}
+        self.damaged = self._objects.damaged
         """Objects that could not be read as index or pack, each with the reason."""
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
     def locations(self, chunk: bytes) -> list[Location]:
         """Every known copy of a chunk, best first; those in packs that are known to be missing are left out."""
-        with self._lock:
-            self._load()
-            return self._known(chunk)
+        self._load()
+        rows = [row for row in self._table.find(chunk) if self._standings[row[0]] != Standing.LOST]
+        if len(rows) > 1:
+            rows.sort(key=lambda row: self._standings[row[0]])
+        return [self._location(number, ordinal) for number, ordinal in rows]
 
     def holds(self, chunk: bytes) -> bool:
         """Whether there is a copy of a chunk on which a new point may build: one in a pack that nothing is known against."""
-        with self._lock:
-            if not self._distrusted:
-                return self._exists(chunk)
-            self._load()
-            return any(place.pack.name not in self._distrusted for place in self._known(chunk))
+        return self._has(chunk, Standing.SOUND)
 
     def missing(self, chunks: Iterable[bytes]) -> list[bytes]:
         """Those of the chunks of which there is no copy at all, after looking again."""
-        lacking = [chunk for chunk in chunks if not self._exists(chunk)]
+        lacking = [chunk for chunk in chunks if not self._has(chunk, Standing.DISTRUSTED)]
         if lacking:
             self.refresh()
             self.reconcile()
-            lacking = [chunk for chunk in lacking if not self._exists(chunk)]
+            lacking = [chunk for chunk in lacking if not self._has(chunk, Standing.DISTRUSTED)]
         return lacking
 
     def packs(self) -> dict[str, Pack]:
@@ -85,17 +99,21 @@ class Index:
         with self._lock:
             return {pack.name: pack for pack in self._packs}
 
+    def standing(self, pack: str) -> Standing:
+        """What is known of a pack; one that is not known at all is lost."""
+        self._load()
+        number = self._numbers.get(pack)
+        return Standing.LOST if number is None else Standing(self._standings[number])
+
     # --- learning -----------------------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Read the index objects that were not read yet."""
+        """Read the index objects that were not read yet, except those for which another stands that was."""
         with self._lock:
-            keys = [info.key for info in self._store.list(INDEXES) if info.key not in self._seen]
-            with ThreadPoolExecutor(_READERS) as readers:
-                for key, packs in zip(keys, readers.map(self._read, keys), strict=True):
-                    self._seen.add(key)
-                    for pack in packs:
-                        self._learn(pack)
+            wanted = self._objects.new()
+            for key, packs in self._objects.read(wanted):
+                self._table.reserve(sum(len(pack.directory) // ENTRY.size for pack in packs))
+                self._contents[key] = array("Q", [self._learn(pack) for pack in packs])
             self._loaded = True
 
     def reconcile(self) -> list[Pack]:
@@ -104,22 +122,30 @@ class Index:
 
         :return: the packs that were adopted
         """
+        self._load()
+        whole = bytearray(len(self._packs))
+        strangers = {}
+        for name, size in packs_there(self._store, len(whole)):
+            number = self._numbers.get(name)
+            if number is None:
+                strangers[name] = size
+            elif number < len(whole) and size == self._packs[number].size:
+                whole[number] = True
+        adopted = self._adopt(strangers)
         with self._lock:
-            self._load()
-            known = {pack.name: pack.size for pack in self._packs}
-        there = {info.key.rpartition("/")[2]: info.size for info in self._store.list(PACKS)}
-        adopted = [pack for name in there.keys() - known.keys() if (pack := self._adopt(name, there[name]))]
-        with self._lock:
-            lost = {name for name, size in known.items() if there.get(name) != size}
-            self._lost = (self._lost - there.keys()) | lost
+            for number, there in enumerate(whole):
+                self._judge(number, there=bool(there))
             for pack in adopted:
                 self._learn(pack)
         return adopted
 
     def distrust(self, packs: Iterable[str]) -> None:
         """Packs that are damaged: what they hold is still read if there is no other copy, but nothing new builds on it."""
-        with self._lock:
-            self._distrusted.update(packs)
+        self._shun(packs, Standing.DISTRUSTED)
+
+    def condemn(self, packs: Iterable[str]) -> None:
+        """Packs that expiry is about to remove: what they hold is read as before, but nothing new builds on it."""
+        self._shun(packs, Standing.CONDEMNED)
 
     def add(self, pack: Pack) -> None:
         """A pack that is durable now."""
@@ -127,104 +153,90 @@ class Index:
             self._learn(pack)
 
     def save(self, packs: Sequence[Pack]) -> None:
-        """Store an index object over these packs, if there are any."""
-        if packs:
-            data = write_index(self._master, packs)
-            key = f"{INDEXES}{digest(data)}"
-            put_named(self._store, key, data)
-            with self._lock:
-                self._seen.add(key)
+        """
+        Store index objects over these packs, if there are any; then, if many small ones lie side by side, one over all of theirs.
 
-    def _exists(self, chunk: bytes) -> bool:
-        with self._lock:
+        Nothing is removed: the small ones are passed over by whoever can read the one that stands for them.
+        """
+        if packs:
+            with self._lock:
+                self._write(packs)
+                if self._due():
+                    self.refresh()
+                    self._merge(self._due())
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _has(self, chunk: bytes, worst: int) -> bool:
+        """Whether there is a copy of a chunk in a pack of this standing or a better one."""
+        if not self._loaded:
             self._load()
-            place = self._places.get(chunk)
-            if place is None or not self._lost:
-                return place is not None
-            return bool(self._known(chunk))
+        for number, _ in self._table.find(chunk):  # noqa: SIM110  any() with a generator takes half as long again
+            if self._standings[number] <= worst:
+                return True
+        return False
 
     def _load(self) -> None:
         if not self._loaded:
-            self.refresh()
+            with self._lock:
+                if not self._loaded:
+                    self.refresh()
 
-    def _learn(self, pack: Pack) -> None:
-        if pack.name in self._numbers:
-            return
-        number = self._numbers[pack.name] = len(self._packs)
-        self._packs.append(pack)
-        for ordinal, (chunk, rest) in enumerate(_SPLIT.iter_unpack(pack.directory)):
-            place = _PLACE.pack(number, ordinal, rest)
-            if self._places.setdefault(chunk, place) is not place:
-                self._copies.setdefault(chunk, []).append(place)
+    def _learn(self, pack: Pack) -> int:
+        number = self._numbers.get(pack.name)
+        if number is None:
+            number = len(self._packs)
+            self._packs.append(pack)
+            self._standings.append(self._shunned.get(pack.name, Standing.SOUND))
+            self._numbers[pack.name] = number
+            self._table.add(pack.directory)
+        return number
 
-    def _known(self, chunk: bytes) -> list[Location]:
-        first = self._places.get(chunk)
-        places = [first, *self._copies.get(chunk, ())] if first else []
-        found = []
-        for place in places:
-            number, ordinal, rest = _PLACE.unpack(place)
-            pack = self._packs[number]
-            if pack.name not in self._lost:
-                found.append(Location(pack, ordinal, PackEntry._make(ENTRY.unpack(chunk + rest))))
-        return sorted(found, key=lambda place: place.pack.name in self._distrusted) if len(found) > 1 else found
+    def _judge(self, number: int, *, there: bool) -> None:
+        sound = self._shunned.get(self._packs[number].name, Standing.SOUND) if self._shunned else Standing.SOUND
+        self._standings[number] = sound if there else Standing.LOST
 
-    def _read(self, key: str) -> list[Pack]:
+    def _shun(self, packs: Iterable[str], why: Standing) -> None:
+        with self._lock:
+            for name in packs:
+                self._shunned[name] = max(why, self._shunned.get(name, why))
+                number = self._numbers.get(name)
+                if number is not None and self._standings[number] != Standing.LOST:
+                    self._judge(number, there=True)
+
+    def _location(self, number: int, ordinal: int) -> Location:
+        entry = PackEntry._make(ENTRY.unpack(self._table.row(number, ordinal)))
+        return Location(self._packs[number], ordinal, entry)
+
+    def _adopt(self, sizes: dict[str, int]) -> list[Pack]:
+        """Packs by what they say of themselves; those that are damaged are left out, and noted."""
+        with ThreadPoolExecutor(_READERS, "muster-adopt") as readers:
+            return [pack for pack in readers.map(self._read_pack, sizes, sizes.values()) if pack]
+
+    def _read_pack(self, name: str, size: int) -> Pack | None:
+        key = pack_key(name)
         try:
-            return list(read_index(self._master, key, self._store.get(key)))
-        except (IntegrityError, NotFound) as error:
-            self.damaged[key] = error.message
-            return []
-
-    def _adopt(self, name: str, size: int) -> Pack | None:
-        key = f"{PACKS}{name[:2]}/{name}"
-        try:
-            return read_pack(self._master, name, size, lambda start, length: self._store.get_range(key, start, length))
+            pack = read_pack(self._master, name, size, lambda start, length: self._store.get_range(key, start, length))
+            return checked_rows(key, pack)
         except (IntegrityError, NotFound) as error:
             self.damaged[key] = error.message
             return None
 
+    # --- index objects ------------------------------------------------------------------------------------------------
 
-def write_index(master: MasterKey, packs: Iterable[Pack]) -> bytes:
-    """The bytes of an index object."""
-    header = HEADER.pack(MAGIC, master.new_salt())
-    rows = []
-    for pack in packs:
-        count = len(pack.directory) // ENTRY.size
-        rows += [ROW.pack(bytes.fromhex(pack.name), pack.salt, pack.size, count), pack.directory]
-    return header + master.index_cipher(header[8:]).encrypt(_NONCE, b"".join(rows), header)
+    def _write(self, packs: Sequence[Pack], replaced: Iterable[str] = ()) -> None:
+        for key, part in self._objects.write(packs, replaced):
+            self._contents[key] = array("Q", [self._learn(pack) for pack in part])
 
+    def _due(self) -> list[str]:
+        """The index objects to merge: among those that nothing stands for, as large as the packs make them that are still there."""
+        self._contents = {key: numbers for key, numbers in self._contents.items() if self._objects.stands(key)}
+        return due({key: sum(map(row_bytes, self._there(numbers))) for key, numbers in self._contents.items()})
 
-def read_index(master: MasterKey, key: str, data: bytes) -> Iterator[Pack]:
-    """
-    The packs that an index object describes.
+    def _merge(self, keys: Sequence[str]) -> None:
+        if keys:
+            numbers = dict.fromkeys(number for key in keys for number in self._contents[key])
+            self._write(self._there(numbers), keys)
 
-    :raises IntegrityError: if it is damaged or of another vault
-    """
-    header, sealed = data[: HEADER.size], data[HEADER.size :]
-    if key != f"{INDEXES}{digest(data)}" or header[:8] != MAGIC:
-        raise _damaged(key, "its bytes do not match its name")
-    try:
-        rows = master.index_cipher(header[8:]).decrypt(_NONCE, sealed, header)
-    except InvalidTag as error:
-        raise _damaged(key, "it does not match its seal") from error
-    return _packs_of(key, rows)
-
-
-def _packs_of(key: str, rows: bytes) -> Iterator[Pack]:
-    start = 0
-    while start < len(rows):
-        try:
-            name, salt, size, count = ROW.unpack_from(rows, start)
-        except struct.error as error:
-            raise _damaged(key, "it ends within a row") from error
-        directory = rows[start + ROW.size : start + ROW.size + count * ENTRY.size]
-        start += ROW.size + count * ENTRY.size
-        if start > len(rows):
-            raise _damaged(key, "it ends within a directory")
-        yield Pack(name.hex(), salt, size, directory)
-
-
-def _damaged(key: str, why: str) -> IntegrityError:
-    return IntegrityError(
-        f"{key} is damaged: {why}", "what it says is also in the packs: remove it, and the next snapshot writes it anew"
-    )
+    def _there(self, numbers: Iterable[int]) -> list[Pack]:
+        return [self._packs[number] for number in numbers if self._standings[number] != Standing.LOST]
