@@ -33,11 +33,16 @@ class S3Server:
     access_key: str
     secret_key: str = field(repr=False)
 
-    def make_bucket(self) -> str:
-        """A new bucket of a new name."""
+    def make_bucket(self, *, lock: bool = False) -> str:
+        """A new bucket of a new name; with Object Lock, and so with versions, if told so."""
         bucket = f"muster-{secrets.token_hex(6)}"
-        _client(self).create_bucket(Bucket=bucket)
+        self.client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=lock)
         return bucket
+
+    @property
+    def client(self) -> Any:
+        """A boto3 client with all rights: whoever owns the account, or has stolen its keys."""
+        return _client(self)
 
     def location(self, bucket: str, prefix: str = "", retries: int = 1) -> S3Location:
         return S3Location(bucket, prefix, self.endpoint, "us-east-1", self.access_key, self.secret_key, retries)

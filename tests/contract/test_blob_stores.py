@@ -55,3 +55,12 @@ class TestS3StoreOverCeph(BlobStoreContract):
     @pytest.fixture
     def store(self, ceph_s3: S3Server) -> BlobStore:
         return S3Store(ceph_s3.location(ceph_s3.make_bucket()))
+
+
+@pytest.mark.servers
+class TestS3StoreInLockedBucket(BlobStoreContract):
+    """A bucket with Object Lock keeps versions, and this server looks at no condition there."""
+
+    @pytest.fixture
+    def store(self, ceph_s3: S3Server) -> BlobStore:
+        return S3Store(ceph_s3.location(ceph_s3.make_bucket(lock=True)))

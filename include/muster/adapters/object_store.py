@@ -10,7 +10,10 @@ from datetime import timedelta
 from typing import Any
 
 from muster.adapters.blob_keys import checked_key, is_key
+from muster.adapters.s3_admin import S3Admin
 from muster.adapters.s3_location import Credentials, S3Location
+from muster.adapters.s3_locks import S3Locks
+from muster.adapters.s3_versions import S3Versions
 from muster.errors import AlreadyExists, IntegrityError, MusterError, NotFound, Refused, StoreUnavailable, UsageError
 from muster.ports import BlobInfo, Guarantees, Proof
 
@@ -36,6 +39,8 @@ class S3Store:
         with self._translated(location.url):
             self._reads = _client(location, location.retries)
             self._puts = _client(location, 0)
+        self._admin = S3Admin(location)
+        self._versions = S3Versions(self._admin)
 
     def __repr__(self) -> str:
         return f"S3Store({self.url!r})"
@@ -45,14 +50,17 @@ class S3Store:
         return self._location.url
 
     def guarantees(self) -> Guarantees:
-        """Create-only. Locks and versions of the bucket are not looked at, so none is promised."""
-        return Guarantees(immutable=False, conditional_put=True, versioned=False)
+        """Create-only; locks and versions as the bucket is set up, which is asked once."""
+        facts = self._admin.facts()
+        return Guarantees(immutable=facts.lockable, conditional_put=True, versioned=facts.versioning == "Enabled")
 
-    def locks(self) -> None:
-        """Not administered yet."""
+    def locks(self) -> S3Locks | None:
+        """Its retentions and holds; None if the bucket has no Object Lock."""
+        return S3Locks(self._admin) if self._admin.facts().lockable else None
 
-    def versions(self) -> None:
-        """Not looked at yet."""
+    def versions(self) -> S3Versions | None:
+        """What lies beneath the newest versions; None if the bucket keeps none."""
+        return self._versions if self._admin.facts().versioning else None
 
     def prove(self) -> Iterator[Proof]:
         """Nothing is tried yet."""
@@ -105,32 +113,36 @@ class S3Store:
         return iter(sorted(self._listed(prefix), key=lambda info: info.key))
 
     def delete(self, key: str) -> None:
+        """Remove an object; in a bucket with versions, all that there is of it, since a delete marker would only hide it."""
         import obstore
 
+        if versions := self.versions():
+            versions.remove_all(checked_key(key))
+            return
         self.info(key)  # a server answers the deletion of nothing with success
         with self._translated(key):
             obstore.delete(self._reads, self._path(key))
 
     def _path(self, key: str) -> str:
-        prefix = self._location.prefix
-        return f"{prefix}/{checked_key(key)}" if prefix else checked_key(key)
+        return self._location.path(checked_key(key))
 
     def _put_once(self, key: str, path: str, data: bytes) -> None:
         import obstore
 
         with self._translated(key):
-            obstore.put(self._puts, path, data, mode="create", use_multipart=False)
+            version = obstore.put(self._puts, path, data, mode="create", use_multipart=False).get("version")
+        if version and self._location.foreign:
+            self._versions.settle(key, version)
 
     def _listed(self, prefix: str) -> Iterator[BlobInfo]:
         """Objects whose key begins with `prefix`; the server is asked for the whole segments of it."""
         import obstore
 
-        above = "/".join([*filter(None, [self._location.prefix]), *prefix.split("/")[:-1]])
-        cut = len(self._location.prefix) + 1 if self._location.prefix else 0
+        above = self._location.path(prefix).rpartition("/")[0]
         with self._translated(prefix or "the bucket"):
             for page in obstore.list(self._reads, above or None, chunk_size=_LIST_PAGE):
                 for meta in page:
-                    key = meta["path"][cut:]
+                    key = self._location.key(meta["path"])
                     if key.startswith(prefix) and is_key(key):
                         yield self._info(key, meta)
 
