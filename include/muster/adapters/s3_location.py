@@ -7,10 +7,10 @@ import re
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from typing import Any, Literal, get_args
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
+from muster.adapters.addresses import Form, checked_transport, is_loopback
 from muster.adapters.blob_keys import is_key
 from muster.errors import Refused, UsageError
 from muster.ports import LockMode
@@ -21,9 +21,14 @@ S3_FORM = (
     "s3://bucket/prefix?endpoint=https://host:port&region=name; credentials, if they are not the environment's or a "
     "profile's, as s3://ACCESS:SECRET@bucket, percent-encoded (docs/stores.md has every option)"
 )
-_OPTIONS = {"endpoint", "region", "profile", "lock", "sse", "kms_key", "insecure"}
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+_FORM = Form(
+    kind="S3",
+    place="bucket",
+    name=re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]"),
+    hint=S3_FORM,
+    options={"endpoint", "region", "profile", "lock", "sse", "kms_key", "insecure"},
+)
 # botocore renews what expires within ten minutes, so whatever it gives is good for this long.
 _CREDENTIALS_GOOD_FOR = timedelta(minutes=5)
 
@@ -62,11 +67,7 @@ class S3Location:
     def __post_init__(self) -> None:
         if self.prefix and not is_key(self.prefix):
             raise UsageError(f"{self.prefix!r} cannot be the prefix of a store", "use segments of A-Z a-z 0-9 . _ -")
-        if self.endpoint and not (self.encrypted or self.loopback or self.insecure):
-            raise UsageError(
-                f"{self.endpoint} would be sent credentials and data in the clear",
-                "use https://, or say insecure=true in the address if the network between is trusted",
-            )
+        checked_transport(self.endpoint, insecure=self.insecure)
         if self.kms_key and self.sse != "aws:kms":
             raise UsageError(
                 f"the address of bucket {self.bucket} has a kms_key without sse=aws:kms", "give both, or neither"
@@ -92,11 +93,7 @@ class S3Location:
     @property
     def loopback(self) -> bool:
         """Whether the server is on this machine."""
-        host = urlsplit(self.endpoint or "").hostname or ""
-        try:
-            return host == "localhost" or ip_address(host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.endpoint or "")
 
     @property
     def foreign(self) -> bool:
@@ -175,60 +172,24 @@ def s3_location(url: str) -> S3Location:
 
     :raises UsageError: if it is wrong; the message shows no credentials
     """
-    parts = _split(url)
-    credentials, at, bucket = parts.netloc.rpartition("@")
-    access, colon, secret = credentials.partition(":")
-    # What does not look like a bucket is not shown: it may be one half of a secret that holds a '/'.
-    if not _BUCKET.fullmatch(bucket) or parts.fragment or (at and not (access and colon and secret)):
-        raise UsageError(
-            "the S3 address has no bucket, or its credentials are not whole",
-            f"use {S3_FORM}; '/', '?' and '#' within a secret are written %2F, %3F and %23",
-        )
-    options = _options(parts, bucket)
+    address = _FORM.taken_apart(url)
+    access, colon, secret = (address.credentials or "").partition(":")
+    if address.credentials is not None and not (access and colon and secret):
+        raise _FORM.broken()
+    options = address.options
     return S3Location(
-        bucket,
-        parts.path.strip("/"),
+        address.place,
+        address.path,
         endpoint=options.get("endpoint") or _endpoint_of_environment(),
         region=options.get("region"),
-        access_key=unquote(access) if at else None,
-        secret_key=unquote(secret) if at else None,
+        access_key=unquote(access) or None,
+        secret_key=unquote(secret) or None,
         profile=options.get("profile"),
-        lock=_one_of(options, "lock", get_args(LockMode), bucket),
-        sse=_one_of(options, "sse", get_args(Encryption), bucket),
+        lock=address.one_of("lock", get_args(LockMode)),
+        sse=address.one_of("sse", get_args(Encryption)),
         kms_key=options.get("kms_key"),
-        insecure=_one_of(options, "insecure", ("true", "false"), bucket) == "true",
+        insecure=address.one_of("insecure", ("true", "false")) == "true",
     )
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        return urlsplit(url)
-    except ValueError:
-        raise UsageError("the S3 address cannot be read", f"use {S3_FORM}") from None
-
-
-def _options(parts: SplitResult, bucket: str) -> dict[str, str]:
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = sorted(set(options) - _OPTIONS)
-    if unknown:
-        raise UsageError(f"the S3 address of bucket {bucket} has the unknown option {unknown[0]!r}", f"use {S3_FORM}")
-    endpoint = options.get("endpoint")
-    if endpoint is not None:
-        place = urlsplit(endpoint)
-        if place.scheme not in ("http", "https") or not place.netloc or "@" in place.netloc:
-            raise UsageError(
-                f"the endpoint of bucket {bucket} is not an address of the form http(s)://host:port", f"use {S3_FORM}"
-            )
-    return options
-
-
-def _one_of(options: dict[str, str], name: str, allowed: tuple[Any, ...], bucket: str) -> Any:
-    value = options.get(name)
-    if value is not None and value not in allowed:
-        raise UsageError(
-            f"the S3 address of bucket {bucket} has {name}={value}", f"{name} is one of {', '.join(allowed)}"
-        )
-    return value
 
 
 def _endpoint_of_environment() -> str | None:
