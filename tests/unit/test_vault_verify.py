@@ -201,12 +201,25 @@ def test_a_point_or_mark_put_in_the_place_of_another_is_noticed(vault: Vault, st
 
 
 def test_a_mark_of_no_point_is_named(vault: Vault, store: MemoryStore) -> None:
-    """Once its point has expired, a mark that stays behind is named as well."""
+    """Whoever takes a point away leaves its marks behind; those of an expired point are removed later, and are no finding."""
     (mark,) = (key for key, _ in objects(store, "marks/"))
     key = f"points/flights/{POINT}0.json"
-    vault.record("expire", key, "removed")
     del store.objects[key]
     assert "is not whole or not there" in found_at(vault.verify(share=0.0).findings, mark).what
+    vault.record("expire", key, "expired")
+    assert vault.verify(share=0.0).ok
+    del store.objects[mark]
+    assert vault.verify(share=0.0).ok
+
+
+def test_a_point_whose_expiry_the_store_refused_is_still_missed(vault: Vault, store: MemoryStore) -> None:
+    """A removal that did not happen is told as such, so that a later one by somebody else is noticed."""
+    key = f"points/flights/{POINT}1.json"
+    vault.record("expire", key, "expired")
+    vault.record("expire", key, "refused", {"sha256": digest(store.objects[key])})
+    assert vault.verify(share=0.0).ok
+    del store.objects[key]
+    assert "it is gone" in found_at(vault.verify(share=0.0).findings, key).what
 
 
 def test_an_expired_point_is_not_missed(vault: Vault, store: MemoryStore) -> None:

@@ -22,6 +22,7 @@ INDEXES = "indexes/"
 POINTS = "points/"
 MARKS = "marks/"
 AUDIT = "audit/"
+CONDEMNED = "condemned/"
 GENERATIONS = "generations/"
 ROLLS = "rolls/"
 
@@ -63,7 +64,7 @@ def mark_key(point: str, kind: str, at: datetime, repetition: int) -> str:
     return f"{MARKS}{checked_name('point', point)}/{kind}-{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}{suffix}.json"
 
 
-def put_named(store: BlobStore, key: str, data: bytes) -> None:
+def put_named(store: BlobStore, key: str, data: bytes | memoryview) -> None:
     """
     Store an object whose name is the digest of its bytes. One that is there already is the same, if it is whole.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,13 +13,12 @@ from muster.vault.audit import AuditRecord, AuditTrail, check_chain
 from muster.vault.findings import Examination, Finding
 from muster.vault.header import Header, open_signing_key
 from muster.vault.keys import MasterKey
-from muster.vault.layout import AUDIT, HEADER, KEYS, MARKS, POINTS, RESTORE, digest
+from muster.vault.layout import AUDIT, HEADER, KEYS, MARKS, POINTS, RESTORE, digest, point_key
 from muster.vault.points import Points
 from muster.vault.slots import describe_slot
+from muster.vault.told import expired, told
 
 T = TypeVar("T")
-_WRITES = ("seal", "mark", "keys.add")
-_REMOVALS = ("expire", "keys.remove")
 _READERS = 8
 
 
@@ -43,7 +42,7 @@ class DocumentCheck:
         marks = self._each(self._points.mark_keys(), self._read_mark)
         self._check_trail(list(records.values()))
         self._check_heads(manifests, {record.digest for record in records.values()})
-        self._check_marks(marks, [point for point, _, _ in manifests.values()])
+        self._check_marks(marks, [point for point, _, _ in manifests.values()], expired(records.values()))
         written = {key: sha256 for key, (_, _, sha256) in manifests.items()}
         written |= {key: sha256 for key, (_, sha256) in marks.items()}
         self._check_removals(records.values(), written)
@@ -87,22 +86,20 @@ class DocumentCheck:
                 what = f"the audit record {head}, newest when it was sealed, is gone: the trail was cut off"
                 self._found.report(Finding(key, what, (point.point,)))
 
-    def _check_marks(self, marks: dict[str, tuple[Mark, str]], points: Iterable[RecoveryPoint]) -> None:
+    def _check_marks(
+        self, marks: dict[str, tuple[Mark, str]], points: Iterable[RecoveryPoint], gone: Container[str]
+    ) -> None:
+        """Every mark is of a point that is there, or was expired: then its marks are removed some time later."""
         there = {(point.workload, point.point) for point in points}
         for key, (mark, _) in marks.items():
-            if (mark.workload, mark.point) not in there:
+            if (mark.workload, mark.point) not in there and point_key(mark.workload, mark.point) not in gone:
                 self._found.report(Finding(key, f"its point {mark.workload}/{mark.point} is not whole or not there"))
 
     def _check_removals(self, records: Iterable[AuditRecord], written: dict[str, str]) -> None:
         """What the trail says was written, and no record says was taken away, must be there."""
         there = {info.key for prefix in (KEYS, MARKS, POINTS) for info in self._store.list(prefix)}
-        expected: dict[str, str | None] = {f"{KEYS}{slot}.json": None for slot in self._header.slots}
-        for record in records:
-            if record.action in _WRITES:
-                expected[record.subject] = record.details.get("sha256")
-            elif record.action in _REMOVALS:
-                expected.pop(record.subject, None)
-        for key, sha256 in expected.items():
+        first: dict[str, str | None] = {f"{KEYS}{slot}.json": None for slot in self._header.slots}
+        for key, sha256 in told(records, first).items():
             if key not in there:
                 self._found.report(Finding(key, "it was written once, and it is gone", _point(key)))
             elif sha256 and written.get(key, sha256) != sha256:
