@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any
 
+from muster.adapters.azure_location import AzureLocation
 from muster.adapters.bulk import REQUESTS_AT_ONCE
 from muster.errors import AlreadyExists, MusterError, NotFound, Refused, StoreUnavailable
-from muster.ports import LockMode
 
 _DETAIL = 300
 _CONNECT_S, _ANSWER_S = 20, 120
@@ -20,42 +19,6 @@ _CREDENTIALS_HINT = "look at the credentials, at the roles of the account, and a
 _ONE_REQUEST = 5000 * 1024 * 1024
 _TAKEN = {"BlobAlreadyExists", "ConditionNotMet", "BlobImmutableDueToPolicy"}
 _TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
-
-
-@dataclass(frozen=True, slots=True)
-class AzureLocation:
-    """
-    Where a container is and who we are there.
-
-    :param account: name of the storage account
-    :param prefix: what all keys begin with in the container, without a slash at either end; may be empty
-    :param endpoint: address of a server that is not Azure's public cloud, with the account where the server wants it;
-        ``http://`` is taken as consent to send in the clear
-    :param key: the account's access key; without: what the environment, the machine or ``az`` give, as azure.identity finds them
-    :param encryption_scope: under which Azure encrypts new blobs; without: the container's own
-    :param mode: of the retentions that are set here: ``Locked`` for compliance, ``Unlocked`` for governance
-    """
-
-    account: str
-    container: str
-    prefix: str = ""
-    endpoint: str | None = None
-    key: str | None = field(default=None, repr=False)
-    encryption_scope: str | None = None
-    mode: LockMode = "compliance"
-
-    @property
-    def url(self) -> str:
-        """The location without credentials."""
-        path = f"/{self.prefix}" if self.prefix else ""
-        return f"azure://{self.account}/{self.container}{path}" + (
-            f"?endpoint={self.endpoint}" if self.endpoint else ""
-        )
-
-    @property
-    def server(self) -> str:
-        """The address to which requests go."""
-        return self.endpoint or f"https://{self.account}.blob.core.windows.net"
 
 
 class AzureClient:

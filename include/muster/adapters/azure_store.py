@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
-from muster.adapters.azure_client import AzureClient, AzureLocation
+from muster.adapters.azure_client import AzureClient
+from muster.adapters.azure_location import AzureLocation
 from muster.adapters.bucket_proofs import Attempt, transport
-from muster.adapters.bucket_store import BucketStore, Seen, checked_prefix
+from muster.adapters.bucket_store import BucketStore, Seen
 from muster.errors import StoreUnavailable
 from muster.ports import BlobInfo, Guarantees, Lock, LockMode, Proof
 
@@ -20,12 +21,7 @@ _POLICY_HINT = (
 
 
 def azure_store(location: AzureLocation, retries: int = 5) -> BucketStore:
-    """
-    The store in a container; nothing is sent yet.
-
-    :raises UsageError: if no key can follow the prefix
-    """
-    checked_prefix(location.prefix)
+    """The store in a container; nothing is sent yet."""
     return BucketStore(AzureContainer(location), retries)
 
 
@@ -81,12 +77,15 @@ class AzureContainer:
                 yield self._info(blob)
 
     def remove(self, key: str) -> None:
-        with self._client.translated(key):
-            self._blob(key).delete_blob()
+        """With its versions, where the container keeps them, since the deletion of a blob only makes a version of it."""
+        self._delete(key)
+        if self.guarantees().versioned:
+            for version in self._versions(key):
+                self._delete(key, version)
 
     def retain(self, key: str, until: datetime) -> bool:
         lock = _lock(self._loaded(key))
-        strict = "compliance" in (self._location.mode, lock.mode)
+        strict = "compliance" in (self._location.lock, lock.mode)
         if lock.until is not None and lock.until >= until and not (strict and lock.mode == "governance"):
             return False
         longest = max(until, lock.until or until)
@@ -109,7 +108,7 @@ class AzureContainer:
         lock = _lock(blob)
         if lock.mode == "compliance":
             yield Attempt("a retention cannot be shortened", lambda: self._shorten(key))
-        yield Attempt("a locked object cannot be deleted", lambda: self._delete_version(key, blob.version_id))
+        yield Attempt("a locked object cannot be deleted", lambda: self._delete_for_ever(key, blob.version_id))
 
     def settings(self) -> Iterator[Proof]:
         settings, server = self._settings(), self._location.server
@@ -154,12 +153,21 @@ class AzureContainer:
         sooner = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=5)
         self._set_policy(key, "compliance", sooner)
 
-    def _delete_version(self, key: str, version: str | None) -> None:
-        """Delete a blob, and then the version that this leaves: that a version of today cannot be deleted by its id proves no lock."""
+    def _delete_for_ever(self, key: str, version: str | None) -> None:
+        """A blob, and then the version that this leaves: that a version of today cannot be deleted by its id proves no lock."""
+        self._delete(key)
+        if version:
+            self._delete(key, version)
+
+    def _delete(self, key: str, version: str | None = None) -> None:
         with self._client.translated(key):
-            self._blob(key).delete_blob()
-            if version:
-                self._blob(key).delete_blob(version_id=version)
+            self._blob(key).delete_blob(**({"version_id": version} if version else {}))
+
+    def _versions(self, key: str) -> list[str]:
+        path = self._path(key)
+        with self._client.translated(key):
+            found = self._client.container.list_blobs(name_starts_with=path, include=["versions"])
+            return [blob.version_id for blob in found if blob.name == path]
 
     def _info(self, blob: Any) -> BlobInfo:
         key = str(blob.name)[len(self._location.prefix) + 1 if self._location.prefix else 0 :]

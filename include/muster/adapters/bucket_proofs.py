@@ -31,7 +31,7 @@ class Attempt:
     make: Callable[[], None]
 
 
-def proofs(store: BlobStore, locks: Locks, bucket: Bucket, key: str) -> Iterator[Proof]:
+def proofs(store: BlobStore, bucket: Bucket, key: str) -> Iterator[Proof]:
     """
     Each guarantee of a bucket, tried: that nothing is overwritten, that locks hold; then what its settings say.
 
@@ -41,7 +41,7 @@ def proofs(store: BlobStore, locks: Locks, bucket: Bucket, key: str) -> Iterator
     store.put(key, b"first")
     try:
         yield _overwriting_refused(store, key)
-        if store.guarantees().immutable:
+        if locks := store.locks():
             yield from _locks_hold(locks, bucket, key)
         else:
             yield Proof(

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Protocol
 
 from muster.adapters.blob_keys import checked_key, is_key
@@ -56,7 +57,7 @@ class Bucket(Protocol):
         """All objects whose key begins with `prefix`, in any order."""
 
     def remove(self, key: str) -> None:
-        """Delete the object; if the bucket keeps versions, that of today becomes one of them."""
+        """Delete the object and, if the bucket keeps versions, all of them."""
 
     def retain(self, key: str, until: datetime) -> bool:
         """Retain an object at least until a whole second; False if it is already."""
@@ -96,20 +97,22 @@ class BucketStore:
         return self._bucket.url
 
     def guarantees(self) -> Guarantees:
-        return tried(self._bucket.guarantees, self._retries)
+        """Create-only; locks and versions as the bucket is set up, which is asked once."""
+        return self._set_up
 
-    def locks(self) -> BucketLocks:
-        """Its lock administration. A bucket that was not made for locks refuses them when asked."""
-        return BucketLocks(self._bucket, self._retries)
+    def locks(self) -> BucketLocks | None:
+        """Its lock administration; None if the bucket is not set up for locks, which is asked once."""
+        return BucketLocks(self._bucket, self._retries) if self._set_up.immutable else None
 
     def versions(self) -> None:
         """Not looked at: what the bucket keeps of replaced and deleted objects is had back by the cloud's own tools."""
 
     def prove(self) -> Iterator[Proof]:
-        return proofs(self, self.locks(), self._bucket, f"{PROBES}{secrets.token_hex(16)}")
+        return proofs(self, self._bucket, f"{PROBES}{secrets.token_hex(16)}")
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         checked_key(key)
+        data = bytes(data)
         for attempt in range(self._retries + 1):
             try:
                 self._bucket.create(key, data)
@@ -152,6 +155,10 @@ class BucketStore:
         checked_key(key)
         self._refuse_locked(key, tried(lambda: self._bucket.look(key), self._retries).lock)
         tried(lambda: self._bucket.remove(key), self._retries)
+
+    @cached_property
+    def _set_up(self) -> Guarantees:
+        return tried(self._bucket.guarantees, self._retries)
 
     def _refuse_locked(self, key: str, lock: Lock) -> None:
         if lock.held:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
 from typing import Any
 
 from muster.adapters.bulk import REQUESTS_AT_ONCE
+from muster.adapters.gcs_location import GcsLocation
 from muster.errors import MusterError, NotFound, Refused, StoreUnavailable, UsageError
-from muster.ports import LockMode
 
-GOOGLE = "https://storage.googleapis.com"
 ONCE: dict[str, Any] = {"retry": None, "timeout": (20, 120)}
 """What every call of Google's client is told: to try once, and how many seconds to wait for a connection and for an answer."""
 
@@ -27,35 +25,6 @@ _TRANSIENT = {
     HTTPStatus.PRECONDITION_FAILED,  # of a create it is an answer, and is taken as one before it comes here
     HTTPStatus.TOO_MANY_REQUESTS,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class GcsLocation:
-    """
-    Where a bucket is and who we are there.
-
-    :param prefix: what all keys begin with in the bucket, without a slash at either end; may be empty
-    :param endpoint: address of a server that is not Google's; ``http://`` is taken as consent to send in the clear
-    :param key: a service account's key, the JSON text; without: what the environment, the machine or ``gcloud`` give, as
-        google.auth finds them
-    :param anonymous: send no credentials at all, as to an emulator
-    :param kms_key: the Cloud KMS key with which Google encrypts new objects; without: the bucket's own
-    :param mode: of the retentions that are set here: ``Locked`` for compliance, ``Unlocked`` for governance
-    """
-
-    bucket: str
-    prefix: str = ""
-    endpoint: str = GOOGLE
-    key: str | None = field(default=None, repr=False)
-    anonymous: bool = False
-    kms_key: str | None = None
-    mode: LockMode = "compliance"
-
-    @property
-    def url(self) -> str:
-        """The location without credentials."""
-        path = f"/{self.prefix}" if self.prefix else ""
-        return f"gs://{self.bucket}{path}" + (f"?endpoint={self.endpoint}" if self.endpoint != GOOGLE else "")
 
 
 class GcsClient:

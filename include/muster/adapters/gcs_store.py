@@ -11,8 +11,9 @@ from http import HTTPStatus
 from typing import Any
 
 from muster.adapters.bucket_proofs import Attempt
-from muster.adapters.bucket_store import BucketStore, Seen, checked_prefix
-from muster.adapters.gcs_client import ONCE, GcsClient, GcsLocation
+from muster.adapters.bucket_store import BucketStore, Seen
+from muster.adapters.gcs_client import ONCE, GcsClient
+from muster.adapters.gcs_location import GcsLocation
 from muster.adapters.gcs_settings import allowed_by, proofs_of
 from muster.errors import AlreadyExists
 from muster.ports import BlobInfo, Guarantees, Lock, LockMode, Proof
@@ -22,12 +23,7 @@ _RETENTION_HINT = "docs/stores.md says how to make a bucket with object retentio
 
 
 def gcs_store(location: GcsLocation, retries: int = 5) -> BucketStore:
-    """
-    The store in a bucket; nothing is sent yet.
-
-    :raises UsageError: if no key can follow the prefix
-    """
-    checked_prefix(location.prefix)
+    """The store in a bucket; nothing is sent yet."""
     return BucketStore(GcsBucket(location), retries)
 
 
@@ -92,13 +88,17 @@ class GcsBucket:
                 yield self._info(blob)
 
     def remove(self, key: str) -> None:
+        """By its generations, since in a bucket that keeps versions a deletion without one only hides the object."""
+        path = self._path(key)
         with self._client.translated(key):
-            self._blob(key).delete(**ONCE)
+            for blob in list(self._client.bucket.list_blobs(prefix=path, versions=True, **ONCE)):
+                if blob.name == path:
+                    self._delete_generation(key, blob.generation)
 
     def retain(self, key: str, until: datetime) -> bool:
         blob = self._loaded(key)
         lock = self._lock(blob)
-        strict = self._location.mode == "compliance"
+        strict = self._location.lock == "compliance"
         if lock.until is not None and lock.until >= until and not (strict and lock.mode == "governance"):
             return False
         own = blob.retention

@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
+from muster.adapters.azure_location import AZURE_FORM, azure_location
+from muster.adapters.azure_store import azure_store
+from muster.adapters.gcs_location import GCS_FORM, gcs_location
+from muster.adapters.gcs_store import gcs_store
 from muster.adapters.local_store import LocalStore
 from muster.adapters.object_store import S3Store
 from muster.adapters.s3_location import S3_FORM, s3_location
 from muster.errors import UsageError
 from muster.ports import BlobStore
 
-_FORMS = f"use a path, file:///path, or {S3_FORM}"
+_FORMS = f"use a path, file:///path, {S3_FORM}; {GCS_FORM}; or {AZURE_FORM}"
 
 
 def open_store(url: str) -> BlobStore:
     """
     The store at an address; nothing is sent or made yet.
 
-    :param url: ``/path``, ``file:///path``, or ``s3://[ACCESS:SECRET@]bucket[/prefix][?option=value&…]``
+    :param url: ``/path``, ``file:///path``, ``s3://[ACCESS:SECRET@]bucket[/prefix][?option=value&…]``,
+        ``gs://[KEY@]bucket[/prefix][?…]`` or ``azure://[KEY@]account/container[/prefix][?…]``
     :raises UsageError: if no store has such an address; the message shows no credentials
     """
-    scheme, separator, rest = url.partition("://")
+    scheme, separator, _ = url.partition("://")
     if not url:
         raise UsageError("the address of the vault is empty", _FORMS)
     if not separator:
         return LocalStore(Path(url).expanduser())
-    if scheme == "file":
-        return LocalStore(_file_path(rest))
-    if scheme == "s3":
-        return S3Store(s3_location(url))
-    raise UsageError(f"no store has addresses that begin with {scheme}://", _FORMS)
+    if scheme not in _OPENERS:
+        raise UsageError(f"no store has addresses that begin with {scheme}://", _FORMS)
+    return _OPENERS[scheme](url)
 
 
-def _file_path(rest: str) -> Path:
+def _file_path(url: str) -> Path:
+    rest = url.partition("://")[2]
     host, slash, path = rest.partition("/")
     if host not in ("", "localhost") or not slash:
         raise UsageError(f"file://{rest} names no folder of this machine", _FORMS)
     return Path(f"/{unquote(path)}")
+
+
+_OPENERS: dict[str, Callable[[str], BlobStore]] = {
+    "file": lambda url: LocalStore(_file_path(url)),
+    "s3": lambda url: S3Store(s3_location(url)),
+    "gs": lambda url: gcs_store(gcs_location(url)),
+    "azure": lambda url: azure_store(azure_location(url)),
+}
