@@ -17,7 +17,7 @@ from typing import Any
 from muster.codec import from_json, to_json
 from muster.errors import IntegrityError
 from muster.ports import BlobStore
-from muster.vault.envelope import SigningKey
+from muster.vault.envelope import Signatures
 from muster.vault.header import Actor, Header
 from muster.vault.layout import AUDIT, digest, put_named
 
@@ -57,7 +57,7 @@ class AuditRecord:
 class AuditTrail:
     """Appends to the trail of one vault, and reads it back."""
 
-    def __init__(self, store: BlobStore, signer: SigningKey, header: Header) -> None:
+    def __init__(self, store: BlobStore, signer: Signatures, header: Header) -> None:
         self._store, self._signer, self._header = store, signer, header
         self._known: dict[str, AuditRecord] = {}
 

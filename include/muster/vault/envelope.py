@@ -1,9 +1,9 @@
-"""Signed documents: DSSE envelopes under the vault's Ed25519 key."""
+"""Signed documents: DSSE envelopes under an Ed25519 key of the vault."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -12,33 +12,38 @@ from muster.errors import IntegrityError
 from muster.vault.layout import digest, read_document
 
 
-class SigningKey:
+class Signatures(Protocol):
     """Signs what a vault says, and checks that it was this vault that said it."""
 
-    def __init__(self, private: Ed25519PrivateKey) -> None:
-        from securesystemslib.signer import CryptoSigner, SSlibKey
-
-        self.private = private
-        self.public: Ed25519PublicKey = private.public_key()
-        self.fingerprint = digest(self.public.public_bytes_raw())
-        self._key = SSlibKey.from_crypto(self.public, keyid=self.fingerprint)
-        self._signer = CryptoSigner(private, self._key)
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of the public key that signs now."""
 
     def sign(self, payload_type: str, payload: dict[str, Any]) -> bytes:
         """A document in its envelope. The same document gives the same bytes."""
-        from securesystemslib.dsse import Envelope
 
-        envelope = Envelope(canonical(payload), payload_type, {})
-        envelope.sign(self._signer)
-        return canonical(envelope.to_dict())
-
-    def open(self, key: str, data: bytes, payload_type: str) -> dict[str, Any]:
+    def open(self, key: str, data: bytes, payload_type: str | None) -> dict[str, Any]:
         """
         The document in an envelope, if this vault signed it as of this type.
 
         :param key: the object's name, for the message
+        :param payload_type: None for any
         :raises IntegrityError: if one bit of it is not as it was signed
         """
+
+
+class VerifyingKey:
+    """The public half of a signing key: checks, and cannot sign."""
+
+    def __init__(self, public: Ed25519PublicKey) -> None:
+        from securesystemslib.signer import SSlibKey
+
+        self.public = public
+        self.fingerprint = digest(public.public_bytes_raw())
+        self._key = SSlibKey.from_crypto(public, keyid=self.fingerprint)
+
+    def open(self, key: str, data: bytes, payload_type: str | None) -> dict[str, Any]:
+        """See `Signatures.open`."""
         from securesystemslib.dsse import Envelope
         from securesystemslib.exceptions import Error
 
@@ -55,8 +60,27 @@ class SigningKey:
         return dict(payload)
 
 
-def _check_whole(envelope: Any, payload_type: str, data: bytes) -> None:
-    if envelope.payload_type != payload_type:
+class SigningKey(VerifyingKey):
+    """A key pair that is a vault's own."""
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        from securesystemslib.signer import CryptoSigner
+
+        super().__init__(private.public_key())
+        self.private = private
+        self._signer = CryptoSigner(private, self._key)
+
+    def sign(self, payload_type: str, payload: dict[str, Any]) -> bytes:
+        """See `Signatures.sign`."""
+        from securesystemslib.dsse import Envelope
+
+        envelope = Envelope(canonical(payload), payload_type, {})
+        envelope.sign(self._signer)
+        return canonical(envelope.to_dict())
+
+
+def _check_whole(envelope: Any, payload_type: str | None, data: bytes) -> None:
+    if payload_type not in (None, envelope.payload_type):
         raise ValueError(f"it is a {envelope.payload_type}, not a {payload_type}")
     if canonical(envelope.to_dict()) != data:
         raise ValueError("it has more in it than was signed")

@@ -10,12 +10,12 @@ from datetime import datetime
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from muster.codec import canonical, from_json, to_json
 from muster.errors import IntegrityError, UsageError
 from muster.vault.chunking import AVERAGE, MAXIMUM, MINIMUM
-from muster.vault.envelope import SigningKey
+from muster.vault.envelope import SigningKey, VerifyingKey
 from muster.vault.keys import NONCE_BYTES, MasterKey
 from muster.vault.layout import FORMAT, HEADER, digest, read_document
 
@@ -97,6 +97,22 @@ def read_header(data: bytes) -> Header:
     return from_json(Header, document)
 
 
+def root_key(data: bytes) -> VerifyingKey:
+    """
+    The public half of the key that ``vault.json`` names.
+
+    :raises IntegrityError: if it names none
+    """
+    document = read_document(HEADER, data)
+    try:
+        key = VerifyingKey(Ed25519PublicKey.from_public_bytes(bytes.fromhex(document["signing_key"]["public"])))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _no_header(repr(error)) from error
+    if key.fingerprint != document["fingerprint"]:
+        raise _no_header("its key does not have its fingerprint")
+    return key
+
+
 def open_signing_key(data: bytes, master: MasterKey) -> SigningKey | None:
     """The vault's signing key; None if ``vault.json`` is not what was written with this master key."""
     document = read_document(HEADER, data)
@@ -108,6 +124,8 @@ def open_signing_key(data: bytes, master: MasterKey) -> SigningKey | None:
     except InvalidTag:
         return None
     except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(
-            f"{HEADER} is not that of a vault: {error!r}", "it is damaged; restore it from a replica"
-        ) from error
+        raise _no_header(repr(error)) from error
+
+
+def _no_header(why: str) -> IntegrityError:
+    return IntegrityError(f"{HEADER} is not that of a vault: {why}", "it is damaged; restore it from a replica")

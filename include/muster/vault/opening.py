@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+from dataclasses import dataclass
 from datetime import datetime
 from string import Template
 
@@ -10,28 +11,45 @@ from muster import __version__
 from muster.codec import to_json
 from muster.errors import AlreadyExists, IntegrityError, NotFound, WrongKey
 from muster.ports import BlobStore
-from muster.vault.envelope import SigningKey
-from muster.vault.header import Actor, make_header, new_id, open_signing_key, read_header
+from muster.vault.authority import Authority
+from muster.vault.generations import Chain, first_generation, open_generation, read_chain
+from muster.vault.header import Actor, make_header, new_id, open_signing_key
 from muster.vault.holders import KINDS, Passphrase, RecoveryKey, Secret, generate_recovery_key
 from muster.vault.keys import MasterKey, ScryptCost
-from muster.vault.layout import HEADER, KEYS, RESTORE, digest, put_named
-from muster.vault.slots import SlotMaker, slot_key, unwrap
+from muster.vault.layout import GENERATIONS, HEADER, KEYS, RESTORE, digest, put_named
+from muster.vault.slots import KeySlot, SlotMaker, describe_slot, slot_key, unwrap
+
+
+@dataclass(frozen=True)
+class Opened:
+    """
+    A vault and a way into it.
+
+    :param header: the bytes of ``vault.json``
+    :param slot: the key slot that let us in
+    :param secret: what it was opened with
+    """
+
+    header: bytes
+    master: MasterKey
+    authority: Authority
+    slot: KeySlot
+    secret: Secret
 
 
 def create(
     store: BlobStore, passphrase: Passphrase, now: datetime, actor: Actor, cost: ScryptCost
-) -> tuple[bytes, MasterKey, RecoveryKey]:
+) -> tuple[Opened, RecoveryKey]:
     """
-    Make a vault: instructions and key slots, then ``vault.json``, which is returned with the keys.
+    Make a vault: instructions and key slots, then ``vault.json``.
 
     :raises AlreadyExists: if the store holds a vault
     """
     if list(store.list(HEADER)):
         raise _exists(store)
     vault, master, recovery = new_id(), MasterKey.generate(), generate_recovery_key()
-    at = to_json(now)
     restore = digest(_put_restore_text(store))
-    maker = SlotMaker(master, vault, at)
+    maker = SlotMaker(master, vault, to_json(now))
     slots = [
         maker.passphrase("first", passphrase, cost),
         maker.recovery("recovery", recovery.private().public_key()),
@@ -44,16 +62,20 @@ def create(
         store.put(HEADER, header)
     except AlreadyExists as error:
         raise _exists(store) from error
-    return header, master, recovery
+    chain, first = read_chain(store, first_generation(header)), describe_slot(slot_key(slots[0]), slots[0])
+    opened = _opened(store, header, chain, master, first, passphrase)
+    if opened is None:
+        raise _forged(store, first, chain)
+    return opened, recovery
 
 
-def unlock(store: BlobStore, secret: Secret) -> tuple[bytes, MasterKey]:
+def unlock(store: BlobStore, secret: Secret) -> Opened:
     """
-    ``vault.json`` and the master key.
+    Open a vault with any of its keys. With one that was left out of a rotation, what was stored before it can be read.
 
     :raises NotFound: if there is no vault in the store
     :raises WrongKey: if no key slot was made for this secret
-    :raises IntegrityError: if ``vault.json`` or the key slots were damaged or forged
+    :raises IntegrityError: if ``vault.json``, the key slots or the generations of the keys were damaged or forged
     """
     try:
         header = store.get(HEADER)
@@ -61,40 +83,67 @@ def unlock(store: BlobStore, secret: Secret) -> tuple[bytes, MasterKey]:
         raise NotFound(
             f"there is no vault in {store.url}", "check the URL, or create one with `muster init`"
         ) from error
-    read_header(header)
-    return header, _unlock(store, header, secret)
+    return _unlock(store, header, read_chain(store, first_generation(header)), secret)
 
 
-def _unlock(store: BlobStore, header: bytes, secret: Secret) -> MasterKey:
-    """The master key from whichever slot the secret opens; a damaged slot matters only if no other lets us in."""
-    damaged: list[IntegrityError] = []
-    foreign = False
-    for info in store.list(KEYS):
+def _unlock(store: BlobStore, header: bytes, chain: Chain, secret: Secret) -> Opened:
+    """Through whichever slot the secret opens, the newest first; a damaged slot matters only if no other lets us in."""
+    slots, damaged = _read_slots(store)
+    foreign: KeySlot | None = None
+    for slot, data in slots:
         try:
-            master = unwrap(info.key, store.get(info.key), secret)
+            master = unwrap(slot_key(data), data, secret)
         except IntegrityError as error:
             damaged.append(error)
             continue
-        if master and open_signing_key(header, master):
-            return master
-        foreign = foreign or master is not None
+        if master and (opened := _opened(store, header, chain, master, slot, secret)):
+            return opened
+        foreign = foreign or (slot if master else None)
     if foreign:
-        raise _forged_header(store)
+        raise _forged(store, foreign, chain)
     if damaged:
         raise damaged[0]
     raise WrongKey(
         f"this {KINDS[type(secret)]} does not open the vault in {store.url}",
-        "check for typing errors and the right vault; the other kind of key opens it as well",
+        "check for typing errors and the right vault; any other of its keys opens it as well",
     )
 
 
-def signing_key(store: BlobStore, header: bytes, master: MasterKey) -> SigningKey:
-    if signer := open_signing_key(header, master):
-        return signer
-    raise _forged_header(store)
+def _read_slots(store: BlobStore) -> tuple[list[tuple[KeySlot, bytes]], list[IntegrityError]]:
+    """All key slots, those of the newest generation first, and what is wrong with others."""
+    slots: list[tuple[KeySlot, bytes]] = []
+    damaged: list[IntegrityError] = []
+    for info in store.list(KEYS):
+        data = store.get(info.key)
+        try:
+            slots.append((describe_slot(info.key, data), data))
+        except IntegrityError as error:
+            damaged.append(error)
+    return sorted(slots, key=lambda slot: slot[0].generation, reverse=True), damaged
 
 
-def _forged_header(store: BlobStore) -> IntegrityError:
+def _opened(
+    store: BlobStore, header: bytes, chain: Chain, master: MasterKey, slot: KeySlot, secret: Secret
+) -> Opened | None:
+    """The vault, if the master key is that of the slot's generation, and ``vault.json`` is what it was."""
+    if not 0 <= slot.generation <= chain.newest.number:
+        return None
+    own = chain.generations[slot.generation]
+    keys = open_generation(own, master) if own.number else (master, open_signing_key(header, master))
+    if keys is None or keys[1] is None or open_signing_key(header, keys[0]) is None:
+        return None
+    authority = Authority(store, chain, keys[1], own)
+    keys[0].guard(authority.counts, authority.unknown_keys())
+    return Opened(header, keys[0], authority, slot, secret)
+
+
+def _forged(store: BlobStore, slot: KeySlot, chain: Chain) -> IntegrityError:
+    if slot.generation > chain.newest.number:
+        return IntegrityError(
+            f"{slot.name} has a key of generation {slot.generation} of the vault in {store.url}, and the object that tells of that "
+            "generation is gone or damaged",
+            f"put back {GENERATIONS} and {HEADER} from a replica, and find out who writes to the store",
+        )
     return IntegrityError(
         f"{HEADER} in {store.url} is not what was written when the vault was created",
         "it was damaged or forged: put back its copy from a replica, and find out who writes to the store",

@@ -10,7 +10,7 @@ from muster.codec import from_json, to_json
 from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint
 from muster.errors import AlreadyExists, IntegrityError, NotFound, UsageError
 from muster.ports import BlobStore
-from muster.vault.envelope import SigningKey
+from muster.vault.envelope import Signatures
 from muster.vault.layout import MARKS, POINTS, digest, mark_key, point_key
 
 STATEMENT_TYPE = "application/vnd.in-toto+json"
@@ -24,7 +24,7 @@ _LATEST = "latest"
 class Points:
     """The recovery points of one vault."""
 
-    def __init__(self, store: BlobStore, signer: SigningKey, vault: str) -> None:
+    def __init__(self, store: BlobStore, signer: Signatures, vault: str) -> None:
         self._store, self._signer, self._vault = store, signer, vault
 
     # --- manifests ----------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ class SlotMaker:
 
     def __init__(self, master: MasterKey, vault: str, at: str) -> None:
         self._master = master
-        self._common = {"created_at": at, "format": FORMAT, "vault": vault}
+        self._common: dict[str, Any] = {"created_at": at, "format": FORMAT, "vault": vault}
         if master.generation:
             self._common["generation"] = master.generation
 
@@ -94,7 +94,7 @@ class SlotMaker:
         The object that lets in whoever may use a KMS key. Errors as in `KeyService.seal`.
         """
         wrapping = os.urandom(KEY_BYTES)
-        sealed = key.service.seal(key.key, wrapping, kms_context(str(self._common["vault"])))
+        sealed = key.service.seal(key.key, wrapping, kms_context(self._common["vault"]))
         return self._slot("kms", name, wrapping, {"key": key.key, "sealed_key": sealed.hex()})
 
     def again(self, key: str, data: bytes, secrets: Iterable[Secret]) -> bytes | None:
@@ -119,7 +119,7 @@ class SlotMaker:
                 return self.passphrase(slot.name, secret, ScryptCost(**cost))
         return None
 
-    def _agreed(self, kind: SlotKind, name: str, public: X25519PublicKey, more: Mapping[str, Any]) -> bytes:
+    def _agreed(self, kind: SlotKind, name: str, public: X25519PublicKey, more: dict[str, Any]) -> bytes:
         ephemeral = X25519PrivateKey.generate()
         fields = {
             "ephemeral": ephemeral.public_key().public_bytes_raw().hex(),
@@ -127,13 +127,13 @@ class SlotMaker:
         }
         return self._slot(kind, name, _agreed_key(kind, ephemeral.exchange(public), fields), fields | more)
 
-    def _slot(self, kind: SlotKind, name: str, wrapping: bytes, more: Mapping[str, Any]) -> bytes:
+    def _slot(self, kind: SlotKind, name: str, wrapping: bytes, more: dict[str, Any]) -> bytes:
         if not (0 < len(name) <= _LONGEST_NAME and name.isprintable() and name == name.strip()):
             raise UsageError(
                 f"{name!r} cannot be the name of a holder", f"use 1 to {_LONGEST_NAME} printable letters, for people"
             )
         slot = self._common | {"kind": kind, "name": name, "nonce": os.urandom(NONCE_BYTES).hex()} | more
-        wrapped = self._master.wrapped(wrapping, bytes.fromhex(str(slot["nonce"])), canonical(slot))
+        wrapped = self._master.wrapped(wrapping, bytes.fromhex(slot["nonce"]), canonical(slot))
         return canonical({**slot, "wrapped": wrapped.hex()})
 
 

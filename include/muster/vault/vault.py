@@ -17,9 +17,9 @@ from muster.vault.findings import Finding, VerifyReport
 from muster.vault.header import Actor, Header, read_header
 from muster.vault.holders import Passphrase, RecoveryKey, Secret
 from muster.vault.index import Index
-from muster.vault.keys import MasterKey, ScryptCost
+from muster.vault.keys import ScryptCost
 from muster.vault.layout import FORMAT, KEYS, digest, point_key, put_named
-from muster.vault.opening import create, signing_key, unlock
+from muster.vault.opening import Opened, create, unlock
 from muster.vault.points import Points
 from muster.vault.reader import ChunkReader
 from muster.vault.sealing import complete
@@ -50,14 +50,17 @@ class Vault:
     May be used from several threads, and by several processes and machines at once.
     """
 
-    def __init__(self, store: BlobStore, master: MasterKey, header: bytes, *, clock: Clock, actor: Actor) -> None:
-        self._header: Header = read_header(header)
-        self._store, self._master, self._clock, self._actor = store, master, clock, actor
-        self._signer = signer = signing_key(store, header, master)
-        self._index = Index(store, master)
-        self._reader = ChunkReader(store, master, self._index)
-        self._points = Points(store, signer, self._header.id)
-        self._trail = AuditTrail(store, signer, self._header)
+    def __init__(self, store: BlobStore, opened: Opened, *, clock: Clock, actor: Actor) -> None:
+        self._store, self._clock, self._actor = store, clock, actor
+        self._header: Header = read_header(opened.header)
+        self._enter(opened)
+
+    def _enter(self, opened: Opened) -> None:
+        self._opened, self._master, self._authority = opened, opened.master, opened.authority
+        self._index = Index(self._store, self._master)
+        self._reader = ChunkReader(self._store, self._master, self._index)
+        self._points = Points(self._store, self._authority, self._header.id)
+        self._trail = AuditTrail(self._store, self._authority, self._header)
 
     # --- making and opening -------------------------------------------------------------------------------------------
 
@@ -78,8 +81,8 @@ class Vault:
 
         :raises AlreadyExists: if the store holds a vault
         """
-        header, master, recovery = create(store, passphrase, clock.now(), actor, cost or ScryptCost())
-        created = cls(store, master, header, clock=clock, actor=actor)
+        opened, recovery = create(store, passphrase, clock.now(), actor, cost or ScryptCost())
+        created = cls(store, opened, clock=clock, actor=actor)
         created._trail.begin()
         return created, recovery
 
@@ -92,8 +95,7 @@ class Vault:
         :raises WrongKey: if no key slot was made for this secret
         :raises IntegrityError: if ``vault.json`` or the key slots were damaged or forged
         """
-        header, master = unlock(store, secret)
-        return cls(store, master, header, clock=clock, actor=actor)
+        return cls(store, unlock(store, secret), clock=clock, actor=actor)
 
     @property
     def id(self) -> str:
@@ -108,7 +110,7 @@ class Vault:
     @property
     def signing_fingerprint(self) -> str:
         """Hex SHA-256 of the public key that signs manifests, marks and audit records."""
-        return self._signer.fingerprint
+        return self._authority.fingerprint
 
     # --- content ------------------------------------------------------------------------------------------------------
 
@@ -219,7 +221,7 @@ class Vault:
         :raises UsageError: if the share is not between 0 and 1
         :raises StoreUnavailable: if the store does not answer
         """
-        verification = Verification(self._store, self._master, self._signer, self._header)
+        verification = Verification(self._store, self._master, self._authority, self._header)
         return verification.run(points, share, self._clock.now(), progress)
 
     def keys(self) -> list[KeySlot]:

@@ -13,7 +13,7 @@ from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import UsageError
 from muster.ports import BlobStore, Progress
 from muster.vault.audit import AuditTrail
-from muster.vault.envelope import SigningKey
+from muster.vault.envelope import Signatures
 from muster.vault.findings import Examination, VerifyReport
 from muster.vault.header import Header
 from muster.vault.keys import MasterKey
@@ -25,7 +25,7 @@ from muster.vault.verify_documents import DocumentCheck
 class Verification:
     """A vault under examination."""
 
-    def __init__(self, store: BlobStore, master: MasterKey, signer: SigningKey, header: Header) -> None:
+    def __init__(self, store: BlobStore, master: MasterKey, signer: Signatures, header: Header) -> None:
         self._store, self._master, self._signer, self._header = store, master, signer, header
 
     def run(
