@@ -146,6 +146,7 @@ def open_index(master: MasterKey, key: str, data: bytes) -> IndexObject:
     header, sealed = data[: HEADER.size], memoryview(data)[HEADER.size :]
     if key != f"{INDEXES}{digest(data)}" or header[:8] != MAGIC:
         raise _damaged(key, "its bytes do not match its name")
+    master.admit(key.removeprefix(INDEXES), header[8:])
     try:
         rows = master.index_cipher(header[8:]).decrypt(_NONCE, sealed, header)
     except InvalidTag as error:

@@ -99,6 +99,7 @@ def read_pack(master: MasterKey, name: str, size: int, read: ReadRange) -> Pack:
     start = size - FOOTER.size - length
     if (magic, end) != (HEADER_MAGIC, FOOTER_MAGIC) or length != count * ENTRY.size + TAG_BYTES or start < HEADER.size:
         raise _damaged(name, "it does not begin or end as a pack does")
+    master.admit(name, salt)
     try:
         directory = master.pack_cipher(salt).decrypt(_DIRECTORY_NONCE, read(start, length), header + footer)
     except InvalidTag as error:
