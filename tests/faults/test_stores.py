@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fakes import FrozenClock, MemoryStore
 from faults.snapshots import FILES, complaints, contents, contents_or_error, point_id, take
-from faults.stores import FlakyStore, FullStore, JumpingClock, LateStore, ReadOnlyStore, SkewedStore, SlowStore
+from faults.stores import (
+    FlakyStore,
+    FullStore,
+    JumpingClock,
+    LateStore,
+    ReadOnlyStore,
+    SkewedStore,
+    SlowStore,
+    StoreAround,
+)
 from muster.domain.recovery_point import Mark
 from muster.errors import MusterError, Refused, StoreUnavailable, TransientError
 from muster.ports import BlobStore
@@ -64,6 +75,33 @@ def test_a_slow_store_changes_nothing_but_the_time(store: MemoryStore, seed: int
         assert contents_or_error(slow, number) == day(number)
     assert complaints(slow) == []
     assert_sound(store, range(3))
+
+
+class StuckStore(StoreAround):
+    """Does not answer to any read of a range before it is let go."""
+
+    def __init__(self, inner: BlobStore) -> None:
+        super().__init__(inner)
+        self.asked, self.go = threading.Event(), threading.Event()
+
+    def before(self, operation: str, key: str, size: int = 0) -> None:
+        if operation == "get_range":
+            self.asked.set()
+            assert self.go.wait(30)
+
+
+def test_a_store_that_does_not_answer_keeps_nobody_from_another(store: MemoryStore) -> None:
+    """Trees are read side by side: one whose list hangs makes no other wait."""
+    stuck = StuckStore(store)
+    with ThreadPoolExecutor(1) as waiting:
+        restored = waiting.submit(contents_or_error, stuck, 0)
+        try:
+            assert stuck.asked.wait(30)
+            elsewhere = ThreadPoolExecutor(1).submit(contents_or_error, store, 0)
+            assert elsewhere.result(timeout=30) == day(0)
+        finally:
+            stuck.go.set()
+        assert restored.result(timeout=30) == day(0)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from pathlib import Path
 
 from muster.domain.content import TreeEntry, TreeRef
@@ -19,6 +19,10 @@ class StoredTree:
 
     def __init__(self, reader: ChunkReader, ref: TreeRef) -> None:
         self._reader, self._ref = reader, ref
+        # One for each tree: under that of `functools.cached_property` in Python 3.11 all trees would wait for one.
+        self._lock = threading.Lock()
+        self._listed: Sequence[TreeEntry] | None = None
+        self._paths: dict[str, TreeEntry] | None = None
 
     def entries(self) -> Sequence[TreeEntry]:
         """All entries, sorted by path; reconciled with the sums in the reference."""
@@ -52,11 +56,16 @@ class StoredTree:
         """Write entries to paths, in parallel; return the number of plain bytes. See `muster.ports.TreeReader`."""
         return extract(self._reader, wanted)
 
-    @cached_property
+    @property
     def _entries(self) -> Sequence[TreeEntry]:
-        listing = self._reader.read(self._ref.root, "the list of entries")
-        return tuple(read_entries(listing, self._ref))
+        with self._lock:
+            if self._listed is None:
+                listing = self._reader.read(self._ref.root, "the list of entries")
+                self._listed = tuple(read_entries(listing, self._ref))
+            return self._listed
 
-    @cached_property
+    @property
     def _by_path(self) -> dict[str, TreeEntry]:
-        return {entry.path: entry for entry in self._entries}
+        if self._paths is None:
+            self._paths = {entry.path: entry for entry in self._entries}
+        return self._paths
