@@ -292,10 +292,11 @@ def test_a_reference_to_another_tree_is_noticed(vault: Vault) -> None:
 
 
 @pytest.mark.parametrize("size", [10, 9 * MiB])
-def test_a_file_that_is_not_what_dvc_knows_it_as_is_not_restored(vault: Vault, tmp_path: Path, size: int) -> None:
-    """Its own digest fits, its MD5 does not: a list of entries that a broken program wrote."""
-    tree = vault.tree(store_tree(vault, {"a": noise(size)}))
-    wrong = [replace(tree.entry("a"), md5="0" * 32)]
+def test_a_file_that_is_not_its_digest_is_not_restored(vault: Vault, tmp_path: Path, size: int) -> None:
+    """All of its chunks are whole, and yet they are not the file: a list of entries that a broken program wrote."""
+    entry = vault.tree(store_tree(vault, {"a": noise(size)})).entry("a")
+    assert entry.content
+    wrong = [replace(entry, content=replace(entry.content, sha256="0" * 64))]
     written = vault.tree(store_tree(vault, {"list": write_entries(wrong)})).entry("list").content
     with pytest.raises(IntegrityError, match="a does not match its digest"):
         extract(vault, summarise(written, wrong), tmp_path)

@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from io import FileIO
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 from muster.domain.content import TreeEntry
 from muster.errors import StoreUnavailable, TargetNotEmpty
-from muster.vault.files import SMALL, FileReading, content_of
-from muster.vault.reader import ChunkReader
+from muster.vault.files import SMALL, Batch, FileReading, content_of
+from muster.vault.placing import Placement
+from muster.vault.reader import ChunkReader, started
 
 Wanted = tuple[TreeEntry, Path]
 
 _WORKERS = 4
-_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
+_AT_ONCE = 65_536
 
 
 def extract(reader: ChunkReader, wanted: Iterable[Wanted]) -> int:
     """
     Write entries to paths; return the number of plain bytes. See `muster.ports.TreeReader.extract`.
 
-    Links are made after files, so that nothing is written through one. Folders get their modes and times last, so that
+    They are taken `_AT_ONCE` at a time, and before anything of such a lot is written, it is seen that nothing is in its way.
+    Links are made after all files, so that nothing is written through one. Folders get their modes and times last, so that
     one without write permission can be filled.
     """
-    pieces = list(wanted)
-    _refuse_what_exists(pieces)
-    folders = [(entry, path) for entry, path in pieces if entry.kind == "dir"]
+    target, size = _Target(), 0
+    pieces = iter(wanted)
     try:
-        for folder in {path.parent for _, path in pieces} | {path for _, path in folders}:
-            folder.mkdir(parents=True, exist_ok=True)
         with FileReading(reader) as reading:
-            size = _Extraction(reading).run([piece for piece in pieces if piece[0].kind == "file"])
-        for entry, path in pieces:
-            if entry.kind == "link":
-                path.symlink_to(entry.link or "")
-        for entry, path in sorted(folders, key=lambda piece: len(piece[1].parts), reverse=True):
-            _dress(entry, path)
+            while lot := list(islice(pieces, _AT_ONCE)):
+                target.prepare(lot)
+                size += _Extraction(reading).run([piece for piece in lot if piece[0].kind == "file"])
+        target.finish()
     except (FileExistsError, NotADirectoryError) as error:
         raise TargetNotEmpty(f"{error.filename} is there already", "restore to an empty folder") from error
     except OSError as error:
@@ -51,88 +46,83 @@ def extract(reader: ChunkReader, wanted: Iterable[Wanted]) -> int:
     return size
 
 
+class _Target:
+    """The folders that are written to, each looked at and made once."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, frozenset[str]] = {}
+        self._links: list[Wanted] = []
+        self._folders: list[Wanted] = []
+
+    def prepare(self, pieces: Sequence[Wanted]) -> None:
+        """
+        Make the folders that these entries lie in.
+
+        :raises TargetNotEmpty: if anything but a folder that is wanted there was in the way before we came; nothing was made
+        """
+        places = [(entry, path, *os.path.split(path)) for entry, path in pieces]
+        folders = {folder for *_, folder, _ in places}
+        self._taken |= {folder: _names_in(Path(folder)) for folder in folders - self._taken.keys()}
+        for entry, path, folder, name in places:
+            if name in self._taken[folder] and not (entry.kind == "dir" and path.is_dir() and not path.is_symlink()):
+                raise TargetNotEmpty(f"{path} is there already", "restore to an empty folder, or remove it first")
+        self._links += [piece for piece in pieces if piece[0].kind == "link"]
+        self._folders += (wanted := [piece for piece in pieces if piece[0].kind == "dir"])
+        for made in {Path(folder) for folder in folders} | {path for _, path in wanted}:
+            made.mkdir(parents=True, exist_ok=True)
+
+    def finish(self) -> None:
+        """Make the links, and dress the folders."""
+        for entry, path in self._links:
+            path.symlink_to(entry.link or "")
+        for entry, path in sorted(self._folders, key=lambda piece: len(piece[1].parts), reverse=True):
+            if entry.mode is not None:
+                path.chmod(entry.mode & 0o7777)
+            if entry.mtime_ns is not None:
+                os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
+
+
 class _Extraction:
     """Files on their way to disk. The first failure stops the others."""
 
     def __init__(self, reading: FileReading) -> None:
-        self._reading = reading
-        self._failure: BaseException | None = None
+        self._reading, self._placement = reading, Placement()
+        self._stopped = False
 
     def run(self, files: Sequence[Wanted]) -> int:
+        """Write them; return the sum of their sizes."""
         small = [piece for piece in files if content_of(piece[0]).size <= SMALL]
         large = [piece for piece in files if content_of(piece[0]).size > SMALL]
         large.sort(key=lambda piece: content_of(piece[0]).size, reverse=True)
         with ThreadPoolExecutor(_WORKERS, "muster-write") as workers:
-            futures = [workers.submit(self._guarded, self._write_large, [piece]) for piece in large]
-            futures += [
-                workers.submit(self._guarded, self._write_small, batch) for batch in self._reading.batches(small)
-            ]
-        if self._failure:
-            raise self._failure
-        return sum(future.result() for future in futures)
+            try:
+                size = sum(written.result() for _, written in started(self._write_large, large, workers, _WORKERS))
+                fetched = self._reading.batches(small)
+                return size + sum(written.result() for _, written in started(self._write_small, fetched, workers, 1))
+            except BaseException:
+                self._stopped = True
+                raise
 
-    def _guarded(self, work: Callable[[Sequence[Wanted]], int], pieces: Sequence[Wanted]) -> int:
-        if self._failure:
-            return 0
-        try:
-            return work(pieces)
-        except BaseException as error:
-            self._failure = self._failure or error
-            raise
+    def _write_small(self, batch: Batch[Path]) -> int:
+        return sum(self._write(entry, path, [plain]) for entry, path, plain in self._reading.small(batch))
 
-    def _write_small(self, pieces: Sequence[Wanted]) -> int:
-        fetched = self._reading.fetch(entry for entry, _ in pieces)
-        return sum(_write(entry, path, [self._reading.small(entry, fetched)]) for entry, path in pieces)
+    def _write_large(self, piece: Wanted) -> int:
+        entry, path = piece
+        return self._write(entry, path, self._unless_stopped(entry))
 
-    def _write_large(self, pieces: Sequence[Wanted]) -> int:
-        return sum(_write(entry, path, self._unless_stopped(entry)) for entry, path in pieces)
+    def _write(self, entry: TreeEntry, path: Path, parts: Iterable[bytes]) -> int:
+        return self._placement.create(str(path), parts, entry.mode, entry.mtime_ns)
 
     def _unless_stopped(self, entry: TreeEntry) -> Iterator[bytes]:
         for plain in self._reading.stream(entry):
-            if self._failure:
-                raise self._failure
+            if self._stopped:
+                raise CancelledError
             yield plain
 
 
-def _write(entry: TreeEntry, path: Path, parts: Iterable[bytes]) -> int:
-    """Write beside the final name and link to it when all is there: an existing file is never replaced."""
-    partial = path.parent / f".muster-{secrets.token_hex(8)}.part"
+def _names_in(folder: Path) -> frozenset[str]:
+    """What lies in a folder; nothing if it is not there."""
     try:
-        with partial.open("xb", buffering=0) as file:
-            size = sum(_write_all(file, part) for part in parts)
-        _dress(entry, partial)
-        _name(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return size
-
-
-def _write_all(file: FileIO, part: bytes) -> int:
-    view = memoryview(part)
-    while view:
-        view = view[file.write(view) :]
-    return len(part)
-
-
-def _name(partial: Path, path: Path) -> None:
-    try:
-        path.hardlink_to(partial)
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        if os.path.lexists(path):
-            raise FileExistsError(errno.EEXIST, "it is there already", str(path)) from error
-        partial.rename(path)
-
-
-def _dress(entry: TreeEntry, path: Path) -> None:
-    if entry.mode is not None:
-        path.chmod(entry.mode & 0o7777)
-    if entry.mtime_ns is not None:
-        os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
-
-
-def _refuse_what_exists(pieces: Iterable[Wanted]) -> None:
-    for entry, path in pieces:
-        if os.path.lexists(path) and not (entry.kind == "dir" and path.is_dir() and not path.is_symlink()):
-            raise TargetNotEmpty(f"{path} is there already", "restore to an empty folder, or remove it first")
+        return frozenset(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return frozenset()

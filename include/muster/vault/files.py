@@ -1,31 +1,39 @@
-"""Read whole files of a tree, small ones many at a time, and compare each with all that is known of it."""
+"""Read whole files of a tree, small ones many at a time, and compare each with its digest."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from muster.domain.content import ContentRef, TreeEntry
 from muster.errors import IntegrityError
-from muster.vault.reader import SPAN, ChunkReader, digest_mismatch, ids
+from muster.vault.reader import SPAN, ChunkReader, digest_mismatch, ids, started
 
 SMALL = 4 * 1024 * 1024
-_BATCH_FILES = 256
-_THREADS = 2
+_BATCH_FILES = 1024
+_BATCHES_AHEAD = 2
+_FETCHERS = 2
 Piece = TypeVar("Piece")
+Pieces = list[tuple[TreeEntry, Piece]]
 Plain = Mapping[bytes, bytes]
+Batch = tuple[Pieces[Piece], Future[Plain | None]]
+"""Small files that lie near each other, and their chunks, which are being fetched."""
 
 
 class FileReading:
-    """Reads files, each checked by its digest, and by its MD5 where that is known. Use as a context: it holds threads."""
+    """
+    Reads files, each checked by its SHA-256. Use as a context: it holds threads.
+
+    MD5 is not computed again: it is DVC's identity of a file and was compared, when the file was captured, over the same bytes as the
+    SHA-256 that is compared here (docs/adr/0011).
+    """
 
     def __init__(self, reader: ChunkReader) -> None:
         self._reader = reader
-        self._fetchers = ThreadPoolExecutor(_THREADS, "muster-fetch")
-        self._hashers = ThreadPoolExecutor(_THREADS, "muster-hash")
+        self._fetchers = ThreadPoolExecutor(_FETCHERS, "muster-fetch")
+        self._hashers = ThreadPoolExecutor(_FETCHERS, "muster-hash")
 
     def __enter__(self) -> FileReading:
         return self
@@ -34,9 +42,53 @@ class FileReading:
         self._fetchers.shutdown(cancel_futures=True)
         self._hashers.shutdown(cancel_futures=True)
 
-    def batches(self, pieces: Iterable[tuple[TreeEntry, Piece]]) -> Iterator[list[tuple[TreeEntry, Piece]]]:
-        """Files in the order in which their bytes lie in packs, so that one request brings many small ones."""
-        batch: list[tuple[TreeEntry, Piece]] = []
+    def batches(self, pieces: Iterable[tuple[TreeEntry, Piece]]) -> Iterator[Batch[Piece]]:
+        """Small files in the order in which their bytes lie in packs, so that one request brings many; fetched ahead."""
+        return started(self._fetch, self._batches(pieces), self._fetchers, _BATCHES_AHEAD)
+
+    def small(self, batch: Batch[Piece]) -> Iterator[tuple[TreeEntry, Piece, bytes]]:
+        """
+        The files of a batch with their bytes.
+
+        :raises IntegrityError: naming the file
+        """
+        pieces, fetching = batch
+        fetched = fetching.result()
+        for entry, piece in pieces:
+            yield entry, piece, self.bytes_of(entry, fetched)
+
+    def bytes_of(self, entry: TreeEntry, fetched: Plain | None) -> bytes:
+        """
+        The bytes of a small file.
+
+        :param fetched: its chunks; None if they could not be fetched together with those of others
+        :raises IntegrityError: naming the file
+        """
+        try:
+            chunks = ids(content_of(entry))
+            found = self._reader.fetch(chunks) if fetched is None else fetched
+            plain = found[chunks[0]] if len(chunks) == 1 else b"".join([found[chunk] for chunk in chunks])
+            check_content(entry, plain)
+        except IntegrityError as error:
+            raise named(entry, error) from error
+        return plain
+
+    def stream(self, entry: TreeEntry) -> Iterator[bytes]:
+        """The bytes of a large file, piece by piece. The end is reached only if they match."""
+        content, sha256, size = content_of(entry), hashlib.sha256(), 0
+        try:
+            for plain in self._reader.stream(content, self._fetchers):
+                hashing = self._hashers.submit(sha256.update, plain)
+                size += len(plain)
+                yield plain
+                hashing.result()
+            if (size, sha256.hexdigest()) != (content.size, content.sha256):
+                raise digest_mismatch(entry.path, content)
+        except IntegrityError as error:
+            raise named(entry, error) from error
+
+    def _batches(self, pieces: Iterable[tuple[TreeEntry, Piece]]) -> Iterator[Pieces[Piece]]:
+        batch: Pieces[Piece] = []
         size = 0
         for piece in sorted(pieces, key=lambda piece: self._reader.place(content_of(piece[0]))):
             batch.append(piece)
@@ -47,38 +99,12 @@ class FileReading:
         if batch:
             yield batch
 
-    def fetch(self, entries: Iterable[TreeEntry]) -> Plain | None:
-        """The chunks of small files; None if any of them is damaged: then `small` finds out which file is hit."""
+    def _fetch(self, pieces: Pieces[Piece]) -> Plain | None:
+        """The chunks of small files; None if any of them is damaged: then `bytes_of` finds out which file is hit."""
         try:
-            return self._reader.fetch(list({chunk: None for entry in entries for chunk in ids(content_of(entry))}))
+            return self._reader.fetch(list({chunk: None for entry, _ in pieces for chunk in ids(content_of(entry))}))
         except IntegrityError:
             return None
-
-    def small(self, entry: TreeEntry, fetched: Plain | None) -> bytes:
-        """
-        The bytes of a small file.
-
-        :raises IntegrityError: naming the file
-        """
-        with _naming(entry):
-            chunks = ids(content_of(entry))
-            found = self._reader.fetch(chunks) if fetched is None else fetched
-            plain = b"".join([found[chunk] for chunk in chunks])
-            check_content(entry, plain)
-        return plain
-
-    def stream(self, entry: TreeEntry) -> Iterator[bytes]:
-        """The bytes of a large file, piece by piece. The end is reached only if they match."""
-        sha256, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
-        with _naming(entry):
-            for plain in self._reader.stream(content_of(entry), self._fetchers):
-                hashing = self._hashers.submit(md5.update, plain) if entry.md5 else None
-                sha256.update(plain)
-                size += len(plain)
-                yield plain
-                if hashing:
-                    hashing.result()
-            _compare(entry, size, sha256.hexdigest(), md5.hexdigest())
 
 
 def content_of(entry: TreeEntry) -> ContentRef:
@@ -94,22 +120,11 @@ def check_content(entry: TreeEntry, plain: bytes) -> None:
 
     :raises IntegrityError: if anything differs
     """
-    md5 = hashlib.md5(plain, usedforsecurity=False).hexdigest() if entry.md5 else ""
-    _compare(entry, len(plain), hashlib.sha256(plain).hexdigest(), md5)
-
-
-def _compare(entry: TreeEntry, size: int, sha256: str, md5: str) -> None:
     content = content_of(entry)
-    if (size, sha256) != (content.size, content.sha256) or entry.md5 not in (None, md5):
+    if len(plain) != content.size or hashlib.sha256(plain).hexdigest() != content.sha256:
         raise digest_mismatch(entry.path, content)
 
 
-@contextmanager
-def _naming(entry: TreeEntry) -> Iterator[None]:
-    """Put the file's path before what is said of its chunks."""
-    try:
-        yield
-    except IntegrityError as error:
-        if entry.path in error.message:
-            raise
-        raise IntegrityError(f"{entry.path}: {error.message}", error.hint) from error
+def named(entry: TreeEntry, error: IntegrityError) -> IntegrityError:
+    """The same failure, with the file's path before what is said of its chunks."""
+    return error if entry.path in error.message else IntegrityError(f"{entry.path}: {error.message}", error.hint)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from typing import TypeVar
 
 from muster.domain.content import ContentRef
 from muster.errors import IntegrityError, NotFound
@@ -18,6 +19,8 @@ from muster.vault.packs import open_chunk
 SPAN = 8 * 1024 * 1024
 _GAP = 256 * 1024
 _AHEAD = 2
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class ChunkReader:
@@ -32,12 +35,15 @@ class ChunkReader:
 
         :raises IntegrityError: if there is no copy of one
         """
-        if missing := self._index.missing(chunks):
-            raise IntegrityError(
-                f"chunk {missing[0].hex()} is in no pack of {self._store.url}, nor are {len(missing) - 1} others",
-                "a pack was lost: restore it from a replica, or use another point; verify names what is affected",
-            )
-        return {chunk: self._index.locations(chunk)[0] for chunk in chunks}
+        found = {chunk: self._index.locations(chunk) for chunk in chunks}
+        if not all(found.values()):
+            if missing := self._index.missing(chunks):
+                raise IntegrityError(
+                    f"chunk {missing[0].hex()} is in no pack of {self._store.url}, nor are {len(missing) - 1} others",
+                    "a pack was lost: restore it from a replica, or use another point; verify names what is affected",
+                )
+            found = {chunk: self._index.locations(chunk) for chunk in chunks}
+        return {chunk: copies[0] for chunk, copies in found.items()}
 
     def place(self, content: ContentRef) -> tuple[str, int]:
         """Pack and offset of a file's first chunk, as far as known: sorting files by it makes reading sequential."""
@@ -60,13 +66,9 @@ class ChunkReader:
 
     def stream(self, content: ContentRef, ahead: Executor) -> Iterator[bytes]:
         """The plain bytes of a file, chunk by chunk; the next ones are fetched by `ahead` meanwhile. Its digest is not checked."""
-        pending: deque[tuple[list[bytes], Future[dict[bytes, bytes]]]] = deque()
-        for run in self._runs(content):
-            pending.append((run, ahead.submit(self.fetch, run)))
-            if len(pending) > _AHEAD:
-                yield from _in_order(*pending.popleft())
-        while pending:
-            yield from _in_order(*pending.popleft())
+        for run, fetching in started(self.fetch, self._runs(content), ahead, _AHEAD):
+            found = fetching.result()
+            yield from (found[chunk] for chunk in run)
 
     def read(self, content: ContentRef, what: str) -> bytes:
         """
@@ -131,9 +133,20 @@ def digest_mismatch(what: str, content: ContentRef) -> IntegrityError:
     )
 
 
-def _in_order(run: list[bytes], future: Future[dict[bytes, bytes]]) -> Iterator[bytes]:
-    found = future.result()
-    return (found[chunk] for chunk in run)
+def started(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: Executor, ahead: int
+) -> Iterator[tuple[Item, Future[Result]]]:
+    """
+    Each item with its work, in order; at most `ahead` are begun before they are asked for, so that no more wait in memory.
+
+    If the iteration is given up, what was begun ends, and nothing else begins.
+    """
+    pending: deque[tuple[Item, Future[Result]]] = deque()
+    for item in items:
+        pending.append((item, workers.submit(work, item)))
+        if len(pending) > ahead:
+            yield pending.popleft()
+    yield from pending
 
 
 def _spans(places: dict[bytes, Location]) -> Iterator[list[Location]]:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 
 from muster.domain.content import TreeEntry
 from muster.domain.recovery_point import Component, RecoveryPoint
 from muster.errors import IntegrityError, NotFound
 from muster.ports import BlobStore, Progress
-from muster.vault.files import SMALL, FileReading, content_of
+from muster.vault.files import SMALL, FileReading, Pieces, Plain, content_of
 from muster.vault.findings import Examination, Finding
 from muster.vault.index import Index, read_index
 from muster.vault.keys import MasterKey
 from muster.vault.layout import INDEXES, PACKS, digest, pack_key, point_key
 from muster.vault.packs import Pack, open_chunk, read_pack
-from muster.vault.reader import ChunkReader, ids
+from muster.vault.reader import ChunkReader, ids, started
 from muster.vault.tree_reader import StoredTree
 
 _READERS = 3
@@ -176,13 +176,14 @@ class ContentCheck:
         pieces = self._distinct_files()
         total, done = sum(content_of(entry).size for entry, _ in pieces), 0
         with FileReading(self._reader) as reading, ThreadPoolExecutor(_READERS) as readers:
-            large = [[piece] for piece in pieces if content_of(piece[0]).size > SMALL]
-            small = reading.batches(piece for piece in pieces if content_of(piece[0]).size <= SMALL)
-            batches = [*large, *small]
-            for batch, _ in zip(
-                batches, readers.map(lambda batch: self._check_batch(reading, batch), batches), strict=True
-            ):
-                done += sum(content_of(entry).size for entry, _ in batch)
+            large = [piece for piece in pieces if content_of(piece[0]).size > SMALL]
+            small = reading.batches([piece for piece in pieces if content_of(piece[0]).size <= SMALL])
+            for _, size in started(lambda piece: self._check_large(reading, *piece), large, readers, _READERS):
+                done += size.result()
+                if progress:
+                    progress("verify files", done, total)
+            for _, size in started(lambda batch: self._check_small(reading, *batch), small, readers, 1):
+                done += size.result()
                 if progress:
                     progress("verify files", done, total)
 
@@ -198,18 +199,28 @@ class ContentCheck:
                         found.setdefault((entry.content, entry.md5), (entry, name))
         return list(found.values())
 
-    def _check_batch(self, reading: FileReading, batch: Sequence[tuple[TreeEntry, tuple[str, str]]]) -> None:
-        fetched = reading.fetch(entry for entry, _ in batch) if content_of(batch[0][0]).size <= SMALL else None
-        for entry, (key, name) in batch:
+    def _check_large(self, reading: FileReading, entry: TreeEntry, name: tuple[str, str]) -> int:
+        try:
+            return sum(len(plain) for plain in reading.stream(entry))
+        except IntegrityError as error:
+            self._report_file(name, error)
+            return content_of(entry).size
+
+    def _check_small(
+        self, reading: FileReading, pieces: Pieces[tuple[str, str]], fetching: Future[Plain | None]
+    ) -> int:
+        fetched = fetching.result()
+        for entry, name in pieces:
             try:
-                if content_of(entry).size > SMALL:
-                    for _ in reading.stream(entry):
-                        pass
-                else:
-                    reading.small(entry, fetched)
+                reading.bytes_of(entry, fetched)
             except IntegrityError as error:
-                points = tuple(p.point for p in self._points if point_key(p.workload, p.point) == key)
-                self._found.report(Finding(key, error.message, points, (name,)))
+                self._report_file(name, error)
+        return sum(content_of(entry).size for entry, _ in pieces)
+
+    def _report_file(self, name: tuple[str, str], error: IntegrityError) -> None:
+        key, file = name
+        points = tuple(p.point for p in self._points if point_key(p.workload, p.point) == key)
+        self._found.report(Finding(key, error.message, points, (file,)))
 
 
 def chosen(packs: Sequence[str], share: float, today: datetime) -> list[str]:

@@ -1,0 +1,118 @@
+"""Put a file under its name when it is whole, not before, and never in the place of another."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+_NAMELESS = getattr(os, "O_TMPFILE", 0)
+_NO_NAMELESS = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
+_OPEN_FILES = "/proc/self/fd"
+
+
+class Placement:
+    """
+    Creates files. May be used from several threads.
+
+    A file is written without a name (``O_TMPFILE``) and then linked to its own: one entry of a folder is made, where a temporary
+    name costs three, and a process that is killed leaves nothing behind. Where the file system has no such files, the
+    temporary name is the way, and a killed process leaves one that begins with ``.muster-``.
+    """
+
+    def __init__(self) -> None:
+        self._nameless = bool(_NAMELESS) and Path(_OPEN_FILES).is_dir()
+
+    def create(self, path: str, parts: Iterable[bytes], mode: int | None, mtime_ns: int | None) -> int:
+        """
+        A new file of these parts; its folder is there. Return its size.
+
+        If `parts` raises, there is no file.
+
+        :param mode: its permission bits; None for those of any new file
+        :param mtime_ns: its time of modification in nanoseconds since the epoch; None for now
+        :raises FileExistsError: with the path, if something has that name
+        """
+        handle = self._opened(_folder(path), mode)
+        if handle is None:
+            return _create_by_a_name(path, parts, mode, mtime_ns)
+        try:
+            size = _fill(handle, parts, mode, mtime_ns)
+            # Only `linkat` follows the link to the open file; Python calls that if it is given a folder, which is not looked at.
+            os.link(f"{_OPEN_FILES}/{handle}", path, src_dir_fd=handle)
+        except FileExistsError:
+            raise _taken(path) from None
+        finally:
+            os.close(handle)
+        return size
+
+    def _opened(self, folder: str, mode: int | None) -> int | None:
+        if self._nameless:
+            try:
+                return os.open(folder, _NAMELESS | os.O_WRONLY | os.O_CLOEXEC, _first_mode(mode))
+            except OSError as error:
+                if error.errno not in _NO_NAMELESS:
+                    raise
+                self._nameless = False
+        return None
+
+
+def _create_by_a_name(path: str, parts: Iterable[bytes], mode: int | None, mtime_ns: int | None) -> int:
+    partial = f"{_folder(path)}/.muster-{secrets.token_hex(8)}.part"
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _first_mode(mode))
+    try:
+        try:
+            size = _fill(handle, parts, mode, mtime_ns)
+        finally:
+            os.close(handle)
+        _name(partial, path)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+    return size
+
+
+def _name(partial: str, path: str) -> None:
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise _taken(path) from None
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if os.path.lexists(path):
+            raise _taken(path) from error
+        Path(partial).rename(path)
+
+
+def _fill(handle: int, parts: Iterable[bytes], mode: int | None, mtime_ns: int | None) -> int:
+    size = 0
+    for part in parts:
+        size += _write_all(handle, part)
+    if mode is not None:
+        os.fchmod(handle, mode & 0o7777)
+    if mtime_ns is not None:
+        os.utime(handle, ns=(mtime_ns, mtime_ns))
+    return size
+
+
+def _write_all(handle: int, part: bytes) -> int:
+    written = os.write(handle, part)
+    while written < len(part):
+        written += os.write(handle, memoryview(part)[written:])
+    return written
+
+
+def _folder(path: str) -> str:
+    return os.path.split(path)[0] or "."
+
+
+def _first_mode(mode: int | None) -> int:
+    """What a file is opened with: never more than it will have."""
+    return 0o666 if mode is None else mode & 0o777
+
+
+def _taken(path: str) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, "it is there already", path)
