@@ -291,10 +291,10 @@ class FaultyLocks:
             self._inner.hold(wanted, held=held)
 
 
-def _damaged(kind: FaultKind | None, data: bytes) -> bytes:
+def _damaged(kind: FaultKind | None, data: bytes | memoryview) -> bytes | memoryview:
     if kind == "truncate":
         return data[: len(data) // 2]
     if kind == "flip" and data:
         middle = len(data) // 2
-        return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+        return bytes(data[:middle]) + bytes([data[middle] ^ 1]) + data[middle + 1 :]
     return data

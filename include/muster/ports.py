@@ -191,10 +191,11 @@ class BlobStore(Protocol):
         :raises Refused: if not even a trial object may be written
         """
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         """
         Create an object.
 
+        :param data: may be written over by the caller as soon as this has returned or raised
         :raises AlreadyExists: if the key is taken, whatever it holds; nothing was changed
         :raises StoreUnavailable: if the store did not answer, or is full; trying again may help
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,16 @@ class BlobStoreContract:
         store.put("packs/aa/large", pack)
         assert store.get("packs/aa/large") == pack
         assert store.get_range("packs/aa/large", len(pack) - 5, 5) == pack[-5:]
+
+    def test_takes_a_part_of_a_buffer_that_is_used_again(self, store: BlobStore) -> None:
+        """Large or small, at a page of memory or beside one: what lies there when the call is made is stored, whatever comes after."""
+        with memoryview(mmap.mmap(-1, 3 * 1024 * 1024)) as buffer:
+            for key, start, end in (("aligned", 0, 2_500_000), ("beside", 7, 2_500_000), ("small", 100, 200)):
+                data = secrets.token_bytes(end - start)
+                buffer[start:end] = data
+                store.put(key, buffer[start:end])
+                buffer[start:end] = bytes(end - start)
+                assert store.get(key) == data
 
     @pytest.mark.parametrize("second", [b"first", b"second"], ids=["equal", "different"])
     def test_never_overwrites(self, store: BlobStore, second: bytes) -> None:

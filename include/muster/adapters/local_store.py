@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from muster.adapters.blob_keys import checked_key, is_key
+from muster.adapters.direct_write import write_all
 from muster.errors import AlreadyExists, IntegrityError, MusterError, NotFound, Refused, SourceInvalid, StoreUnavailable
 from muster.ports import PROBES, BlobInfo, Guarantees, Proof
 
@@ -63,7 +64,7 @@ class LocalStore:
             "keep a replica in a bucket with Object Lock, or under other credentials",
         )
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         path = self._path(key)
         with self._translated(key):
             if os.path.lexists(path):
@@ -142,7 +143,7 @@ class LocalStore:
                 except FileNotFoundError:  # expired between the two looks
                     continue
 
-    def _written(self, folder: Path, data: bytes) -> Path:
+    def _written(self, folder: Path, data: bytes | memoryview) -> Path:
         """The data, durable, under a dot name in the folder."""
         temporary = folder / f".put-{os.getpid()}-{secrets.token_hex(8)}"
         try:
@@ -151,7 +152,7 @@ class LocalStore:
             _make_folder(folder)
             handle = _created(temporary)
         try:
-            _write_all(handle, data)
+            write_all(handle, data)
             os.fsync(handle)
         except BaseException:
             temporary.unlink()
@@ -201,12 +202,6 @@ class LocalStore:
 
 def _created(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
-
-
-def _write_all(handle: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
 
 
 def _read_exactly(handle: int, start: int, length: int) -> bytes:

@@ -66,7 +66,7 @@ class S3Store:
         """Nothing is tried yet."""
         return iter(())
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> None:
         path = self._path(key)
         for attempt in range(self._location.retries + 1):
             try:
@@ -126,7 +126,7 @@ class S3Store:
     def _path(self, key: str) -> str:
         return self._location.path(checked_key(key))
 
-    def _put_once(self, key: str, path: str, data: bytes) -> None:
+    def _put_once(self, key: str, path: str, data: bytes | memoryview) -> None:
         import obstore
 
         with self._translated(key):
