@@ -7,7 +7,7 @@ Two machines may append at once: then the trail forks, and the next record names
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -97,7 +97,7 @@ class AuditTrail:
         self._known.clear()
         keys = self._keys()
         with ThreadPoolExecutor(_READERS) as readers:
-            records = list(readers.map(self._read, keys))
+            records = self.with_parents(readers.map(self._read, keys), self._read)
         self.check_first(records)
         check_chain(records)
         return records
@@ -106,6 +106,26 @@ class AuditTrail:
         """Whether any record that can be read says that this was done."""
         records = (self._readable(key) for key in reversed(self._keys()))
         return any(record and (record.action, record.subject) == (action, subject) for record in records)
+
+    def with_parents(
+        self, records: Iterable[AuditRecord], read: Callable[[str], AuditRecord | None]
+    ) -> list[AuditRecord]:
+        """
+        Records with all that they follow, oldest first.
+
+        A listing made while others write may show a record and not its parents. They were there before it, so one begun after
+        it was seen shows them; what that does not show either is gone.
+
+        :param read: gives the record of a key, or None if it cannot be read
+        """
+        found = {record.digest: record for record in records}
+        while lacking := {parent for record in found.values() for parent in record.parents} - found.keys():
+            keys = [key for key in self._keys() if _digest_of(key) in lacking]
+            more = {record.digest: record for key in keys if (record := read(key))}
+            if not more:
+                break
+            found |= more
+        return sorted(found.values(), key=lambda record: record.key)
 
     def check_first(self, records: Sequence[AuditRecord]) -> None:
         """
@@ -142,7 +162,8 @@ class AuditTrail:
         newest = self._readable(keys[-1])
         if newest and newest.before == len(keys) - 1:
             return [newest], len(keys)
-        records = [record for key in keys if (record := self._readable(key))] or [self._put(self._first())]
+        seen = [record for key in keys if (record := self._readable(key))] or [self._put(self._first())]
+        records = self.with_parents(seen, self._readable)
         named = {parent for record in records for parent in record.parents}
         return [record for record in records if record.digest not in named], len(records)
 
@@ -174,6 +195,11 @@ class AuditTrail:
             return self._known[key]
         record = self._known[key] = self.parse(key, self._store.get(key))
         return record
+
+
+def _digest_of(key: str) -> str:
+    """The digest in the name of a record's object."""
+    return key.removesuffix(".json").rpartition("-")[2]
 
 
 def check_chain(records: Iterable[AuditRecord]) -> None:

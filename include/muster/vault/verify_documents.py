@@ -32,20 +32,24 @@ class DocumentCheck:
         self._points, self._trail, self._found = points, trail, found
 
     def run(self) -> list[RecoveryPoint]:
-        """Check all; return the points whose manifests are whole."""
+        """
+        Check all; return the points whose manifests are whole.
+
+        What names others is read before what it names, for others write meanwhile: marks, manifests, then the trail.
+        """
         self._check(HEADER, self._check_header)
         self._check(RESTORE, self._check_restore)
         for info in self._store.list(KEYS):
             self._check(info.key, lambda key: describe_slot(key, self._found.read(key)))
-        records = self._each([info.key for info in self._store.list(AUDIT)], self._read_record)
-        manifests = self._each(self._points.keys(), self._read_point)
         marks = self._each(self._points.mark_keys(), self._read_mark)
-        self._check_trail(list(records.values()))
-        self._check_heads(manifests, {record.digest for record in records.values()})
-        self._check_marks(marks, [point for point, _, _ in manifests.values()], expired(records.values()))
+        manifests = self._each(self._points.keys(), self._read_point)
+        records = self._read_trail()
+        self._check_trail(records)
+        self._check_heads(manifests, {record.digest for record in records})
+        self._check_marks(marks, [point for point, _, _ in manifests.values()], expired(records))
         written = {key: sha256 for key, (_, _, sha256) in manifests.items()}
         written |= {key: sha256 for key, (_, sha256) in marks.items()}
-        self._check_removals(records.values(), written)
+        self._check_removals(records, written)
         return [point for point, _, _ in manifests.values()]
 
     # --- one object ---------------------------------------------------------------------------------------------------
@@ -58,6 +62,10 @@ class DocumentCheck:
     def _check_restore(self, key: str) -> None:
         if digest(self._found.read(key)) != self._header.restore_sha256:
             raise IntegrityError("these are not the instructions that were written when the vault was created")
+
+    def _read_trail(self) -> list[AuditRecord]:
+        records = self._each([info.key for info in self._store.list(AUDIT)], self._read_record)
+        return self._trail.with_parents(records.values(), lambda key: self._check(key, self._read_record))
 
     def _read_record(self, key: str) -> AuditRecord:
         return self._trail.parse(key, self._found.read(key))
