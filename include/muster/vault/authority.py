@@ -43,13 +43,7 @@ class Authority:
 
         :raises WrongKey: if the vault was opened with a key of an earlier generation
         """
-        if self.outdated:
-            newest = self.chain.newest
-            raise WrongKey(
-                f"the keys of the vault in {self._store.url} were rotated at {newest.at:%Y-%m-%d %H:%M:%SZ} by "
-                f"{newest.actor.name}@{newest.actor.host}; the key that opened it reads what was stored before, and signs nothing",
-                "open it with a key of the new generation, or let one of its holders add yours with `muster keys add`",
-            )
+        self._refuse_if_outdated()
         return self._signer
 
     def sign(self, payload_type: str, payload: dict[str, Any]) -> bytes:
@@ -87,6 +81,10 @@ class Authority:
         """Whether a roll names an object by its digest."""
         return self._rolls.name(name)
 
+    def rolled(self) -> frozenset[bytes]:
+        """All digests on the rolls that there are now."""
+        return self._rolls.all()
+
     def unknown_keys(self) -> dict[bytes, int]:
         """Ids of the master keys that came after the one that opened the vault, and the numbers of their generations."""
         return {later.key_id: later.number for later in self.chain.generations[self.own.number + 1 :]}
@@ -96,7 +94,9 @@ class Authority:
         Make sure that what was just signed was signed before any rotation, so that its roll names it.
 
         :raises KeysRotated: if the keys were rotated since the vault was opened
+        :raises WrongKey: if they were rotated before, and it was opened with a key that was left out
         """
+        self._refuse_if_outdated()
         there = {info.key for info in self._store.list(GENERATIONS)}
         if self.chain.free not in there:
             return
@@ -108,6 +108,15 @@ class Authority:
                 "open it again, with a key of the new generation, and do it once more",
             )
         self.chain = now
+
+    def _refuse_if_outdated(self) -> None:
+        if self.outdated:
+            newest = self.chain.newest
+            raise WrongKey(
+                f"the keys of the vault in {self._store.url} were rotated at {newest.at:%Y-%m-%d %H:%M:%SZ} by "
+                f"{newest.actor.name}@{newest.actor.host}; the key that opened it reads what was stored before, and signs nothing",
+                "open it with a key of the new generation, or let one of its holders add yours with `muster keys add`",
+            )
 
     def _opened(self, key: str, data: bytes, payload_type: str | None) -> tuple[Generation, dict[str, Any]]:
         failure: IntegrityError | None = None

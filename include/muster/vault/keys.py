@@ -55,7 +55,7 @@ class MasterKey:
     def __init__(self, key: bytes, earlier: Sequence[bytes] = ()) -> None:
         self._keys = (*earlier, key)
         self._chunk_key = derive(self._keys[0], "muster chunk id v1")
-        self._by_id = {_key_id(later): later for later in self._keys[1:]}
+        self._by_id = {_key_id(later): number for number, later in enumerate(self._keys) if number}
         self._unknown: dict[bytes, int] = {}
         self._counts: Callable[[str], bool] = lambda _: True
 
@@ -131,7 +131,7 @@ class MasterKey:
         return AESGCM(derive(self._keys[-1], "muster generation v1", bytes.fromhex(vault)))
 
     def _key_of(self, salt: bytes) -> bytes:
-        return self._by_id.get(salt[:KEY_ID_BYTES], self._keys[0])
+        return self._keys[self.sealed_in(salt)]
 
     # --- what may be believed -----------------------------------------------------------------------------------------
 
@@ -144,9 +144,9 @@ class MasterKey:
         """
         self._counts, self._unknown = counts, unknown
 
-    def sealed_by_newest(self, salt: bytes) -> bool:
-        """Whether a pack or index of this salt can only be opened, and so was only made, by holders of this generation."""
-        return not self.generation or salt[:KEY_ID_BYTES] == self.key_id
+    def sealed_in(self, salt: bytes) -> int:
+        """The generation whose key a pack or an index of this salt was sealed with: only its holders can have made it."""
+        return self._by_id.get(salt[:KEY_ID_BYTES], 0)
 
     def admit(self, name: str, salt: bytes) -> None:
         """
@@ -162,7 +162,8 @@ class MasterKey:
                 f"{name} was stored after the keys were rotated, for holders of generation {later} alone",
                 "open the vault with a key that was added after the rotation",
             )
-        if not self.sealed_by_newest(salt) and not self._counts(name):
+        newest = self.sealed_in(salt) == self.generation and not self._unknown
+        if not newest and not self._counts(name):
             raise IntegrityError(
                 f"{name} was sealed with a key of an earlier generation after that was replaced, so nothing builds on it",
                 "nothing needs it, unless it was written during the rotation: see `muster keys adopt`",

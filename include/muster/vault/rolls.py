@@ -9,6 +9,7 @@ the rotation, from somebody who was left out of it.
 from __future__ import annotations
 
 import base64
+import re
 import threading
 from collections.abc import Iterable
 from datetime import datetime
@@ -22,6 +23,7 @@ from muster.vault.layout import ROLLS, digest
 
 PAYLOAD_TYPE = "application/vnd.muster.roll.v1+json"
 _DIGEST_BYTES = 32
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def make_roll(
@@ -76,14 +78,24 @@ class Rolls:
 
         :raises IntegrityError: if the roll of the rotation itself cannot be read: nothing earlier can be believed without it
         """
+        if not _DIGEST.fullmatch(one):
+            return False
         wanted = bytes.fromhex(one)
         with self._lock:
             if any(wanted in roll for roll in self._read.values()):
                 return True
             return any(wanted in roll for roll in self._read_new())
 
+    def all(self) -> frozenset[bytes]:
+        """Every digest on any of the rolls that there are now. Errors as in `name`."""
+        with self._lock:
+            self._read_new()
+            return frozenset().union(*self._read.values())
+
     def _read_new(self) -> list[frozenset[bytes]]:
-        number, found = self._generation.number, []
+        number, found = self._generation.number, list[frozenset[bytes]]()
+        if not number:
+            return found
         first = roll_key(number, self._generation.roll)
         for key in {first, *(info.key for info in self._store.list(f"{ROLLS}{number:04d}-"))} - self._read.keys():
             try:
