@@ -31,7 +31,8 @@ def build(plains: list[bytes]) -> tuple[Pack, bytes]:
     for plain in plains:
         payload, flags = compress(memoryview(plain))
         builder.add(MASTER.chunk_id(plain), payload, len(plain), flags)
-    return builder.finish()
+    pack, data = builder.finish()
+    return pack, bytes(data)
 
 
 PACK, DATA = build(PLAINS)

@@ -43,7 +43,7 @@ def checked_name(what: str, name: str) -> str:
     return name
 
 
-def digest(data: bytes) -> str:
+def digest(data: bytes | memoryview) -> str:
     """Hex SHA-256, by which packs, indexes, key slots and audit records are named."""
     return hashlib.sha256(data).hexdigest()
 

@@ -12,18 +12,23 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from muster.errors import IntegrityError
+from muster.vault.buffers import Filled, fresh_buffer
+from muster.vault.chunking import MAXIMUM
 from muster.vault.keys import MasterKey
 from muster.vault.layout import digest
 
 PACK_TARGET = 32 * 1024 * 1024
 HEADER = struct.Struct(">8s32s")  # magic, salt
 ENTRY = struct.Struct(">32sIIIB")  # chunk id, offset, sealed length, plain length, flags
+_ID = struct.Struct(f">32s{ENTRY.size - 32}x")
 FOOTER = struct.Struct(">II8s")  # length of the sealed directory, number of chunks, magic
 HEADER_MAGIC = b"MUSTERP\x01"
 FOOTER_MAGIC = b"MUSTERD\x01"
 TAG_BYTES = 16
 FLAG_ZSTD = 1
-_DIRECTORY_NONCE = b"\xff" * 12
+PACK_ROOM = PACK_TARGET + MAXIMUM + ENTRY.size + FOOTER.size + 2 * TAG_BYTES
+"""What the largest pack takes: one to which the last chunk is added when it is not full by a byte."""
+_DIRECTORY = (1 << 96) - 1  # its place, by which its nonce is made, is after those of all chunks
 _SAMPLE = 16 * 1024
 _LEVEL = 1
 
@@ -53,35 +58,56 @@ class Pack(NamedTuple):
         """The rows of the directory; a chunk's ordinal is its place in it."""
         return map(PackEntry._make, ENTRY.iter_unpack(self.directory))
 
+    def chunks(self) -> Iterator[bytes]:
+        """The ids of the chunks, in the order of the rows."""
+        return (chunk for (chunk,) in _ID.iter_unpack(self.directory))
+
 
 class PackBuilder:
-    """A pack that is being filled. Not for several threads at once."""
+    """
+    A pack that is being filled. Not for several threads at once.
 
-    def __init__(self, master: MasterKey) -> None:
+    :param room: where it is put together, `PACK_ROOM` bytes of which nobody else uses any until the pack is stored; None for
+        memory of its own
+    """
+
+    def __init__(self, master: MasterKey, room: memoryview | None = None) -> None:
+        self.room = fresh_buffer(PACK_ROOM) if room is None else room
         self._salt = master.new_salt()
         self._cipher = master.pack_cipher(self._salt)
         self._header = HEADER.pack(HEADER_MAGIC, self._salt)
-        self._parts = [self._header]
-        self._rows: list[bytes] = []
-        self.size = len(self._header)
+        self._directory = bytearray()
+        self._count = 0
+        self._end = len(self._header)
+        self.room[: self._end] = self._header
 
-    def add(self, chunk: bytes, payload: bytes | memoryview, size: int, flags: int) -> int:
+    @property
+    def full(self) -> bool:
+        """Whether the pack has come to its size: it then has room for no further chunk."""
+        return self._end + len(self._directory) >= PACK_TARGET
+
+    def add(self, chunk: bytes, payload: Filled, size: int, flags: int) -> int:
         """Seal a chunk whose plain length is `size`; return the sealed length."""
         length = len(payload) + TAG_BYTES
-        row = ENTRY.pack(chunk, self.size, length, size, flags)
-        self._parts.append(self._cipher.encrypt(_nonce(len(self._rows)), payload, row))
-        self._rows.append(row)
-        self.size += length
+        row = ENTRY.pack(chunk, self._end, length, size, flags)
+        self._seal(self._count, payload, row)
+        self._directory += row
+        self._count += 1
         return length
 
-    def finish(self) -> tuple[Pack, bytes]:
-        """The whole pack and what an index says of it; the builder gives up its memory."""
-        directory = b"".join(self._rows)
-        footer = FOOTER.pack(len(directory) + TAG_BYTES, len(self._rows), FOOTER_MAGIC)
-        sealed = self._cipher.encrypt(_DIRECTORY_NONCE, directory, self._header + footer)
-        data = b"".join([*self._parts, sealed, footer])
-        self._parts.clear()
+    def finish(self) -> tuple[Pack, memoryview]:
+        """The whole pack, as it lies in `room`, and what an index says of it."""
+        directory = bytes(self._directory)
+        footer = FOOTER.pack(len(directory) + TAG_BYTES, self._count, FOOTER_MAGIC)
+        self._seal(_DIRECTORY, directory, self._header + footer)
+        data = self.room[: self._end + len(footer)]
+        data[self._end :] = footer
         return Pack(digest(data), self._salt, len(data), directory), data
+
+    def _seal(self, ordinal: int, payload: Filled, associated: bytes) -> None:
+        end = self._end + len(payload) + TAG_BYTES
+        self._cipher.encrypt_into(_nonce(ordinal), payload, associated, self.room[self._end : end])
+        self._end = end
 
 
 def read_pack(master: MasterKey, name: str, size: int, read: ReadRange) -> Pack:
@@ -101,7 +127,7 @@ def read_pack(master: MasterKey, name: str, size: int, read: ReadRange) -> Pack:
         raise _damaged(name, "it does not begin or end as a pack does")
     master.admit(name, salt)
     try:
-        directory = master.pack_cipher(salt).decrypt(_DIRECTORY_NONCE, read(start, length), header + footer)
+        directory = master.pack_cipher(salt).decrypt(_nonce(_DIRECTORY), read(start, length), header + footer)
     except InvalidTag as error:
         raise _damaged(name, "its directory does not match its seal") from error
     return Pack(name, salt, size, directory)

@@ -7,18 +7,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from muster.errors import MusterError
 from muster.ports import BlobStore
+from muster.vault.buffers import Buffers
 from muster.vault.index import Index
 from muster.vault.keys import MasterKey
 from muster.vault.layout import pack_key, put_named
-from muster.vault.packs import PACK_TARGET, Pack, PackBuilder, compress
+from muster.vault.packs import PACK_ROOM, Pack, PackBuilder, compress
 
 _UPLOADS = 2
-_MOST_IN_FLIGHT = 3
+_MOST_PACKS = 4
 
 
 class PackSink:
     """
-    Takes chunks from several threads; keeps at most `_MOST_IN_FLIGHT` packs and the one being filled in memory.
+    Takes chunks from several threads; keeps at most `_MOST_PACKS` packs in memory, the one being filled among them.
 
     Others are told of a chunk (through the index) only when its pack is durable.
     """
@@ -28,7 +29,7 @@ class PackSink:
         self._lock = threading.Lock()
         self._builder: PackBuilder | None = None
         self._claimed: set[bytes] = set()
-        self._room = threading.BoundedSemaphore(_MOST_IN_FLIGHT)
+        self._rooms = Buffers(PACK_ROOM, _MOST_PACKS)
         self._uploaders = ThreadPoolExecutor(_UPLOADS, "muster-upload")
         self._uploads: list[Future[None]] = []
         self._durable: list[Pack] = []
@@ -45,7 +46,7 @@ class PackSink:
 
     def add(self, chunk: bytes, plain: memoryview) -> int:
         """
-        Store a claimed chunk; return its sealed length.
+        Store a claimed chunk; return its sealed length. Waits while the store is behind.
 
         :raises MusterError: if an upload, of this or of an earlier chunk, failed
         """
@@ -53,15 +54,16 @@ class PackSink:
             payload, flags = compress(plain)
             with self._lock:
                 self._check()
-                builder = self._builder = self._builder or PackBuilder(self._master)
-                length = builder.add(chunk, payload, len(plain), flags)
-                if builder.size >= PACK_TARGET:
-                    self._builder = None
+                if self._builder is None:
+                    # Whoever uploads gives a room back without this lock, so that waiting for one here comes to an end.
+                    self._builder = PackBuilder(self._master, self._rooms.take())
+                length = self._builder.add(chunk, payload, len(plain), flags)
+                full = self._full()
         except BaseException as error:
             self._fail(error)
             raise
-        if builder.size >= PACK_TARGET:
-            self._send(builder)
+        if full:
+            self._send(full)
         return length
 
     def close(self) -> None:
@@ -90,13 +92,15 @@ class PackSink:
             if second is not error:
                 error.add_note(f"besides, not everything that was read could be kept: {second.message}")
 
+    def _full(self) -> PackBuilder | None:
+        """The pack that is full now, which is no longer the one being filled."""
+        if self._builder is None or not self._builder.full:
+            return None
+        builder, self._builder = self._builder, None
+        return builder
+
     def _send(self, builder: PackBuilder) -> None:
-        self._room.acquire()
-        try:
-            upload = self._uploaders.submit(self._upload, builder)
-        except BaseException:
-            self._room.release()
-            raise
+        upload = self._uploaders.submit(self._upload, builder)
         with self._lock:
             self._uploads.append(upload)
 
@@ -105,13 +109,13 @@ class PackSink:
             pack, data = builder.finish()
             put_named(self._store, pack_key(pack.name), data)
             self._index.add(pack)
-            with self._lock:
-                self._durable.append(pack)
+            self._durable.append(pack)
+            self._claimed.difference_update(pack.chunks())
         except BaseException as error:
             self._fail(error)
             raise
         finally:
-            self._room.release()
+            self._rooms.give(builder.room)
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error
