@@ -54,7 +54,7 @@ class Index:
     All chunks of a vault, loaded when first needed. May be used from several threads.
 
     Whoever learns holds the lock; whoever asks does not: what the table of chunks names is complete before it is named.
-    Memory, in bytes: 57 to 63 a chunk, of which 45 are its row in the directory of its pack, and about 450 a pack.
+    Memory, in bytes: about 60 a chunk, of which 45 are its row in the directory of its pack, and about 450 a pack.
     """
 
     def __init__(self, store: BlobStore, master: MasterKey) -> None:
@@ -99,6 +99,11 @@ class Index:
         with self._lock:
             return {pack.name: pack for pack in self._packs}
 
+    def objects(self) -> list[str]:
+        """Keys of the index objects that were read or written, except those for which another stands."""
+        with self._lock:
+            return [key for key in self._contents if self._objects.stands(key)]
+
     def standing(self, pack: str) -> Standing:
         """What is known of a pack; one that is not known at all is lost."""
         self._load()
@@ -110,9 +115,10 @@ class Index:
     def refresh(self) -> None:
         """Read the index objects that were not read yet, except those for which another stands that was."""
         with self._lock:
-            wanted = self._objects.new()
-            for key, packs in self._objects.read(wanted):
-                self._table.reserve(sum(len(pack.directory) // ENTRY.size for pack in packs))
+            found = list(self._objects.read(self._objects.new()))
+            rows = sum(len(pack.directory) // ENTRY.size for _, packs in found for pack in packs)
+            self._table.reserve(rows + rows // 4)  # so that what a writer adds does not make all of it grow at once
+            for key, packs in found:
                 self._contents[key] = array("Q", [self._learn(pack) for pack in packs])
             self._loaded = True
 
