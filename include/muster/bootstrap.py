@@ -123,6 +123,7 @@ class Platform:
                 "rto_s": workload.objectives.rto.total_seconds(),
             },
             catalog=workload.model_dump(mode="json", exclude={"root", "source"}),
+            lock=workload.retention.lock if workload.retention else None,
         )
 
     def snapshot(self, workload: Workload, progress: Progress | None = None) -> PointStatus:

@@ -54,6 +54,10 @@ def point_lines(status: PointStatus) -> Lines:
     point = status.point
     yield f"point {point.point} of {point.workload}: {standing(status)}"
     yield f"taken {moment(point.taken_at)}, sealed {moment(point.sealed_at)}, after {point.previous or 'none'}"
+    if point.locked_until:
+        yield f"locked by the store until {moment(point.locked_until)}"
+    elif (point.catalog.get("retention") or {}).get("lock"):
+        yield "not locked: its retention asks for a lock, and the store cannot lock (see muster doctor)"
     rows = [
         (c.label, c.tree.files, size_in_words(c.tree.size), moment(c.cut_at), c.method, c.tree.root.sha256[:16])
         for c in point.components

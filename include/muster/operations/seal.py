@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from muster import __version__
@@ -11,6 +13,10 @@ from muster.errors import IncompletePoint, ValidationFailed
 from muster.operations.snapshot import Handover, Pin, take_over
 from muster.ports import Clock
 from muster.vault.vault import Vault
+
+NOT_LOCKED = "point %s of %s is not locked, though its retention asks for a lock: %s cannot lock; see muster doctor"
+
+logger = logging.getLogger(__name__)
 
 
 def seal_point(
@@ -22,11 +28,14 @@ def seal_point(
     objectives: Mapping[str, float],
     catalog: Mapping[str, Any],
     clock: Clock,
+    lock: timedelta | None = None,
 ) -> PointStatus:
     """
     Make the captured components a recovery point. Running it again for the same pin returns the point that is there.
 
     :param expected: labels of all components that the catalog wants in the point
+    :param lock: for how long the store is to refuse to remove the point. A store that cannot is no reason to have no point: that is
+        logged, recorded, and found by ``muster doctor``
     :raises IncompletePoint: if one of them was not handed over, or the vault lacks a chunk of it; nothing was sealed
     :raises ValidationFailed: if a check failed: the point was sealed, but marked suspect, so the last good point stays the latest
     """
@@ -46,8 +55,11 @@ def seal_point(
             objectives=dict(objectives),
             catalog=dict(catalog),
             muster=__version__,
-        )
+        ),
+        lock,
     )
+    if lock and not point.locked_until:
+        logger.warning(NOT_LOCKED, point.point, point.workload, vault.url)
     failures = [handover.failure for handover in handovers if handover.failure] + _keys_not_held(components)
     _mark_suspect(vault, point, failures, clock)
     status = vault.point(point.point, point.workload)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from muster.domain.recovery_point import PointStatus
@@ -27,6 +28,7 @@ class SnapshotJob:
 
     :param suites: dataset name to its expectations
     :param store: database URL and artifact root of the living registry, where models are to be asked
+    :param lock: for how long the store is to refuse to remove a point; None asks for no lock
     """
 
     workload: str
@@ -36,6 +38,7 @@ class SnapshotJob:
     store: tuple[str, str] | None = field(repr=False)
     objectives: Mapping[str, float]
     catalog: Mapping[str, Any]
+    lock: timedelta | None = None
 
     @property
     def captured(self) -> list[str]:
@@ -80,6 +83,7 @@ def take_snapshot(vault: Vault, job: SnapshotJob, tools: Tools, progress: Progre
         objectives=job.objectives,
         catalog=job.catalog,
         clock=tools.clock,
+        lock=job.lock,
     )
 
 

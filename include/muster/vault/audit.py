@@ -102,10 +102,10 @@ class AuditTrail:
         check_chain(records)
         return records
 
-    def tells_of(self, action: str, subject: str) -> bool:
-        """Whether any record that can be read says that this was done."""
+    def find(self, action: str, subject: str) -> AuditRecord | None:
+        """The newest record that can be read and says that this was done, or None."""
         records = (self._readable(key) for key in reversed(self._keys()))
-        return any(record and (record.action, record.subject) == (action, subject) for record in records)
+        return next((r for r in records if r and (r.action, r.subject) == (action, subject)), None)
 
     def with_parents(
         self, records: Iterable[AuditRecord], read: Callable[[str], AuditRecord | None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from muster.codec import to_json
@@ -19,6 +20,7 @@ from muster.vault.holders import Passphrase, RecoveryKey, Secret
 from muster.vault.index import Index
 from muster.vault.keys import ScryptCost
 from muster.vault.layout import FORMAT, KEYS, digest, point_key, put_named
+from muster.vault.locking import PointLocks
 from muster.vault.opening import Opened, create, unlock
 from muster.vault.points import Points
 from muster.vault.reader import ChunkReader
@@ -61,6 +63,7 @@ class Vault:
         self._reader = ChunkReader(self._store, self._master, self._index)
         self._points = Points(self._store, self._authority, self._header.id)
         self._trail = AuditTrail(self._store, self._authority, self._header)
+        self._locks = PointLocks(self._store, self._points, self._index)
 
     # --- making and opening -------------------------------------------------------------------------------------------
 
@@ -135,26 +138,35 @@ class Vault:
 
     # --- points -------------------------------------------------------------------------------------------------------
 
-    def seal(self, point: RecoveryPoint) -> RecoveryPoint:
+    def seal(self, point: RecoveryPoint, lock: timedelta | None = None) -> RecoveryPoint:
         """
         Write the manifest of a point, after proving that the vault has everything that it names.
 
-        Sealing the same components under the same id again returns the point that is there.
+        Sealing the same components under the same id again returns the point that is there, and goes on where the first was cut off.
 
+        :param lock: for how long from now the store itself is to refuse to remove anything of it. In a store that cannot, the point
+            is sealed all the same, its `locked_until` is None, and the audit record says that a lock was wanted
         :raises IncompletePoint: if a chunk or a pack is missing; nothing was written
         :raises AlreadyExists: if other components were sealed under this id
+        :raises Refused: if a pack could not be locked: nothing was sealed; or if something else of the point could not, as the message
+            says: the point is sealed, and sealing it again goes on. StoreUnavailable likewise
         """
         if there := self._points.sealed(point.workload, point.point):
             return self._sealed_before(point, there)
         self._index.distrust(self._points.damaged_packs())
-        sealed = complete(replace(point, format=FORMAT, vault=self.id), self._index, self._reader)
+        locked_until = self._locks.end(self._clock.now(), lock)
+        unsealed = replace(point, format=FORMAT, vault=self.id, locked_until=locked_until)
+        sealed = complete(unsealed, self._index, self._reader)
+        self._locks.packs(sealed)
         try:
             manifest = self._points.write(sealed, self._trail.head())
         except AlreadyExists:
             if there := self._points.sealed(point.workload, point.point):
                 return self._sealed_before(point, there)
             raise
-        self.record("seal", point_key(point.workload, point.point), "sealed", {"sha256": manifest})
+        told = {"locked_until": to_json(locked_until)} if lock else {}
+        record = self.record("seal", point_key(point.workload, point.point), "sealed", {"sha256": manifest, **told})
+        self._locks.documents(sealed, record.key)
         return sealed
 
     def points(self, workload: str | None = None) -> list[PointStatus]:
@@ -197,9 +209,9 @@ class Vault:
 
     # --- audit, proof, keys -------------------------------------------------------------------------------------------
 
-    def record(self, action: str, subject: str, outcome: str, details: dict[str, Any] | None = None) -> None:
+    def record(self, action: str, subject: str, outcome: str, details: dict[str, Any] | None = None) -> AuditRecord:
         """Add to the audit trail who did what (the actor that opened the vault), now. No secrets."""
-        self._trail.append(self._clock.now(), self._actor, action, subject, outcome, details or {})
+        return self._trail.append(self._clock.now(), self._actor, action, subject, outcome, details or {})
 
     def audit(self) -> list[AuditRecord]:
         """
@@ -238,13 +250,14 @@ class Vault:
         self.record("keys.add", slot_key(slot), "added", {"name": name, "sha256": digest(slot)})
 
     def _sealed_before(self, wanted: RecoveryPoint, there: RecoveryPoint) -> RecoveryPoint:
-        """The point that is there; its seal is recorded now if whoever wrote it was killed before that."""
+        """The point that is there; it is recorded and locked now if whoever wrote it was killed before that."""
         if there.components != wanted.components:
             raise AlreadyExists(
                 f"point {there.point} of {there.workload} is sealed already, with other components",
                 "a sealed point never changes: take a new snapshot",
             )
         key = point_key(there.workload, there.point)
-        if not self._trail.tells_of("seal", key):
-            self.record("seal", key, "sealed", {"sha256": digest(self._store.get(key))})
+        record = self._trail.find("seal", key)
+        record = record or self.record("seal", key, "sealed", {"sha256": digest(self._store.get(key))})
+        self._locks.documents(there, record.key)
         return there

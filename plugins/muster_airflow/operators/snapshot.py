@@ -169,6 +169,7 @@ class SealPointOperator(PinnedOperator):
             objectives=job.objectives,
             catalog=job.catalog,
             clock=at.platform.clock,
+            lock=job.lock,
         )
         facts = _facts(status.point)
         for asset in self.outlets:
@@ -185,6 +186,7 @@ def _facts(point: RecoveryPoint) -> dict[str, Any]:
         "taken_at": point.taken_at.isoformat(),
         "size": sum(component.tree.size for component in point.components),
         "components": len(point.components),
+        "locked_until": point.locked_until.isoformat() if point.locked_until else None,
     }
 
 
