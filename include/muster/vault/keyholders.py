@@ -23,7 +23,7 @@ from muster.vault.slots import KeySlot, SlotMaker, describe_slot, slot_key, unwr
 PROVEN_FOR = timedelta(days=90)
 """How long a proof that a holder can open the vault is taken for one."""
 Standing = Literal["holder", "revoked", "earlier", "unknown"]
-Record = Callable[[str, str, str, dict[str, Any]], None]
+Record = Callable[[str, str, str, dict[str, Any]], object]
 
 
 @dataclass(frozen=True, slots=True)

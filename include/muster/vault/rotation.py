@@ -8,10 +8,9 @@ because the rotation was killed, somebody must say by `adopt` that it is to coun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -23,14 +22,13 @@ from muster.vault.envelope import SigningKey
 from muster.vault.generations import Generation, NewGeneration, make_generation, read_chain
 from muster.vault.header import Actor
 from muster.vault.holders import Secret
-from muster.vault.keyholders import Holder, KeyHolders
+from muster.vault.keyholders import Holder, KeyHolders, Record
 from muster.vault.keys import MasterKey
 from muster.vault.layout import digest, put_named
 from muster.vault.opening import Opened, unlock
 from muster.vault.rolls import make_roll
 from muster.vault.slots import KeySlot, SlotMaker, describe_slot, slot_key, unwrap
 
-Record = Callable[[str, str, str, dict[str, Any]], object]
 _REASONS = {
     "passphrase": "their passphrase was not given",
     "kms": "the right to use their KMS key was not given",
@@ -64,10 +62,14 @@ class RotationPlan:
 
 
 class Rotation:
-    """Plans rotations of one open vault, and carries them out."""
+    """
+    Plans rotations of one open vault, and carries them out.
 
-    def __init__(self, store: BlobStore, opened: Opened, holders: KeyHolders, now: datetime) -> None:
-        self._store, self._opened, self._holders, self._now = store, opened, holders, now
+    :param record: adds to its audit trail: action, subject, outcome, details
+    """
+
+    def __init__(self, store: BlobStore, opened: Opened, holders: KeyHolders, now: datetime, record: Record) -> None:
+        self._store, self._opened, self._holders, self._now, self._record = store, opened, holders, now, record
         self._chain = opened.authority.chain
         self._vault = opened.authority.own.vault
 
@@ -118,6 +120,29 @@ class Rotation:
         self._commit(make_generation(self._chain.newest, self._opened.authority.signer, new))
         return unlock(self._store, self._opened.secret)
 
+    def conclude(self, plan: RotationPlan) -> None:
+        """Right after a rotation: let count what others were just storing with the key that it replaced, and record the rotation."""
+        newest = self._chain.newest
+        self.adopt([verdict for verdict in self.late() if verdict.generation == newest.number - 1])
+        facts = {"sha256": newest.digest, "left_out": [one.slot.name for one in plan.left_out]}
+        self._record("keys.rotate", newest.object, "rotated", facts)
+
+    def late(self) -> list[Verdict]:
+        """What an earlier key signed or sealed, and no roll names: stored during a rotation, or by a thief after it."""
+        census = Census(self._store, self._opened.master, self._opened.authority).take()
+        return [verdict for verdict in census if not verdict.counts]
+
+    def adopt(self, found: Sequence[Verdict]) -> None:
+        """Let these objects count from now on, by a roll that names them, and record it."""
+        if not found:
+            return
+        newest, signer = self._chain.newest, self._opened.authority.signer
+        digests = [verdict.digest for verdict in found]
+        key, data = make_roll(signer, newest.vault, newest.number, self._now, digests)
+        put_named(self._store, key, data)
+        facts = {"sha256": digest(data), "objects": [verdict.key for verdict in found]}
+        self._record("keys.adopt", key, "adopted", facts)
+
     def _check_opener(self, made: Sequence[bytes], master: MasterKey) -> None:
         for data in made:
             found = unwrap(slot_key(data), data, self._opened.secret)
@@ -142,34 +167,6 @@ class Rotation:
                 raise failure or IntegrityError(
                     f"{chain.free} was stored in {self._store.url}, and is not there", "find out what the store does"
                 )
-
-
-class Late:
-    """What an earlier key signed or sealed, and no roll names: stored during a rotation, or by a thief after it."""
-
-    def __init__(self, store: BlobStore, opened: Opened, now: datetime, record: Record) -> None:
-        self._store, self._opened, self._now, self._record = store, opened, now, record
-
-    def found(self) -> list[Verdict]:
-        """All of it."""
-        census = Census(self._store, self._opened.master, self._opened.authority).take()
-        return [verdict for verdict in census if not verdict.counts]
-
-    def settle(self) -> None:
-        """Right after a rotation, let count what others were just storing with the key that it replaced."""
-        replaced = self._opened.authority.chain.newest.number - 1
-        self.adopt([verdict for verdict in self.found() if verdict.generation == replaced])
-
-    def adopt(self, found: Sequence[Verdict]) -> None:
-        """Let these objects count from now on, by a roll that names them, and record it."""
-        if not found:
-            return
-        newest, signer = self._opened.authority.chain.newest, self._opened.authority.signer
-        digests = [verdict.digest for verdict in found]
-        key, data = make_roll(signer, newest.vault, newest.number, self._now, digests)
-        put_named(self._store, key, data)
-        facts = {"sha256": digest(data), "objects": [verdict.key for verdict in found]}
-        self._record("keys.adopt", key, "adopted", facts)
 
 
 def _attempt(store: BlobStore, key: str, data: bytes) -> MusterError | None:
