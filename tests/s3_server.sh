@@ -3,6 +3,7 @@
 #
 #   s3_server.sh DIR S3_PORT MONITOR_PORT     with S3_ACCESS_KEY and S3_SECRET_KEY in the environment
 #
+# It encrypts what asks for it under the key "testkey" of a key service of its own, also over plain http.
 # DIR is made, and must not exist. Prints "ready" when the server answers and its user is there; runs until standard input ends
 # or SIGTERM comes, then ends every daemon. So it does not outlive whoever started it, however they ended.
 # Needs the Debian packages ceph-mon, ceph-mgr, ceph-osd, radosgw and ceph-common.
@@ -81,6 +82,9 @@ mon_data_avail_crit=1
 mon_data_avail_warn=2
 rgw_frontends=beast endpoint=127.0.0.1:$port tcp_nodelay=1
 rgw_enable_ops_log=false
+rgw_crypt_require_ssl=false
+rgw_crypt_s3_kms_backend=testing
+rgw_crypt_s3_kms_encryption_keys=testkey=$(head -c 32 /dev/urandom | base64)
 CONF
 export CEPH_CONF=$dir/ceph.conf CEPH_ARGS="-c $dir/ceph.conf"
 

@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from muster.errors import AlreadyExists, MusterError, NotFound, Refused
 from muster.ports import PROBES, BlobStore, Locks, Proof
 
-if TYPE_CHECKING:
-    from muster.adapters.bucket_store import Bucket
-
 PROBE_LOCKED_FOR = timedelta(minutes=1)
+"""Long enough for every attempt on a slow line, and short enough to be forgotten."""
+_LEFT_BEHIND = timedelta(hours=1)
 _LOCKED = "a locked object cannot be deleted"
 
 
@@ -25,13 +24,25 @@ class Attempt:
 
     :param guarantee: what holds if it is refused
     :param make: makes the attempt; raises Refused if the store refuses it
+    :param mend: what to do if it is let happen
     """
 
     guarantee: str
     make: Callable[[], None]
+    mend: str = "do not rely on this bucket's locks; put a replica elsewhere"
 
 
-def proofs(store: BlobStore, bucket: Bucket, key: str) -> Iterator[Proof]:
+class Trial(Protocol):
+    """What differs from cloud to cloud."""
+
+    def attempts(self, key: str) -> Iterator[Attempt]:
+        """What must be refused on an object that is retained: each attempt, when made, tries to get past the lock."""
+
+    def settings(self) -> Iterator[Proof]:
+        """What can be told of the bucket besides: transport, encryption, public access."""
+
+
+def proofs(store: BlobStore, bucket: Trial, key: str) -> Iterator[Proof]:
     """
     Each guarantee of a bucket, tried: that nothing is overwritten, that locks hold; then what its settings say.
 
@@ -42,7 +53,8 @@ def proofs(store: BlobStore, bucket: Bucket, key: str) -> Iterator[Proof]:
     try:
         yield _overwriting_refused(store, key)
         if locks := store.locks():
-            yield from _locks_hold(locks, bucket, key)
+            until = store.info(key).modified + PROBE_LOCKED_FOR  # by the store's own clock
+            yield from _locks_hold(locks, bucket, key, until)
         else:
             yield Proof(
                 _LOCKED,
@@ -65,7 +77,10 @@ def transport(server: str) -> Proof:
 
 
 def _tidy(store: BlobStore) -> None:
+    """Remove what earlier trials left; what is younger may be of one that runs now."""
     for info in store.list(PROBES):
+        if info.modified > datetime.now(UTC) - _LEFT_BEHIND:
+            continue
         with suppress(Refused, NotFound):  # still locked, or another trial was quicker
             store.delete(info.key)
 
@@ -85,8 +100,7 @@ def _overwriting_refused(store: BlobStore, key: str) -> Proof:
     )
 
 
-def _locks_hold(locks: Locks, bucket: Bucket, key: str) -> Iterator[Proof]:
-    until = datetime.now(UTC) + PROBE_LOCKED_FOR
+def _locks_hold(locks: Locks, bucket: Trial, key: str, until: datetime) -> Iterator[Proof]:
     locks.extend([key], until)
     lock = locks.of(key)
     if lock.until is None or lock.until < until:
@@ -98,10 +112,11 @@ def _locks_hold(locks: Locks, bucket: Bucket, key: str) -> Iterator[Proof]:
         )
         return
     for attempt in bucket.attempts(key):
-        yield _refused(attempt)
+        yield refused(attempt)
 
 
-def _refused(attempt: Attempt) -> Proof:
+def refused(attempt: Attempt) -> Proof:
+    """Make an attempt, and tell whether it was refused."""
     try:
         attempt.make()
     except Refused as refusal:
@@ -114,5 +129,5 @@ def _refused(attempt: Attempt) -> Proof:
         attempt.guarantee,
         "broken",
         "it was tried on a locked object of the trial's own, and the store let it happen",
-        "do not rely on this bucket's locks; put a replica elsewhere",
+        attempt.mend,
     )
