@@ -104,11 +104,6 @@ class Index:
         with self._lock:
             return [key for key in self._contents if self._objects.stands(key)]
 
-    def objects(self) -> list[str]:
-        """Keys of the index objects that were read or written, except those for which another stands."""
-        with self._lock:
-            return [key for key in self._contents if self._objects.stands(key)]
-
     def standing(self, pack: str) -> Standing:
         """What is known of a pack; one that is not known at all is lost."""
         self._load()
