@@ -19,6 +19,7 @@ from compat.make_vault import FILES, PASSPHRASE, POINTS
 from fakes import FrozenClock
 from muster.adapters.local_store import LocalStore
 from muster.vault.index import Index
+from muster.vault.index_merge import MOST
 from muster.vault.keys import MasterKey, ScryptCost, derive
 from muster.vault.slots import unwrap
 from muster.vault.vault import Passphrase, RecoveryKey, Vault
@@ -122,6 +123,24 @@ def test_the_minimal_reader_restores_what_is_written_today(tmp_path: Path) -> No
         done = read_minimally(tmp_path / "vault", key, point.point, to)
         assert done.returncode == 0, done.stderr
         assert (read_folder(to / "dataset/d0"), read_folder(to / "dataset/d1")) == (large, small)
+
+
+def test_the_minimal_reader_reads_a_vault_whose_indexes_were_merged(tmp_path: Path) -> None:
+    """After so many snapshots that one index stands for others, points of every age are restored."""
+    store = LocalStore(tmp_path / "vault")
+    vault, _ = make_vault(store)
+    points = []
+    for number in range(MOST + 2):
+        vault = Vault.open(store, CHEAP, clock=FrozenClock(), actor=ACTOR)
+        with vault.writer() as writer:
+            tree = writer.store_tree([memory_file("own", noise(5000, number))])
+        points.append(seal(vault, tree, number=number).point)
+    sizes = sorted(path.stat().st_size for path in (tmp_path / "vault/indexes").iterdir())
+    assert sizes[-1] > (MOST - 1) * sizes[0]
+    for number in (0, MOST + 1):
+        done = read_minimally(tmp_path / "vault", CHEAP.text, points[number], tmp_path / f"to{number}")
+        assert done.returncode == 0, done.stderr
+        assert read_folder(tmp_path / f"to{number}/dataset/d0") == {"own": noise(5000, number)}
 
 
 def test_the_minimal_reader_notices_damage(tmp_path: Path) -> None:
