@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import threading
 from collections.abc import Iterable, Iterator
@@ -12,11 +13,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from muster.adapters.blob_keys import checked_key
+from muster.adapters.bucket_proofs import Attempt, proofs
 from muster.errors import AlreadyExists, IntegrityError, NotFound, Refused, StoreUnavailable
-from muster.ports import BlobInfo, BlobStore, Clock, Guarantees, Lock, Locks, Proof, Versions
+from muster.ports import PROBES, BlobInfo, BlobStore, Clock, Guarantees, Lock, Locks, Proof, Versions
 
 Operation = Literal["put", "get", "get_range", "info", "list", "delete", "lock_of", "extend", "hold", "any"]
-FaultKind = Literal["fail", "full", "lose_answer", "truncate", "flip", "kill", "kill_after"]
+FaultKind = Literal["fail", "full", "lose_answer", "truncate", "flip", "refuse", "kill", "kill_after"]
 
 
 class FrozenClock:
@@ -63,9 +65,7 @@ class MemoryStore:
         return None
 
     def prove(self) -> Iterator[Proof]:
-        """What it says of itself; the fakes are proved by the contracts in tests/contract."""
-        locked = "kept" if self._locks else "absent"
-        yield Proof("a locked object cannot be deleted", locked, "this store is in memory", "" if self._locks else "-")
+        return proofs(self, _MemoryTrial(self), f"{PROBES}{secrets.token_hex(16)}")
 
     def now(self) -> datetime:
         """The time by which this store judges locks."""
@@ -117,6 +117,19 @@ class MemoryStore:
         return self._written.get(key, datetime(2026, 11, 23, tzinfo=UTC))
 
 
+class _MemoryTrial:
+    """What is tried on a `MemoryStore` that locks."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def attempts(self, key: str) -> Iterator[Attempt]:
+        yield Attempt("a locked object cannot be deleted", lambda: self._store.delete(key))
+
+    def settings(self) -> Iterator[Proof]:
+        return iter(())
+
+
 class MemoryLocks:
     """The `Locks` of a `MemoryStore`; its clock says when a retention has ended."""
 
@@ -152,6 +165,7 @@ class Fault:
 
     * fail          StoreUnavailable, and nothing was done
     * full          StoreUnavailable that speaks of space, and nothing was done
+    * refuse        Refused, and nothing was done
     * lose_answer   it was done, and StoreUnavailable is raised all the same
     * truncate      half of the bytes are written, or given back
     * flip          one bit in the middle of the bytes is written, or given back, wrong
@@ -249,6 +263,8 @@ class FaultyStore:
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "fail":
             raise StoreUnavailable(f"{self.url} did not answer {operation} {key}", "try again")
+        if kind == "refuse":
+            raise Refused(f"no permission for {operation} {key} in {self.url}", "ask whoever owns the store")
         if kind == "full":
             raise StoreUnavailable(f"there is no space left in {self.url} for {key}", "make room, then try again")
         return kind

@@ -211,7 +211,7 @@ def test_the_doctor_finds_a_healthy_platform_healthy(project: Project) -> None:
     document = project.ask("doctor")
     assert document["ok"] is True
     assert {check["check"] for check in document["checks"]} >= {
-        "python", "uv", "free space", "catalog", "secrets file", "vault primary opens", "vault primary is write-once",
+        "python", "uv", "free space", "catalog", "secrets file", "vault primary opens", "vault primary: an object is never overwritten",
         "vault primary audit chain", "small dataset/numbers can be cut", "small configuration/small can be cut", "small latest point",
     }  # fmt: skip
 

@@ -10,7 +10,7 @@ import pytest
 
 from fakes import FrozenClock, MemoryStore
 from muster.catalog import Catalog, VaultConfig
-from muster.catalog.model import Dataset, Objectives, Workload
+from muster.catalog.model import Dataset, Objectives, Retention, Workload
 from muster.cli.doctor import LEAST_FREE_BYTES, examine
 from muster.cli.screen import Screen
 from muster.cli.session import Options, Session
@@ -33,7 +33,7 @@ class CarelessStore(MemoryStore):
 class OneVault(Session):
     """A session whose only vault lies in a given store."""
 
-    def __init__(self, store: BlobStore, vault: Vault, state: Path) -> None:
+    def __init__(self, store: BlobStore, vault: Vault, state: Path, lock: timedelta | None = None) -> None:
         super().__init__(Options(vault="primary", state=state), Screen(as_json=True))
         self._store, self._vault = store, vault
         self.catalog_directory = None
@@ -45,6 +45,7 @@ class OneVault(Session):
                     objectives=Objectives(rpo=timedelta(hours=1), rto=timedelta(hours=1)),
                     datasets=(Dataset(name="d", repo="nowhere"),),
                     vault="primary",
+                    retention=Retention(daily=30, lock=lock) if lock else None,
                 )
             },
             {"primary": VaultConfig(url="conn:v", passphrase="conn:p")},
@@ -57,8 +58,14 @@ class OneVault(Session):
         return self._vault
 
 
-def a_session(tmp_path: Path, store: MemoryStore, taken_at: datetime | None = None) -> OneVault:
-    """A vault with one point of workload w, or with none."""
+def a_session(
+    tmp_path: Path,
+    store: MemoryStore,
+    taken_at: datetime | None = None,
+    wanted: timedelta | None = None,
+    lock: timedelta | None = None,
+) -> OneVault:
+    """A vault with one point of workload w, or with none; the catalog wants a lock, and the point has one."""
     clock = FrozenClock(taken_at or datetime.now(UTC))
     vault, _ = Vault.create(store, Passphrase("x"), clock=clock, actor=ACTOR, cost=ScryptCost(n=2))
     if taken_at:
@@ -79,9 +86,10 @@ def a_session(tmp_path: Path, store: MemoryStore, taken_at: datetime | None = No
                 {"rpo_s": 1.0, "rto_s": 1.0},
                 {},
                 "0",
-            )
+            ),
+            lock,
         )
-    return OneVault(store, vault, tmp_path)
+    return OneVault(store, vault, tmp_path, wanted)
 
 
 def found(session: Session) -> dict[str, tuple[bool, str]]:
@@ -89,15 +97,55 @@ def found(session: Session) -> dict[str, tuple[bool, str]]:
 
 
 def test_a_store_that_lets_itself_be_written_over_is_found_out_unharmed(tmp_path: Path) -> None:
-    """The promise is tried with the vault's own header over itself, so that nothing is lost where it is not kept."""
+    """The promise is tried on an object of the doctor's own, which is removed again."""
     store = CarelessStore()
     session = a_session(tmp_path, store)
     before = dict(store.objects)
-    ok, told = found(session)["vault primary is write-once"]
+    check = "vault primary: an object is never overwritten"
+    ok, told = found(session)[check]
     assert not ok
-    assert "lets existing objects be overwritten" in told
+    assert "took the place of the first" in told
     assert store.objects == before
-    assert found(a_session(tmp_path, MemoryStore()))["vault primary is write-once"][0]
+    assert found(a_session(tmp_path, MemoryStore()))[check][0]
+
+
+def test_a_store_that_removes_what_is_locked_is_found_out(tmp_path: Path) -> None:
+    """A lock that is taken and not kept is named; one that is kept is well, and one that nobody promises is no failure."""
+    check = "vault primary: a locked object cannot be deleted"
+    verdicts = {
+        "fail": MemoryStore(locking=True),
+        "ok": MemoryStore(locking=True),
+        "none": MemoryStore(),
+    }
+    verdicts["fail"].locks().forbid = lambda key: None  # type: ignore[union-attr,method-assign]
+    for verdict, store in verdicts.items():
+        (finding,) = [finding for finding in examine(a_session(tmp_path, store)) if finding.check == check]
+        assert finding.verdict == verdict
+        assert finding.ok == (verdict != "fail")
+        assert bool(finding.mend) == (verdict != "ok")
+
+
+@pytest.mark.parametrize(("locking", "says"), [(False, "cannot lock"), (True, "is not locked")])
+def test_a_lock_that_is_wanted_and_not_there_is_found_out(tmp_path: Path, locking: bool, says: str) -> None:
+    """The catalog asks for a lock: a store that cannot, and a point that was sealed without, are failures."""
+    session = a_session(tmp_path, MemoryStore(locking=locking), datetime.now(UTC), wanted=timedelta(days=7))
+    ok, told = found(session)["w lock"]
+    assert not ok
+    assert says in told
+
+
+def test_locks_are_compared_with_what_the_point_promises(tmp_path: Path) -> None:
+    """A point that is locked as it says is well; one of whose packs the lock was lifted is not."""
+    store = MemoryStore(locking=True)
+    session = a_session(tmp_path, store, datetime.now(UTC), wanted=timedelta(days=7), lock=timedelta(days=7))
+    ok, told = found(session)["w lock"]
+    assert ok
+    assert "1 of 1 packs" in told
+    (pack,) = store.list("packs/")
+    del store.locks().by_key[pack.key]  # type: ignore[union-attr]
+    ok, told = found(session)["w lock"]
+    assert not ok
+    assert f"{pack.key}: not locked" in told
 
 
 def test_a_point_older_than_the_objective_is_found_out(tmp_path: Path) -> None:

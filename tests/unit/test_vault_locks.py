@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from fakes import Fault, FaultyStore, FrozenClock, MemoryStore
 from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import Refused, StoreUnavailable
 from muster.ports import BlobStore
+from muster.vault import locking
 from muster.vault.layout import pack_key
 from muster.vault.locking import STEPS, lock_end
 from muster.vault.vault import Vault
@@ -36,6 +38,27 @@ def sealed(vault: Vault, number: int = 0, files: dict[str, bytes] | None = None,
     """A locked point over some files."""
     point = point_over(vault, store_tree(vault, files or FILES), number=number)
     return vault.seal(RecoveryPoint(**({name: getattr(point, name) for name in point.__slots__} | facts)), LOCK)
+
+
+class Asked:
+    """Notes the packs that a store is asked to extend."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._locks = store.locks()
+        self.packs: set[str] = set()
+
+    def __enter__(self) -> Asked:
+        self._extend = self._locks.extend  # type: ignore[union-attr]
+        self._locks.extend = self._noted  # type: ignore[union-attr,method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._locks.extend = self._extend  # type: ignore[union-attr,method-assign]
+
+    def _noted(self, keys: Iterable[str], until: datetime) -> int:
+        wanted = list(keys)
+        self.packs |= {key.rpartition("/")[2] for key in wanted if key.startswith("packs/")}
+        return self._extend(wanted, until)
 
 
 def locked(store: BlobStore, prefix: str = "") -> dict[str, datetime | None]:
@@ -120,25 +143,38 @@ def test_time_passes_and_the_later_point_keeps_its_packs(memory: MemoryStore, cl
         memory.delete(pack_key(pack))
 
 
-def test_reused_packs_are_asked_about_once_a_step(memory: MemoryStore, clock: FrozenClock) -> None:
-    """A night within the same eighth of the lock asks nothing of the packs that it reuses; the first of the next extends them all."""
-    store = FaultyStore(memory)
-    vault, _ = make_vault(store, clock)
-    last = sealed(vault, 0)
+def test_reused_packs_are_extended_once_a_step(
+    memory: MemoryStore, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A night within the same eighth of the lock asks nothing but a few locks; the first night of the next extends them all."""
+    monkeypatch.setattr(locking, "LOOKED_AT", 1)
+    vault, _ = make_vault(memory, clock)
+    files = {str(n): noise(1000, n) for n in range(4)}
+    for name, data in files.items():  # each in a pack of its own
+        store_tree(vault, {name: data})
+    last = sealed(vault, 0, files)
+    assert len(last.packs) > 4
     extended = []
     for night in range(1, 9):
         clock.advance(DAY.total_seconds())
-        before = dict(locked(memory, "packs/"))
-        store.calls.clear()
-        point = sealed(vault, night, previous=last.point)
-        asked = any(call == "extend" and key.startswith("packs/") for call, key in store.calls)
-        moved = locked(memory, "packs/") != before
-        assert asked == moved == (point.locked_until != last.locked_until)
+        with Asked(memory) as asked:
+            point = sealed(vault, night, files, previous=last.point)
+        extended.append(point.locked_until != last.locked_until)
+        assert len(asked.packs & set(last.packs)) == (len(last.packs) if extended[-1] else 1)
         assert point.locked_until is not None
         assert all(until and until >= point.locked_until for until in locked(memory, "packs/").values())
-        extended.append(moved)
         last = point
     assert sum(extended) == 2
+
+
+def test_locks_that_somebody_lifted_are_set_again(memory: MemoryStore, clock: FrozenClock) -> None:
+    """The manifest of the point before is not believed when a look at the store says otherwise."""
+    vault, _ = make_vault(memory, clock)
+    first = sealed(vault, 0)
+    memory.locks().by_key.clear()  # type: ignore[union-attr]
+    second = sealed(vault, 1, previous=first.point)
+    assert first.locked_until == second.locked_until
+    assert set(locked(memory, "packs/").values()) == {second.locked_until}
 
 
 def test_a_damaged_point_before_saves_nothing(memory: MemoryStore, clock: FrozenClock) -> None:

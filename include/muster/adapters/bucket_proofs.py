@@ -51,7 +51,7 @@ def proofs(store: BlobStore, bucket: Trial, key: str) -> Iterator[Proof]:
     _tidy(store)
     store.put(key, b"first")
     try:
-        yield _overwriting_refused(store, key)
+        yield overwriting_refused(store, key)
         if locks := store.locks():
             until = store.info(key).modified + PROBE_LOCKED_FOR  # by the store's own clock
             yield from _locks_hold(locks, bucket, key, until)
@@ -85,7 +85,8 @@ def _tidy(store: BlobStore) -> None:
             store.delete(info.key)
 
 
-def _overwriting_refused(store: BlobStore, key: str) -> Proof:
+def overwriting_refused(store: BlobStore, key: str) -> Proof:
+    """Write again what was written with the content ``first``."""
     guarantee = "an object is never overwritten"
     try:
         store.put(key, b"second")

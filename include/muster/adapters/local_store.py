@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from muster.adapters.blob_keys import checked_key, is_key
+from muster.adapters.bucket_proofs import overwriting_refused
 from muster.adapters.direct_write import write_all
 from muster.errors import AlreadyExists, IntegrityError, MusterError, NotFound, Refused, SourceInvalid, StoreUnavailable
 from muster.ports import PROBES, BlobInfo, Guarantees, Proof
@@ -54,7 +55,7 @@ class LocalStore:
         key = f"{PROBES}{secrets.token_hex(16)}"
         self.put(key, b"first")
         try:
-            yield self._overwriting_refused(key)
+            yield overwriting_refused(self, key)
         finally:
             self.delete(key)
         yield Proof(
@@ -111,20 +112,6 @@ class LocalStore:
         with self._translated(key):
             path.unlink()
             _sync_folder(path.parent)
-
-    def _overwriting_refused(self, key: str) -> Proof:
-        guarantee = "an object is never overwritten"
-        try:
-            self.put(key, b"second")
-        except AlreadyExists:
-            if self.get(key) == b"first":
-                return Proof(guarantee, "kept", "a second write of one name was refused, and the first is still there")
-        return Proof(
-            guarantee,
-            "broken",
-            "a second write of one name took the place of the first",
-            "put the vault on a local file system: ext4, xfs, btrfs or zfs",
-        )
 
     def _path(self, key: str) -> Path:
         return self._root / checked_key(key)

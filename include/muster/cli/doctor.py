@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from muster.cli.finding import Finding, tried, verdict_on
 from muster.cli.session import Session
-from muster.domain.recovery_point import latest_good
-from muster.errors import AlreadyExists, IntegrityError, MusterError, NotFound, SourceInvalid, UsageError
+from muster.cli.vault_checks import check_lock, examine_vault
+from muster.domain.recovery_point import RecoveryPoint, latest_good
+from muster.errors import MusterError, NotFound, SourceInvalid, UsageError
 from muster.report import seconds_in_words, size_in_words
 
 if TYPE_CHECKING:
@@ -26,63 +27,41 @@ LEAST_FREE_BYTES = 1 << 30
 OLDEST_PYTHON = (3, 11)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """
-    One thing that was tried.
-
-    :param found: what is there, or what is wrong
-    :param mend: what to do; empty if it is well
-    """
-
-    check: str
-    ok: bool
-    found: str
-    mend: str = ""
-
-
 @click.command()
+@click.option(
+    "--uncover", is_flag=True, help="Bring to light what somebody has hidden under delete markers or newer versions."
+)
 @click.pass_obj
-def doctor(session: Session) -> None:
+def doctor(session: Session, uncover: bool) -> None:
     """Try whether snapshots and restores would work.
 
-    Tries everything that they will need, and says what to mend. Exit code 1 if anything is amiss.
+    Tries everything that they will need, and every guarantee of the vaults' stores, by trying to break it on objects of its own. Says
+    what to mend. Exit code 1 if anything is amiss; not if a store makes no promise ("none") or cannot tell ("?").
     """
-    findings = list(examine(session))
-    lines = [
-        f"{'ok  ' if f.ok else 'FAIL'}  {f.check}: {f.found}" + (f"\n      {f.mend}" if f.mend else "")
-        for f in findings
-    ]
-    failed = sum(not f.ok for f in findings)
-    verdict = f"{failed} of {len(findings)} checks failed" if failed else f"all {len(findings)} checks passed"
-    session.screen.result({"ok": not failed, "checks": [asdict(f) for f in findings]}, *lines, "", verdict)
-    if failed:
+    findings = list(examine(session, uncover=uncover))
+    ok = all(finding.ok for finding in findings)
+    document = {"ok": ok, "checks": [finding.document() for finding in findings]}
+    session.screen.result(document, *(finding.line() for finding in findings), "", verdict_on(findings))
+    if not ok:
         click.get_current_context().exit(1)
 
 
-def examine(session: Session) -> Iterator[Finding]:
+def examine(session: Session, *, uncover: bool = False) -> Iterator[Finding]:
     """All findings, in the order in which one needs the other."""
-    yield _try("python", _python)
-    yield _try("uv", _uv)
-    yield _try("free space", lambda: _free_space(session.state))
-    read = _try("catalog", lambda: _catalog(session))
+    yield tried("python", _python)
+    yield tried("uv", _uv)
+    yield tried("free space", lambda: _free_space(session.state))
+    read = tried("catalog", lambda: _catalog(session))
     yield read
     if not read.ok:
         return
     if session.catalog_directory:
-        yield _try("secrets file", lambda: _secrets(session))
+        yield tried("secrets file", lambda: _secrets(session))
     names = session.vault_names() if session.options.vault else sorted(session.catalog.vaults)
     for name in names:
-        yield from _examine_vault(session, name)
+        yield from examine_vault(session, name, uncover=uncover)
     for workload in session.catalog.workloads.values():
         yield from _examine_workload(session, workload)
-
-
-def _try(check: str, look: Callable[[], str]) -> Finding:
-    try:
-        return Finding(check, ok=True, found=look())
-    except MusterError as error:
-        return Finding(check, ok=False, found=error.message, mend=error.hint)
 
 
 def _python() -> str:
@@ -130,40 +109,17 @@ def _secrets(session: Session) -> str:
     return f"{len(session.secrets.check())} names in {session.secrets.path}, which only its owner reads"
 
 
-def _examine_vault(session: Session, name: str) -> Iterator[Finding]:
-    opened = _try(f"vault {name} opens", lambda: session.vault(name).url)
-    yield opened
-    if opened.ok:
-        yield _try(f"vault {name} is write-once", lambda: _write_once(session, name))
-        yield _try(f"vault {name} audit chain", lambda: f"{len(session.vault(name).audit())} records, whole")
-
-
-def _write_once(session: Session, name: str) -> str:
-    """Try to put the vault's own header over itself: a store that allows it does not keep its promise, and nothing is harmed."""
-    store = session.store(name)
-    try:
-        store.put("vault.json", store.get("vault.json"))
-    except AlreadyExists:
-        kept = store.guarantees()
-        return "overwriting is refused" + (
-            ", deleting too" if kept.immutable else "; whoever has its credentials can delete"
-        )
-    raise IntegrityError(
-        f"the store {store.url} lets existing objects be overwritten",
-        "use a store with conditional writes; two writers could damage this vault",
-    )
-
-
 def _examine_workload(session: Session, workload: Workload) -> Iterator[Finding]:
     name = workload.workload
     try:
         sources = session.platform.snapshot_job(workload).sources
     except MusterError as error:
-        yield Finding(f"{name} sources", ok=False, found=error.message, mend=error.hint)
+        yield Finding(f"{name} sources", "fail", error.message, error.hint)
         sources = ()
     for source in sources:
-        yield _try(f"{name} {source.kind}/{source.name} can be cut", lambda source=source: _cut(source))  # type: ignore[misc]
-    yield _try(f"{name} latest point", lambda: _age(session, workload))
+        yield tried(f"{name} {source.kind}/{source.name} can be cut", lambda source=source: _cut(source))  # type: ignore[misc]
+    yield tried(f"{name} latest point", lambda: _age(session, workload))
+    yield tried(f"{name} lock", lambda: check_lock(session, workload, _latest(session, workload)))
 
 
 def _cut(source: ComponentSource) -> str:
@@ -172,14 +128,19 @@ def _cut(source: ComponentSource) -> str:
 
 
 def _age(session: Session, workload: Workload) -> str:
-    status = latest_good(session.vault(workload.vault).points(workload.workload))
-    if status is None:
+    point = _latest(session, workload)
+    if point is None:
         raise NotFound("there is no good recovery point", f"run: muster snapshot {workload.workload}")
-    age = (datetime.now(UTC) - status.point.taken_at).total_seconds()
+    age = (datetime.now(UTC) - point.taken_at).total_seconds()
     promised = workload.objectives.rpo.total_seconds()
     if age > promised:
         raise NotFound(
             f"the latest good point is {seconds_in_words(age)} old; promised are {seconds_in_words(promised)}",
             f"find out why the schedule took none, and run: muster snapshot {workload.workload}",
         )
-    return f"{status.point.point}, {seconds_in_words(age)} old"
+    return f"{point.point}, {seconds_in_words(age)} old"
+
+
+def _latest(session: Session, workload: Workload) -> RecoveryPoint | None:
+    status = latest_good(session.vault(workload.vault).points(workload.workload))
+    return status.point if status else None

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from math import ceil
+from random import SystemRandom
 
 from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import IntegrityError, MusterError
-from muster.ports import BlobStore
+from muster.ports import BlobStore, Locks
 from muster.vault.index import Index
 from muster.vault.layout import GENERATIONS, HEADER, KEYS, RESTORE, ROLLS, pack_key, point_key
 from muster.vault.points import Points
 
 STEPS = 8
+LOOKED_AT = 25
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OF_THE_VAULT = (HEADER, RESTORE, KEYS, GENERATIONS, ROLLS)
 
@@ -42,21 +44,22 @@ class PointLocks:
         """
         return lock_end(now, lock) if lock and self._store.locks() else None
 
-    def packs(self, point: RecoveryPoint) -> int:
+    def packs(self, point: RecoveryPoint) -> None:
         """
-        Retain all packs of a point, new ones and reused ones, until its `locked_until`; return how many had no such lock yet.
+        Retain all packs of a point, new ones and reused ones, until its `locked_until`.
 
-        Packs of the point before are not asked about if its signed manifest says that they are locked as long.
+        Packs of the point before are not asked about if its signed manifest says that they are locked as long; except for `LOOKED_AT`
+        of them, chosen anew each time. If any of these is not, somebody has lifted locks, and all are asked about.
 
         :raises MusterError: of the first pack that could not be retained; nothing may be sealed then
         """
         locks = self._store.locks()
         if point.locked_until is None or locks is None:
-            return 0
-        known = self._packs_locked_by(point.workload, point.previous, point.locked_until)
-        return locks.extend([pack_key(pack) for pack in point.packs if pack not in known], point.locked_until)
+            return
+        wanted = set(point.packs) - self._still_locked(point, point.locked_until, locks)
+        locks.extend(map(pack_key, sorted(wanted)), point.locked_until)
 
-    def documents(self, point: RecoveryPoint, *records: str) -> int:
+    def documents(self, point: RecoveryPoint, *records: str) -> None:
         """
         Retain as long what else a way back needs: manifest, records, key slots, ``vault.json``, ``RESTORE.md``, the indexes.
 
@@ -65,22 +68,30 @@ class PointLocks:
         """
         locks = self._store.locks()
         if point.locked_until is None or locks is None:
-            return 0
+            return
         self._index.refresh()
         keys = [point_key(point.workload, point.point), *records, *self._index.objects()]
         keys += [info.key for prefix in _OF_THE_VAULT for info in self._store.list(prefix)]
         try:
-            return locks.extend(keys, point.locked_until)
+            locks.extend(keys, point.locked_until)
         except MusterError as error:
             raise type(error)(
                 f"point {point.point} of {point.workload} was sealed, but not everything of it is locked: {error.message}",
                 f"{error.hint}; then seal it again, or take another snapshot",
             ) from error
 
-    def _packs_locked_by(self, workload: str, point: str | None, until: datetime) -> set[str]:
-        try:
-            sealed = self._points.sealed(workload, point) if point else None
-        except IntegrityError:  # verification names it; its packs are asked about
+    def _still_locked(self, point: RecoveryPoint, until: datetime, locks: Locks) -> set[str]:
+        """Packs of the point before that are locked as long, by its signed manifest and by a look at some of them."""
+        before = self._sealed(point.workload, point.previous)
+        if before is None or before.locked_until is None or before.locked_until < until:
             return set()
-        long_enough = sealed and sealed.locked_until and sealed.locked_until >= until
-        return set(sealed.packs) if sealed and long_enough else set()
+        reused = sorted(set(before.packs) & set(point.packs))
+        some = SystemRandom().sample(reused, min(LOOKED_AT, len(reused)))
+        lifted = some and locks.extend(map(pack_key, some), until)
+        return set() if lifted else set(reused)
+
+    def _sealed(self, workload: str, point: str | None) -> RecoveryPoint | None:
+        try:
+            return self._points.sealed(workload, point) if point else None
+        except IntegrityError:  # verification names it
+            return None
