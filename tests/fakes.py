@@ -14,6 +14,7 @@ from typing import Literal
 
 from muster.adapters.blob_keys import checked_key
 from muster.adapters.bucket_proofs import Attempt, proofs
+from muster.adapters.bulk import in_bulk
 from muster.errors import AlreadyExists, IntegrityError, NotFound, Refused, StoreUnavailable
 from muster.ports import PROBES, BlobInfo, BlobStore, Clock, Guarantees, Lock, Locks, Proof, Versions
 
@@ -142,14 +143,20 @@ class MemoryLocks:
         return self.by_key.get(key, Lock())
 
     def extend(self, keys: Iterable[str], until: datetime) -> int:
-        wanted = [key for key in keys if (self.of(key).until or datetime.min.replace(tzinfo=UTC)) < until]
-        for key in wanted:
-            self.by_key[key] = replace(self.of(key), until=until, mode="compliance")
-        return len(wanted)
+        return sum(in_bulk(lambda key: self._extend(key, until), keys))
 
     def hold(self, keys: Iterable[str], *, held: bool) -> None:
-        for key in keys:
-            self.by_key[key] = replace(self.of(key), held=held)
+        in_bulk(lambda key: self._set(key, replace(self.of(key), held=held)), keys)
+
+    def _extend(self, key: str, until: datetime) -> bool:
+        there = self.of(key)
+        if there.until and there.until >= until:
+            return False
+        self._set(key, replace(there, until=until, mode="compliance"))
+        return True
+
+    def _set(self, key: str, lock: Lock) -> None:
+        self.by_key[key] = lock
 
     def forbid(self, key: str) -> None:
         """Refuse the removal of what is locked."""
