@@ -85,7 +85,7 @@ def test_the_table_finds_what_is_there_while_it_grows() -> None:
 
     asking = threading.Thread(target=ask)
     asking.start()
-    for _ in range(300):
+    for _ in range(80):
         chunks = [os.urandom(32) for _ in range(100)]
         table.add(b"".join(map(row, chunks)))
         added.extend(chunks)
