@@ -30,8 +30,7 @@ class Gate:
     def __init__(self, condemnations: Condemnations, index: Index, clock: Clock) -> None:
         self._clock = clock
         self._began, self._ticks = clock.now(), _ticks()
-        self.condemned = condemnations.packs()
-        index.condemn(self.condemned)
+        index.condemn(condemnations.packs())
 
     def check_time(self) -> None:
         """

@@ -1,0 +1,77 @@
+"""Decisions of people about single points: hold one, release it, accept one that changed more than usual."""
+
+from __future__ import annotations
+
+from muster.domain.recovery_point import CHANGES, Mark, PointStatus
+from muster.errors import NotFound, UsageError
+from muster.ports import Clock
+from muster.vault.vault import Vault
+
+
+def hold_point(vault: Vault, status: PointStatus, reason: str, clock: Clock) -> PointStatus:
+    """
+    Keep a point from expiry until the hold is released; where the store has legal holds, it refuses to remove it as well.
+
+    :raises NotFound: if an expiry that was under way has removed the point
+    :raises Refused: if the store did not let its objects be held; the point is held by its mark all the same
+    """
+    point = status.point
+    vault.mark(Mark(point.workload, point.point, "held", clock.now(), {"reason": _given(reason)}))
+    vault.hold_objects(point)
+    return _still_there(vault, status)
+
+
+def release_point(vault: Vault, status: PointStatus, reason: str, clock: Clock) -> PointStatus:
+    """
+    Lift all holds of a point that are known now; from the next expiry on, its workload's policy decides.
+
+    :raises UsageError: if it is not held
+    :raises IntegrityError: if it cannot be told which other points are held, and what they need
+    """
+    point = status.point
+    if not status.holds:
+        raise UsageError(f"point {point.point} of {point.workload} is not held", "see `muster show` for its marks")
+    # The store's hold goes first: killed in between, the point is still held by its mark.
+    vault.release_objects(point)
+    lifted = [hold.at.isoformat() for hold in status.holds]
+    summary = {"reason": _given(reason), "holds": lifted}
+    vault.mark(Mark(point.workload, point.point, "released", clock.now(), summary))
+    now = vault.point(point.point, point.workload)
+    if now.holds:  # somebody else's, made meanwhile
+        vault.hold_objects(point)
+    return now
+
+
+def accept_point(vault: Vault, status: PointStatus, reason: str, clock: Clock) -> PointStatus:
+    """
+    Say that a point differs from those before it for a good reason. Other doubts, such as failed checks, stay.
+
+    :raises UsageError: if that is not what makes it suspect
+    """
+    point = status.point
+    doubted = any(c.details.get("failures") for c in point.of_kind("changes")) or any(
+        mark.kind == "suspect" and mark.summary.get("cause") == CHANGES for mark in status.marks
+    )
+    if status.accepted or not doubted:
+        raise UsageError(
+            f"point {point.point} of {point.workload} is not suspect for having changed",
+            "nothing is to be accepted; `muster show` says what speaks against it",
+        )
+    vault.mark(Mark(point.workload, point.point, "accepted", clock.now(), {"reason": _given(reason)}))
+    return vault.point(point.point, point.workload)
+
+
+def _given(reason: str) -> str:
+    if not reason.strip():
+        raise UsageError("a reason is missing", "say why, in a sentence: whoever reads it later was not there")
+    return reason.strip()
+
+
+def _still_there(vault: Vault, status: PointStatus) -> PointStatus:
+    try:
+        return vault.point(status.point.point, status.point.workload)
+    except NotFound as error:
+        raise NotFound(
+            f"point {status.point.point} of {status.point.workload} was expired while it was put on hold",
+            "hold another one; the audit trail says who expired it and why",
+        ) from error
