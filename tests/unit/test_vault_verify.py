@@ -14,8 +14,8 @@ from muster.domain.recovery_point import Mark
 from muster.errors import UsageError
 from muster.vault.layout import digest
 from muster.vault.trees import summarise, write_entries
+from muster.vault.turns import chosen
 from muster.vault.vault import Finding, Vault
-from muster.vault.verify_content import chosen
 from vaults import POINT, flip, make_vault, memory_file, noise, reopen, seal, store_tree
 
 KINDS = ("vault.json", "RESTORE.md", "keys/", "packs/", "indexes/", "points/", "marks/", "audit/")
@@ -176,8 +176,8 @@ def test_a_file_that_is_not_its_digest_is_found_although_all_its_chunks_are_whol
     listing = vault.tree(store_tree(vault, {"list": write_entries(wrong)})).entry("list").content
     assert isinstance(listing, ContentRef)
     seal(vault, summarise(listing, wrong))
-    assert vault.verify(share=0.5).ok
-    (finding,) = vault.verify().findings
+    assert vault.verify().ok
+    (finding,) = vault.verify(share=0.0, files=True).findings
     assert finding.files == ("dataset/d0: a",)
     assert "does not match its digest" in finding.what
 
@@ -271,7 +271,7 @@ def test_the_rolling_share_comes_to_every_pack() -> None:
 def test_progress_reaches_the_whole(vault: Vault, store: MemoryStore) -> None:
     """The last figure of packs and of files is the total."""
     told: dict[str, tuple[int, int | None]] = {}
-    vault.verify(progress=lambda what, done, total: told.update({what: (done, total)}))
+    vault.verify(files=True, progress=lambda what, done, total: told.update({what: (done, total)}))
     size = sum(len(data) for _, data in objects(store, "packs/"))
     assert told["verify packs"] == (size, size)
     assert told["verify files"][0] == told["verify files"][1]

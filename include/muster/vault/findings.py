@@ -37,11 +37,18 @@ class VerifyReport:
 
     :param objects: number of objects that were read and checked
     :param bytes: how many stored bytes that were
+    :param findings: damage
+    :param notices: what is not as expected, and harms nothing: objects that are no part of the vault, traces of killed writers
+    :param lost: hex ids of chunks that points need and of which no whole copy was found
+    :param head: digest of the newest audit record; whoever notes it elsewhere notices when the vault is put back to an earlier state
     """
 
     objects: int
     bytes: int
     findings: tuple[Finding, ...]
+    notices: tuple[Finding, ...] = ()
+    lost: tuple[str, ...] = ()
+    head: str = ""
 
     @property
     def damaged_packs(self) -> tuple[str, ...]:
@@ -53,6 +60,15 @@ class VerifyReport:
         """Whether nothing was found."""
         return not self.findings
 
+    def of(self, point: str) -> list[Finding]:
+        """What was found that touches a point."""
+        return [finding for finding in self.findings if point in finding.points]
+
+    @property
+    def reach_known(self) -> bool:
+        """Whether of everything that was found it is known which points it touches: a pack that nobody needs touches none."""
+        return all(finding.points or finding.object.startswith(PACKS) for finding in self.findings)
+
 
 class Examination:
     """Counts what is read and collects what is found, from several threads."""
@@ -62,24 +78,52 @@ class Examination:
         self._lock = threading.Lock()
         self._objects = self._bytes = 0
         self._findings: list[Finding] = []
+        self._notices: list[Finding] = []
+        self.lost: set[bytes] = set()
+        self.head = ""
 
     def read(self, key: str) -> bytes:
         """A whole object. NotFound if it is gone."""
         data = self._store.get(key)
-        with self._lock:
-            self._objects += 1
-            self._bytes += len(data)
+        self.count(1, len(data))
         return data
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        """A part of an object, which is counted when all of it was read."""
+        data = self._store.get_range(key, start, length)
+        self.count(0, length)
+        return data
+
+    def count(self, objects: int, size: int) -> None:
+        """So many objects and bytes were read."""
+        with self._lock:
+            self._objects += objects
+            self._bytes += size
 
     def report(self, found: Finding) -> None:
         """Add a finding."""
         with self._lock:
             self._findings.append(found)
 
+    def notice(self, found: Finding) -> None:
+        """Add something that harms nothing."""
+        with self._lock:
+            self._notices.append(found)
+
     def conclude(self) -> VerifyReport:
         """Everything found, sorted by object."""
-        findings = sorted(set(self._findings), key=lambda finding: (finding.object, finding.what))
-        return VerifyReport(self._objects, self._bytes, tuple(findings))
+        return VerifyReport(
+            self._objects,
+            self._bytes,
+            _sorted(self._findings),
+            _sorted(self._notices),
+            tuple(sorted(chunk.hex() for chunk in self.lost)),
+            self.head,
+        )
+
+
+def _sorted(findings: list[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(set(findings), key=lambda finding: (finding.object, finding.what)))
 
 
 def _listed(what: str, names: tuple[str, ...]) -> str:

@@ -23,6 +23,7 @@ POINTS = "points/"
 MARKS = "marks/"
 AUDIT = "audit/"
 CONDEMNED = "condemned/"
+DAMAGED = "damaged/"
 GENERATIONS = "generations/"
 ROLLS = "rolls/"
 

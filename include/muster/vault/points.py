@@ -10,6 +10,7 @@ from muster.codec import from_json, to_json
 from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint
 from muster.errors import AlreadyExists, IntegrityError, NotFound, UsageError
 from muster.ports import BlobStore
+from muster.vault.damage import Damages
 from muster.vault.envelope import Signatures
 from muster.vault.layout import MARKS, POINTS, digest, mark_key, point_key
 
@@ -189,11 +190,16 @@ class Points:
         return [key for key in self.mark_keys() if key.split("/")[1] in wanted]
 
     def damaged_packs(self) -> set[str]:
-        """Names of packs that suspect marks say were found damaged. A mark that cannot be read says nothing here: verification names it."""
+        """
+        Names of packs that were found damaged: what suspect marks say, and what is noted of packs that no mark speaks of.
+
+        A mark or a note that cannot be read says nothing here: verification names it.
+        """
         suspect = [key for key in self.mark_keys() if key.rpartition("/")[2].startswith("suspect-")]
         with ThreadPoolExecutor(_READERS) as readers:
             marks = [mark for mark in readers.map(self._readable_mark, suspect) if mark]
-        return {str(pack) for mark in marks for pack in mark.summary.get("damaged_packs", ())}
+        marked = {str(pack) for mark in marks for pack in mark.summary.get("damaged_packs", ())}
+        return marked | Damages(self._store, self._signer, self._vault).packs()
 
     def _readable(self, key: str) -> RecoveryPoint | None:
         try:

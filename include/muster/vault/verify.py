@@ -1,44 +1,72 @@
 """
-Verify a vault: the structure of everything, the bytes of a share of its packs, and at a share of 1 every file.
+Verify a vault: the structure of everything, the bytes of a share of its packs, and, if asked for, the digests of every file.
 
-Nothing is repaired, and nothing raised that can be reported. Everything is read anew: no index loaded earlier is trusted.
+Nothing is repaired, and nothing raised that can be reported. Everything is read anew: no index loaded earlier is trusted. What each step
+proves stands in docs/adr/0011.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import UsageError
 from muster.ports import BlobStore, Progress
-from muster.vault.audit import AuditTrail
-from muster.vault.envelope import Signatures
+from muster.vault.authority import Authority
 from muster.vault.findings import Examination, VerifyReport
 from muster.vault.header import Header
 from muster.vault.keys import MasterKey
 from muster.vault.points import Points
-from muster.vault.verify_content import ContentCheck
+from muster.vault.reader import ChunkReader
+from muster.vault.turns import chosen
 from muster.vault.verify_documents import DocumentCheck
+from muster.vault.verify_files import FileCheck
+from muster.vault.verify_packs import PackCheck
+from muster.vault.verify_trees import TreeCheck
 
 
-class Verification:
-    """A vault under examination."""
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """
+    How much of a vault is verified.
 
-    def __init__(self, store: BlobStore, master: MasterKey, signer: Signatures, header: Header) -> None:
-        self._store, self._master, self._signer, self._header = store, master, signer, header
+    :param points: whose packs and files; None for all that there are, and for packs that no point needs as well
+    :param share: of the packs, 0 to 1, whose bytes are read; those that were found damaged before are read whatever it is
+    :param files: whether the digests of every file are computed anew
+    :param head: digest of an audit record that was seen earlier and must be there still; empty if none was noted
+    """
 
-    def run(
-        self, points: Sequence[RecoveryPoint] | None, share: float, today: datetime, progress: Progress | None
-    ) -> VerifyReport:
-        """See `Vault.verify`."""
-        if not 0.0 <= share <= 1.0:
-            raise UsageError(f"{share} is not a share of the packs", "give a number from 0 to 1")
-        found = Examination(self._store)
-        manifests = Points(self._store, self._signer, self._header.id)
-        trail = AuditTrail(self._store, self._signer, self._header)
-        sealed = DocumentCheck(self._store, self._master, self._header, manifests, trail, found).run()
-        packs = None if points is None else {pack for point in points for pack in point.packs}
-        content = ContentCheck(self._store, self._master, sealed if points is None else points, found)
-        content.run(packs, share, today, progress)
-        return found.conclude()
+    points: Sequence[RecoveryPoint] | None = None
+    share: float = 1.0
+    files: bool = False
+    head: str = ""
+
+
+def verify(
+    store: BlobStore,
+    master: MasterKey,
+    authority: Authority,
+    header: Header,
+    extent: Extent,
+    today: datetime,
+    progress: Progress | None,
+) -> VerifyReport:
+    """See `Vault.verify`."""
+    if not 0.0 <= extent.share <= 1.0:
+        raise UsageError(f"{extent.share} is not a share of the packs", "give a number from 0 to 1")
+    found = Examination(store)
+    sealed = DocumentCheck(store, master, authority, header, found).run(extent.head)
+    points = sealed if extent.points is None else extent.points
+    packs = PackCheck(store, master, points, found)
+    packs.look()
+    wanted = packs.all() if extent.points is None else packs.of_points()
+    again = packs.disputed() | (wanted & Points(store, authority, header.id).damaged_packs())
+    packs.read({*chosen(sorted(wanted), extent.share, today), *again}, progress)
+    reader = ChunkReader(store, master, packs.index)
+    trees = TreeCheck(reader, packs.index, packs.lost(), found)
+    packs.report(trees.run(points))
+    if extent.files:
+        FileCheck(reader, trees, found).run(points, progress)
+    return found.conclude()

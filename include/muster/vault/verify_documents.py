@@ -1,22 +1,29 @@
-"""Verify what is not content: ``vault.json``, instructions, key slots, manifests, marks and the audit trail."""
+"""Verify what is not content, one object at a time: ``vault.json``, instructions, keys, manifests, marks, notes and audit records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from muster.domain.recovery_point import Mark, RecoveryPoint
 from muster.errors import IntegrityError, NotFound
-from muster.ports import BlobStore
-from muster.vault.audit import AuditRecord, AuditTrail, check_chain
+from muster.ports import BlobInfo, BlobStore
+from muster.vault.audit import AuditRecord, AuditTrail
+from muster.vault.authority import Authority
+from muster.vault.condemned import Condemnation, Condemnations
+from muster.vault.damage import Damages
 from muster.vault.findings import Examination, Finding
+from muster.vault.foreign import is_foreign
+from muster.vault.generations import Generation
 from muster.vault.header import Header, open_signing_key
 from muster.vault.keys import MasterKey
-from muster.vault.layout import AUDIT, HEADER, KEYS, MARKS, POINTS, RESTORE, digest, point_key
+from muster.vault.layout import AUDIT, CONDEMNED, HEADER, KEYS, RESTORE, ROLLS, digest
 from muster.vault.points import Points
+from muster.vault.rolls import read_roll
 from muster.vault.slots import describe_slot
-from muster.vault.told import expired, told
+from muster.vault.verify_history import HistoryCheck, SealedPoint, Written, point_of
 
 T = TypeVar("T")
 _READERS = 8
@@ -26,31 +33,35 @@ class DocumentCheck:
     """One pass over all documents of a vault."""
 
     def __init__(
-        self, store: BlobStore, master: MasterKey, header: Header, points: Points, trail: AuditTrail, found: Examination
+        self, store: BlobStore, master: MasterKey, authority: Authority, header: Header, found: Examination
     ) -> None:
-        self._store, self._master, self._header = store, master, header
-        self._points, self._trail, self._found = points, trail, found
+        self._store, self._master, self._authority, self._header = store, master, authority, header
+        self._found = found
+        self._points = Points(store, authority, header.id)
+        self._trail = AuditTrail(store, authority, header)
+        self._damages = Damages(store, authority, header.id)
+        self._condemnations = Condemnations(store, authority, header.id)
 
-    def run(self) -> list[RecoveryPoint]:
+    def run(self, head: str) -> list[RecoveryPoint]:
         """
         Check all; return the points whose manifests are whole.
 
         What names others is read before what it names, for others write meanwhile: marks, manifests, then the trail.
+
+        :param head: digest of an audit record that must be there; empty if none is known
         """
         self._check(HEADER, self._check_header)
         self._check(RESTORE, self._check_restore)
-        for info in self._store.list(KEYS):
-            self._check(info.key, lambda key: describe_slot(key, self._found.read(key)))
+        self._check_keys()
+        for info in self._store.list(CONDEMNED):
+            self._check(info.key, partial(self._read_condemnation, info))
+        self._each(self._damages.keys(), lambda key: self._damages.parse(key, self._found.read(key)))
         marks = self._each(self._points.mark_keys(), self._read_mark)
         manifests = self._each(self._points.keys(), self._read_point)
-        records = self._read_trail()
-        self._check_trail(records)
-        self._check_heads(manifests, {record.digest for record in records})
-        self._check_marks(marks, [point for point, _, _ in manifests.values()], expired(records))
-        written = {key: sha256 for key, (_, _, sha256) in manifests.items()}
-        written |= {key: sha256 for key, (_, sha256) in marks.items()}
-        self._check_removals(records, written)
-        return [point for point, _, _ in manifests.values()]
+        history = HistoryCheck(self._store, self._header, self._trail, self._found)
+        history.run(self._read_trail(), manifests, marks, head)
+        self._notice_strangers()
+        return [sealed.point for sealed in manifests.values()]
 
     # --- one object ---------------------------------------------------------------------------------------------------
 
@@ -63,6 +74,27 @@ class DocumentCheck:
         if digest(self._found.read(key)) != self._header.restore_sha256:
             raise IntegrityError("these are not the instructions that were written when the vault was created")
 
+    def _check_keys(self) -> None:
+        chain = self._authority.chain
+        for info in self._store.list(KEYS):
+            self._check(info.key, lambda key: describe_slot(key, self._found.read(key)))
+        for generation in chain.generations[1:]:
+            self._check(generation.object, self._found.read)
+        for key in chain.foreign:
+            self._found.report(
+                Finding(key, "it does not continue the chain of keys: it was damaged, or is not of this vault")
+            )
+        numbers = {f"{generation.number:04d}": generation for generation in chain.generations}
+        for info in self._store.list(ROLLS):
+            if of := numbers.get(info.key.removeprefix(ROLLS).partition("-")[0]):
+                self._check(info.key, partial(self._read_roll, of))
+
+    def _read_roll(self, generation: Generation, key: str) -> frozenset[bytes]:
+        return read_roll(generation, key, self._found.read(key))
+
+    def _read_condemnation(self, info: BlobInfo, key: str) -> Condemnation:
+        return self._condemnations.parse(info, self._found.read(key))
+
     def _read_trail(self) -> list[AuditRecord]:
         records = self._each([info.key for info in self._store.list(AUDIT)], self._read_record)
         return self._trail.with_parents(records.values(), lambda key: self._check(key, self._read_record))
@@ -70,48 +102,35 @@ class DocumentCheck:
     def _read_record(self, key: str) -> AuditRecord:
         return self._trail.parse(key, self._found.read(key))
 
-    def _read_point(self, key: str) -> tuple[RecoveryPoint, str, str]:
+    def _read_point(self, key: str) -> SealedPoint:
         data = self._found.read(key)
         point, head = self._points.parse(key, data)
-        return point, head, digest(data)
+        return SealedPoint(point, head, digest(data))
 
-    def _read_mark(self, key: str) -> tuple[Mark, str]:
+    def _read_mark(self, key: str) -> Written[Mark]:
         data = self._found.read(key)
-        return self._points.parse_mark(key, data), digest(data)
+        return Written(self._points.parse_mark(key, data), digest(data))
 
-    # --- how they belong together -------------------------------------------------------------------------------------
+    # --- what lies among them -----------------------------------------------------------------------------------------
 
-    def _check_trail(self, records: list[AuditRecord]) -> None:
-        try:
-            self._trail.check_first(records)
-            check_chain(records)
-        except IntegrityError as error:
-            self._found.report(Finding(AUDIT, error.message))
-
-    def _check_heads(self, manifests: dict[str, tuple[RecoveryPoint, str, str]], there: set[str]) -> None:
-        for key, (point, head, _) in manifests.items():
-            if head not in there:
-                what = f"the audit record {head}, newest when it was sealed, is gone: the trail was cut off"
-                self._found.report(Finding(key, what, (point.point,)))
-
-    def _check_marks(
-        self, marks: dict[str, tuple[Mark, str]], points: Iterable[RecoveryPoint], gone: Container[str]
-    ) -> None:
-        """Every mark is of a point that is there, or was expired: then its marks are removed some time later."""
-        there = {(point.workload, point.point) for point in points}
-        for key, (mark, _) in marks.items():
-            if (mark.workload, mark.point) not in there and point_key(mark.workload, mark.point) not in gone:
-                self._found.report(Finding(key, f"its point {mark.workload}/{mark.point} is not whole or not there"))
-
-    def _check_removals(self, records: Iterable[AuditRecord], written: dict[str, str]) -> None:
-        """What the trail says was written, and no record says was taken away, must be there."""
-        there = {info.key for prefix in (KEYS, MARKS, POINTS) for info in self._store.list(prefix)}
-        first: dict[str, str | None] = {f"{KEYS}{slot}.json": None for slot in self._header.slots}
-        for key, sha256 in told(records, first).items():
-            if key not in there:
-                self._found.report(Finding(key, "it was written once, and it is gone", _point(key)))
-            elif sha256 and written.get(key, sha256) != sha256:
-                self._found.report(Finding(key, "it is not the one that the audit trail says was written", _point(key)))
+    def _notice_strangers(self) -> None:
+        """Objects of somebody else harm nothing as they lie; those that were laid over ours do."""
+        for info in self._store.list():
+            if is_foreign(info.key):
+                self._found.notice(
+                    Finding(info.key, f"it is no part of a vault ({info.size} bytes, {info.modified:%Y-%m-%d})")
+                )
+        if versions := self._store.versions():
+            for hidden in versions.hidden():
+                if not is_foreign(hidden.key):
+                    what = (
+                        f"it was hidden by another {hidden.by}"
+                        if hidden.by == "version"
+                        else f"it was hidden by a {hidden.by}"
+                    )
+                    self._found.report(
+                        Finding(hidden.key, f"{what} on {hidden.at:%Y-%m-%d %H:%M:%SZ}", point_of(hidden.key))
+                    )
 
     # --- how they are run ---------------------------------------------------------------------------------------------
 
@@ -124,13 +143,5 @@ class DocumentCheck:
         try:
             return work(key)
         except (IntegrityError, NotFound) as error:
-            self._found.report(Finding(key, error.message, _point(key)))
+            self._found.report(Finding(key, error.message, point_of(key)))
             return None
-
-
-def _point(key: str) -> tuple[str, ...]:
-    """The point that a manifest or a mark is of."""
-    parts = key.removesuffix(".json").split("/")
-    if len(parts) != 3:
-        return ()
-    return (parts[2],) if parts[0] == "points" else (parts[1],) if parts[0] == "marks" else ()

@@ -1,0 +1,125 @@
+"""Verify how documents belong together: the chain of audit records, what it tells of, and what was known elsewhere of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from muster.domain.recovery_point import Mark, RecoveryPoint
+from muster.errors import IntegrityError
+from muster.ports import BlobStore
+from muster.vault.audit import AuditRecord, AuditTrail, check_chain
+from muster.vault.findings import Examination, Finding
+from muster.vault.header import Header
+from muster.vault.layout import AUDIT, KEYS, MARKS, POINTS, point_key
+from muster.vault.told import expired, told
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SealedPoint:
+    """A point, the audit record that was newest when it was sealed, and the digest of its manifest."""
+
+    point: RecoveryPoint
+    head: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written(Generic[T]):
+    """What a document says, and its digest."""
+
+    said: T
+    digest: str
+
+
+class HistoryCheck:
+    """What the documents of a vault, each of which was checked before, say of each other."""
+
+    def __init__(self, store: BlobStore, header: Header, trail: AuditTrail, found: Examination) -> None:
+        self._store, self._header, self._trail, self._found = store, header, trail, found
+
+    def run(
+        self,
+        records: Sequence[AuditRecord],
+        manifests: Mapping[str, SealedPoint],
+        marks: Mapping[str, Written[Mark]],
+        head: str,
+    ) -> None:
+        """
+        Compare them.
+
+        :param records: oldest first
+        :param manifests: by key; `marks` as well
+        :param head: digest of an audit record that must be there; empty if none is known
+        """
+        there = {record.digest for record in records}
+        self._check_trail(records)
+        self._check_heads(manifests, there)
+        if head and head not in there:
+            what = f"the record {head}, which was seen here earlier, is gone: the vault was put back to an older state, or cut off"
+            self._found.report(Finding(AUDIT, what))
+        gone = expired(records)
+        self._check_marks(marks, manifests, gone)
+        written = {key: sealed.digest for key, sealed in manifests.items()}
+        written |= {key: mark.digest for key, mark in marks.items()}
+        self._check_told(records, written, gone)
+        self._found.head = max(((record.seq, record.digest) for record in records), default=(0, ""))[1]
+
+    def _check_trail(self, records: Sequence[AuditRecord]) -> None:
+        try:
+            self._trail.check_first(records)
+            check_chain(records)
+        except IntegrityError as error:
+            self._found.report(Finding(AUDIT, error.message))
+
+    def _check_heads(self, manifests: Mapping[str, SealedPoint], there: set[str]) -> None:
+        for key, sealed in manifests.items():
+            if sealed.head not in there:
+                what = f"the audit record {sealed.head}, newest when it was sealed, is gone: the trail was cut off"
+                self._found.report(Finding(key, what, (sealed.point.point,)))
+
+    def _check_marks(
+        self,
+        marks: Mapping[str, Written[Mark]],
+        manifests: Mapping[str, SealedPoint],
+        gone: Mapping[str, AuditRecord],
+    ) -> None:
+        """Every mark is of a point that is there, or was expired: then its marks are removed some time later."""
+        for key, mark in marks.items():
+            manifest = point_key(mark.said.workload, mark.said.point)
+            if manifest not in manifests and manifest not in gone:
+                name = f"{mark.said.workload}/{mark.said.point}"
+                self._found.report(Finding(key, f"its point {name} is not whole or not there"))
+
+    def _check_told(
+        self, records: Sequence[AuditRecord], written: Mapping[str, str], gone: Mapping[str, AuditRecord]
+    ) -> None:
+        """What the trail says was written, and no record says was taken away, must be there; what it does not tell of is noticed."""
+        there = {info.key for prefix in (KEYS, MARKS, POINTS) for info in self._store.list(prefix)}
+        first: dict[str, str | None] = {f"{KEYS}{slot}.json": None for slot in self._header.slots}
+        expected = told(records, first)
+        for key, sha256 in expected.items():
+            if key not in there:
+                self._found.report(Finding(key, "it was written once, and it is gone", point_of(key)))
+            elif sha256 and written.get(key, sha256) != sha256:
+                what = "it is not the one that the audit trail says was written"
+                self._found.report(Finding(key, what, point_of(key)))
+        expired_points = {point for key in gone for point in point_of(key)}
+        for key in written.keys() - expected.keys():
+            if record := gone.get(key):
+                what = f"it was expired on {record.at:%Y-%m-%d}, and is there: the next expiry goes on, or somebody put it back"
+                self._found.notice(Finding(key, what))
+            elif expired_points.isdisjoint(point_of(key)):
+                what = "the audit trail does not tell of it: its writer is still at work, or was killed before it could"
+                self._found.notice(Finding(key, what))
+
+
+def point_of(key: str) -> tuple[str, ...]:
+    """The point that a manifest or a mark is of; nothing for other objects."""
+    parts = key.removesuffix(".json").split("/")
+    if len(parts) != 3:
+        return ()
+    return (parts[2],) if parts[0] == "points" else (parts[1],) if parts[0] == "marks" else ()

@@ -1,0 +1,121 @@
+"""Verify trees: that every list of entries can be read, and that the chunks of every file are there and add up to its size."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from muster.domain.content import ContentRef, TreeEntry, TreeRef
+from muster.domain.recovery_point import Component, RecoveryPoint
+from muster.errors import IntegrityError
+from muster.vault.findings import Examination, Finding
+from muster.vault.index import Index
+from muster.vault.layout import point_key
+from muster.vault.reader import ChunkReader, ids
+from muster.vault.tree_reader import StoredTree
+
+LIST = "the list of entries"
+
+
+@dataclass(slots=True)
+class _Tree:
+    """
+    What was found in one tree, which several points may share.
+
+    :param broken: why its list of entries cannot be read; empty if it can
+    :param absent: paths of which chunks are in no pack
+    :param wrong: paths whose chunks are there and have another size than the file
+    :param hit: paths that need chunks of bad packs, by pack
+    """
+
+    broken: str = ""
+    absent: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    hit: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+
+class TreeCheck:
+    """
+    All trees of some points, each read once, and none held longer than that.
+
+    :param lost: chunks of which no whole copy is left, each with the bad packs that have it
+    """
+
+    def __init__(
+        self, reader: ChunkReader, index: Index, lost: Mapping[bytes, Sequence[str]], found: Examination
+    ) -> None:
+        self._reader, self._index, self._lost, self._found = reader, index, lost, found
+        self._trees: dict[TreeRef, _Tree] = {}
+
+    def run(self, points: Iterable[RecoveryPoint]) -> dict[str, list[tuple[str, str]]]:
+        """Check them; return for each bad pack the points and files that need it."""
+        users: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for point in points:
+            for component in point.components:
+                tree = self._tree(component.tree)
+                self._report(point, component, tree)
+                for pack, paths in tree.hit.items():
+                    users[pack] += [(point.point, f"{component.label}: {path}") for path in paths]
+        return users
+
+    def readable(
+        self, points: Iterable[RecoveryPoint]
+    ) -> Iterator[tuple[RecoveryPoint, Component, Iterable[TreeEntry]]]:
+        """The files of each tree whose list could be read, but for those that were found damaged; for each point that has it."""
+        for point in points:
+            for component in point.components:
+                tree = self._tree(component.tree)
+                if not tree.broken:
+                    known = {*tree.absent, *tree.wrong, *(path for paths in tree.hit.values() for path in paths)}
+                    entries = StoredTree(self._reader, component.tree).entries()
+                    yield point, component, (entry for entry in entries if entry.content and entry.path not in known)
+
+    def _tree(self, ref: TreeRef) -> _Tree:
+        if ref not in self._trees:
+            self._trees[ref] = self._scan(ref)
+        return self._trees[ref]
+
+    def _scan(self, ref: TreeRef) -> _Tree:
+        tree = _Tree()
+        self._note(tree, LIST, ids(ref.root))
+        try:
+            for entry in StoredTree(self._reader, ref).entries():
+                if entry.content:
+                    self._check(tree, entry.path, entry.content)
+        except IntegrityError as error:
+            tree.broken = error.message
+        return tree
+
+    def _check(self, tree: _Tree, path: str, content: ContentRef) -> None:
+        chunks, size = ids(content), 0
+        for chunk in chunks:
+            copies = self._index.locations(chunk)
+            if not copies:
+                tree.absent.append(path)
+                break
+            size += copies[0].entry.size
+        else:
+            if size != content.size:
+                tree.wrong.append(path)
+        self._note(tree, path, chunks)
+
+    def _note(self, tree: _Tree, path: str, chunks: Sequence[bytes]) -> None:
+        """Remember who needs what is lost."""
+        if self._lost:
+            for pack in {pack for chunk in chunks for pack in self._lost.get(chunk, ())}:
+                tree.hit[pack].append(path)
+        self._found.lost |= {chunk for chunk in chunks if chunk in self._lost or not self._index.locations(chunk)}
+
+    def _report(self, point: RecoveryPoint, component: Component, tree: _Tree) -> None:
+        key = point_key(point.workload, point.point)
+        if tree.broken:
+            what = f"{LIST} of {component.label} cannot be read: {tree.broken}"
+            self._found.report(Finding(key, what, (point.point,)))
+        for what, paths in (
+            ("chunks that it needs are in no pack", tree.absent),
+            ("the chunks of a file do not add up to its size", tree.wrong),
+        ):
+            if paths:
+                files = tuple(f"{component.label}: {path}" for path in paths)
+                self._found.report(Finding(key, what, (point.point,), files))
