@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from muster.codec import to_json
@@ -14,18 +15,26 @@ from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint
 from muster.errors import AlreadyExists
 from muster.ports import BlobStore, Clock, Progress, TreeReader
 from muster.vault.audit import AuditRecord, AuditTrail
+from muster.vault.condemned import Condemnations
+from muster.vault.expire import Expiry
 from muster.vault.findings import Finding, VerifyReport
+from muster.vault.gate import Gate, store_anew
 from muster.vault.header import Actor, Header, read_header
 from muster.vault.holders import Passphrase, RecoveryKey, Secret
+from muster.vault.holding import hold_objects, release_objects
 from muster.vault.index import Index
+from muster.vault.index_merge import superseded
+from muster.vault.keyholders import KeyHolders
 from muster.vault.keys import ScryptCost
-from muster.vault.layout import FORMAT, KEYS, digest, point_key, put_named
+from muster.vault.layout import FORMAT, digest, point_key
 from muster.vault.locking import PointLocks
 from muster.vault.opening import Opened, create, unlock
 from muster.vault.points import Points
 from muster.vault.reader import ChunkReader
-from muster.vault.sealing import complete
-from muster.vault.slots import KeySlot, SlotMaker, describe_slot, slot_key
+from muster.vault.rotation import Rotation, RotationPlan
+from muster.vault.sealing import complete, still_complete
+from muster.vault.slots import KeySlot
+from muster.vault.sweep import Sweep
 from muster.vault.tree_reader import StoredTree
 from muster.vault.verify import Extent, verify
 from muster.vault.writer import VaultWriter, WriterStats
@@ -63,6 +72,7 @@ class Vault:
         self._reader = ChunkReader(self._store, self._master, self._index)
         self._points = Points(self._store, self._authority, self._header.id)
         self._trail = AuditTrail(self._store, self._authority, self._header)
+        self._condemned = Condemnations(self._store, self._authority, self._header.id)
         self._locks = PointLocks(self._store, self._points, self._index)
 
     # --- making and opening -------------------------------------------------------------------------------------------
@@ -115,6 +125,11 @@ class Vault:
         """Hex SHA-256 of the public key that signs manifests, marks and audit records."""
         return self._authority.fingerprint
 
+    @property
+    def outdated(self) -> bool:
+        """Whether it was opened with a key that was replaced: then it can be read, as far as that key goes, and not be written to."""
+        return self._authority.outdated
+
     # --- content ------------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -123,7 +138,7 @@ class Vault:
         Store trees. They are durable when the context is left; if it is left by an exception, what is whole is kept and
         found again by the next writer.
         """
-        self._index.distrust(self._points.damaged_packs())
+        self._gate()
         writer = VaultWriter(self._store, self._master, self._index)
         try:
             yield writer
@@ -153,11 +168,13 @@ class Vault:
         """
         if there := self._points.sealed(point.workload, point.point):
             return self._sealed_before(point, there)
-        self._index.distrust(self._points.damaged_packs())
+        gate = self._gate()
         locked_until = self._locks.end(self._clock.now(), lock)
         unsealed = replace(point, format=FORMAT, vault=self.id, locked_until=locked_until)
-        sealed = complete(unsealed, self._index, self._reader)
+        sealed = complete(unsealed, self._index, self._reader, self._store_anew)
         self._locks.packs(sealed)
+        gate.check_time()
+        self._authority.confirm()
         try:
             manifest = self._points.write(sealed, self._trail.head())
         except AlreadyExists:
@@ -167,6 +184,7 @@ class Vault:
         told = {"locked_until": to_json(locked_until)} if lock else {}
         record = self.record("seal", point_key(point.workload, point.point), "sealed", {"sha256": manifest, **told})
         self._locks.documents(sealed, record.key)
+        still_complete(sealed, self._index)
         return sealed
 
     def points(self, workload: str | None = None) -> list[PointStatus]:
@@ -207,11 +225,48 @@ class Vault:
         key, written = self._points.write_mark(mark)
         self.record("mark", key, mark.kind, {"sha256": written})
 
-    # --- audit, proof, keys -------------------------------------------------------------------------------------------
+    @property
+    def expiry(self) -> Expiry:
+        """What takes points away, and what none of those that stay needs."""
+        parts = (self._store, self._index, self._reader, self._points, self._condemned)
+        return Expiry(
+            self._store,
+            self._points,
+            self._trail,
+            lambda: Sweep(*parts, partial(superseded, self._store, self._master)),
+            partial(self.record, "expire"),
+            self._clock,
+            self.id,
+        )
+
+    def hold_objects(self, point: RecoveryPoint) -> int:
+        """
+        Put manifest and packs of a point under a legal hold of the store; return how many objects, 0 where it has no holds.
+
+        :raises Refused: if our rights in the store do not allow it
+        """
+        return hold_objects(self._store, point)
+
+    def release_objects(self, point: RecoveryPoint) -> int:
+        """
+        Lift that hold, except from packs that another held point needs; return how many objects.
+
+        :raises IntegrityError: if a manifest or a mark is damaged, so that it cannot be told which points are held
+        """
+        return release_objects(self._store, point, self.points())
+
+    # --- audit, proof -------------------------------------------------------------------------------------------------
 
     def record(self, action: str, subject: str, outcome: str, details: dict[str, Any] | None = None) -> AuditRecord:
-        """Add to the audit trail who did what (the actor that opened the vault), now. No secrets."""
-        return self._trail.append(self._clock.now(), self._actor, action, subject, outcome, details or {})
+        """
+        Add to the audit trail who did what (the actor that opened the vault), now. No secrets.
+
+        :raises WrongKey: if the vault was opened with a key that was replaced
+        :raises KeysRotated: if its keys were rotated meanwhile, so that neither this record nor what it tells of may count
+        """
+        record = self._trail.append(self._clock.now(), self._actor, action, subject, outcome, details or {})
+        self._authority.confirm()
+        return record
 
     def audit(self) -> list[AuditRecord]:
         """
@@ -244,17 +299,37 @@ class Vault:
         return verify(*parts, Extent(points, share, files, head), self._clock.now(), progress)
 
     def keys(self) -> list[KeySlot]:
-        """Who can open this vault. Slots that a creation left behind which never came to its end are not counted."""
-        slots = [describe_slot(info.key, self._store.get(info.key)) for info in self._store.list(KEYS)]
-        slots = [slot for slot in slots if slot.vault == self.id]
-        return sorted(slots, key=lambda slot: (slot.created_at, slot.kind, slot.name))
+        """The slots of those who hold the newest key."""
+        return [holder.slot for holder in self.holders.current()]
 
     def add_passphrase(self, name: str, passphrase: Passphrase, *, cost: ScryptCost | None = None) -> None:
         """Let another passphrase open this vault."""
-        at = to_json(self._clock.now())
-        slot = SlotMaker(self._master, self.id, at).passphrase(name, passphrase, cost or ScryptCost())
-        put_named(self._store, slot_key(slot), slot)
-        self.record("keys.add", slot_key(slot), "added", {"name": name, "sha256": digest(slot)})
+        self.holders.add_passphrase(name, passphrase, cost or ScryptCost())
+
+    @property
+    def rotation(self) -> Rotation:
+        """To plan new keys, and to look at what came late with those that were replaced."""
+        return Rotation(self._store, self._opened, self.holders, self._clock.now(), self.record)
+
+    def rotate(self, plan: RotationPlan) -> None:
+        """
+        Replace the keys as planned. This vault goes on with the new ones; what others have open must be opened again.
+
+        :raises KeysRotated: if somebody else rotated in the meantime; nothing came of this one
+        """
+        self._enter(self.rotation.carry_out(plan, self._actor, self._trail.head()))
+        self.rotation.conclude(plan)
+
+    # --- before writing -----------------------------------------------------------------------------------------------
+
+    def _gate(self) -> Gate:
+        """Nothing builds on packs that were found damaged, or that expiry is about to remove, nor is written with a replaced key."""
+        self._authority.confirm()
+        self._index.distrust(self._points.damaged_packs())
+        return Gate(self._condemned, self._index, self._clock)
+
+    def _store_anew(self, chunks: Iterable[bytes]) -> None:
+        store_anew(self._store, self._master, self._index, self._reader, chunks)
 
     def _sealed_before(self, wanted: RecoveryPoint, there: RecoveryPoint) -> RecoveryPoint:
         """The point that is there; it is recorded and locked now if whoever wrote it was killed before that."""
