@@ -104,7 +104,7 @@ def test_another_passphrase_can_be_added() -> None:
     vault.add_passphrase("night shift", Passphrase("second"), cost=CHEAP)
     assert reopen(store, Passphrase("second")).id == vault.id
     assert reopen(store).id == vault.id
-    slots = vault.keys()
+    slots = [holder.slot for holder in vault.holders.current()]
     assert [slot.name for slot in slots] == ["first", "night shift", "recovery"]
     assert vault.audit()[-1].action == "keys.add"
 
@@ -140,7 +140,7 @@ def test_a_damaged_slot_does_not_keep_the_others_from_opening() -> None:
     """One damaged slot is named when it is the only way in, and passed over when it is not."""
     store = MemoryStore()
     vault, recovery = make_vault(store)
-    slots = vault.keys()
+    slots = [holder.slot for holder in vault.holders.current()]
     key = next(f"keys/{slot.slot}.json" for slot in slots if slot.kind == "passphrase")
     store.objects[key] = flip(store.objects[key], 200)
     assert reopen(store, recovery).id == vault.id
@@ -194,5 +194,5 @@ def test_a_creation_cut_short_can_be_begun_again() -> None:
     vault, recovery = make_vault(store)
     seal(vault, store_tree(vault, {"a": b"x"}))
     assert reopen(store).id == reopen(store, recovery).id == vault.id
-    assert len(vault.keys()) == 2
+    assert len(vault.holders.all()) == 2
     assert vault.verify().ok

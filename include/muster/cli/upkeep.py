@@ -113,7 +113,7 @@ def keys() -> None:
 @click.pass_obj
 def keys_list(session: Session) -> None:
     """List the holders of a key, and no key."""
-    slots = session.vault(session.one_vault()).keys()
+    slots = [holder.slot for holder in session.vault(session.one_vault()).holders.current()]
     rows = [(slot.name, slot.kind, moment(slot.created_at), slot.slot[:16]) for slot in slots]
     session.screen.result({"keys": to_list(slots)}, table(("name", "kind", "since", "slot"), rows))
 

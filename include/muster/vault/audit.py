@@ -107,6 +107,11 @@ class AuditTrail:
         records = (self._readable(key) for key in reversed(self._keys()))
         return next((r for r in records if r and (r.action, r.subject) == (action, subject)), None)
 
+    def readable(self) -> list[AuditRecord]:
+        """Every record that can be read and counts, oldest first; verification names the others."""
+        with ThreadPoolExecutor(_READERS) as readers:
+            return [record for record in readers.map(self._readable, self._keys()) if record]
+
     def with_parents(
         self, records: Iterable[AuditRecord], read: Callable[[str], AuditRecord | None]
     ) -> list[AuditRecord]:

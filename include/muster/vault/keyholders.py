@@ -247,8 +247,7 @@ class KeyHolders:
     def _remove(self, holder: Holder) -> bool:
         key = f"{KEYS}{holder.slot.slot}.json"
         details = {"name": holder.slot.name, "sha256": holder.slot.slot}
-        if holder.standing != "revoked":
-            self._record("keys.remove", key, "removed", details)
+        self._record("keys.remove", key, "removed", details)
         try:
             self._store.delete(key)
         except NotFound:

@@ -65,7 +65,7 @@ def create(
     chain, first = read_chain(store, first_generation(header)), describe_slot(slot_key(slots[0]), slots[0])
     opened = _opened(store, header, chain, master, first, passphrase)
     if opened is None:
-        raise _forged(store, first, chain)
+        raise _forged(store, first)
     return opened, recovery
 
 
@@ -100,7 +100,7 @@ def _unlock(store: BlobStore, header: bytes, chain: Chain, secret: Secret) -> Op
             return opened
         foreign = foreign or (slot if master else None)
     if foreign:
-        raise _forged(store, foreign, chain)
+        raise _forged(store, foreign)
     if damaged:
         raise damaged[0]
     raise WrongKey(
@@ -137,11 +137,11 @@ def _opened(
     return Opened(header, keys[0], authority, slot, secret)
 
 
-def _forged(store: BlobStore, slot: KeySlot, chain: Chain) -> IntegrityError:
-    if slot.generation > chain.newest.number:
+def _forged(store: BlobStore, slot: KeySlot) -> IntegrityError:
+    if slot.generation:
         return IntegrityError(
             f"{slot.name} has a key of generation {slot.generation} of the vault in {store.url}, and the object that tells of that "
-            "generation is gone or damaged",
+            "generation is gone, damaged or another",
             f"put back {GENERATIONS} and {HEADER} from a replica, and find out who writes to the store",
         )
     return IntegrityError(

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from muster.vault.audit import AuditRecord
 from muster.vault.layout import MARKS, POINTS
 
-WRITES = ("seal", "mark", "keys.add")
+WRITES = ("seal", "mark", "keys.add", "keys.rotate", "keys.adopt")
 REMOVALS = ("expire", "keys.remove")
 REFUSED = "refused"
 """Outcome of a removal that the store did not allow: what it speaks of is still there."""

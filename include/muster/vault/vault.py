@@ -33,7 +33,6 @@ from muster.vault.points import Points
 from muster.vault.reader import ChunkReader
 from muster.vault.rotation import Rotation, RotationPlan
 from muster.vault.sealing import complete, still_complete
-from muster.vault.slots import KeySlot
 from muster.vault.sweep import Sweep
 from muster.vault.tree_reader import StoredTree
 from muster.vault.verify import Extent, verify
@@ -43,7 +42,6 @@ __all__ = [
     "Actor",
     "AuditRecord",
     "Finding",
-    "KeySlot",
     "Passphrase",
     "RecoveryKey",
     "Secret",
@@ -264,6 +262,7 @@ class Vault:
         :raises WrongKey: if the vault was opened with a key that was replaced
         :raises KeysRotated: if its keys were rotated meanwhile, so that neither this record nor what it tells of may count
         """
+        self._authority.confirm()
         record = self._trail.append(self._clock.now(), self._actor, action, subject, outcome, details or {})
         self._authority.confirm()
         return record
@@ -298,9 +297,12 @@ class Vault:
         parts = (self._store, self._master, self._authority, self._header)
         return verify(*parts, Extent(points, share, files, head), self._clock.now(), progress)
 
-    def keys(self) -> list[KeySlot]:
-        """The slots of those who hold the newest key."""
-        return [holder.slot for holder in self.holders.current()]
+    # --- keys ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def holders(self) -> KeyHolders:
+        """Who can open this vault: to be listed, added, proven and revoked."""
+        return KeyHolders(self._store, self._opened, self._trail, self._clock.now, self.record)
 
     def add_passphrase(self, name: str, passphrase: Passphrase, *, cost: ScryptCost | None = None) -> None:
         """Let another passphrase open this vault."""

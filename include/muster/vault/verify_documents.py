@@ -16,14 +16,12 @@ from muster.vault.condemned import Condemnation, Condemnations
 from muster.vault.damage import Damages
 from muster.vault.findings import Examination, Finding
 from muster.vault.foreign import is_foreign
-from muster.vault.generations import Generation
 from muster.vault.header import Header, open_signing_key
 from muster.vault.keys import MasterKey
-from muster.vault.layout import AUDIT, CONDEMNED, HEADER, KEYS, RESTORE, ROLLS, digest
+from muster.vault.layout import AUDIT, CONDEMNED, HEADER, RESTORE, digest
 from muster.vault.points import Points
-from muster.vault.rolls import read_roll
-from muster.vault.slots import describe_slot
 from muster.vault.verify_history import HistoryCheck, SealedPoint, Written, point_of
+from muster.vault.verify_keys import KeyCheck
 
 T = TypeVar("T")
 _READERS = 8
@@ -37,6 +35,7 @@ class DocumentCheck:
     ) -> None:
         self._store, self._master, self._authority, self._header = store, master, authority, header
         self._found = found
+        self._keys = KeyCheck(store, authority, found)
         self._points = Points(store, authority, header.id)
         self._trail = AuditTrail(store, authority, header)
         self._damages = Damages(store, authority, header.id)
@@ -52,13 +51,13 @@ class DocumentCheck:
         """
         self._check(HEADER, self._check_header)
         self._check(RESTORE, self._check_restore)
-        self._check_keys()
+        self._keys.run()
         for info in self._store.list(CONDEMNED):
             self._check(info.key, partial(self._read_condemnation, info))
         self._each(self._damages.keys(), lambda key: self._damages.parse(key, self._found.read(key)))
         marks = self._each(self._points.mark_keys(), self._read_mark)
         manifests = self._each(self._points.keys(), self._read_point)
-        history = HistoryCheck(self._store, self._header, self._trail, self._found)
+        history = HistoryCheck(self._store, self._keys.made(), self._trail, self._found)
         history.run(self._read_trail(), manifests, marks, head)
         self._notice_strangers()
         return [sealed.point for sealed in manifests.values()]
@@ -73,24 +72,6 @@ class DocumentCheck:
     def _check_restore(self, key: str) -> None:
         if digest(self._found.read(key)) != self._header.restore_sha256:
             raise IntegrityError("these are not the instructions that were written when the vault was created")
-
-    def _check_keys(self) -> None:
-        chain = self._authority.chain
-        for info in self._store.list(KEYS):
-            self._check(info.key, lambda key: describe_slot(key, self._found.read(key)))
-        for generation in chain.generations[1:]:
-            self._check(generation.object, self._found.read)
-        for key in chain.foreign:
-            self._found.report(
-                Finding(key, "it does not continue the chain of keys: it was damaged, or is not of this vault")
-            )
-        numbers = {f"{generation.number:04d}": generation for generation in chain.generations}
-        for info in self._store.list(ROLLS):
-            if of := numbers.get(info.key.removeprefix(ROLLS).partition("-")[0]):
-                self._check(info.key, partial(self._read_roll, of))
-
-    def _read_roll(self, generation: Generation, key: str) -> frozenset[bytes]:
-        return read_roll(generation, key, self._found.read(key))
 
     def _read_condemnation(self, info: BlobInfo, key: str) -> Condemnation:
         return self._condemnations.parse(info, self._found.read(key))

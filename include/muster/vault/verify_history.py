@@ -11,11 +11,11 @@ from muster.errors import IntegrityError
 from muster.ports import BlobStore
 from muster.vault.audit import AuditRecord, AuditTrail, check_chain
 from muster.vault.findings import Examination, Finding
-from muster.vault.header import Header
-from muster.vault.layout import AUDIT, KEYS, MARKS, POINTS, point_key
+from muster.vault.layout import AUDIT, GENERATIONS, KEYS, MARKS, POINTS, ROLLS, point_key
 from muster.vault.told import expired, told
 
 T = TypeVar("T")
+_TOLD = (GENERATIONS, KEYS, MARKS, POINTS, ROLLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,14 @@ class Written(Generic[T]):
 
 
 class HistoryCheck:
-    """What the documents of a vault, each of which was checked before, say of each other."""
+    """
+    What the documents of a vault, each of which was checked before, say of each other.
 
-    def __init__(self, store: BlobStore, header: Header, trail: AuditTrail, found: Examination) -> None:
-        self._store, self._header, self._trail, self._found = store, header, trail, found
+    :param made: objects that are told of elsewhere than in the trail: key slots of the creation and of rotations
+    """
+
+    def __init__(self, store: BlobStore, made: Mapping[str, str | None], trail: AuditTrail, found: Examination) -> None:
+        self._store, self._made, self._trail, self._found = store, made, trail, found
 
     def run(
         self,
@@ -98,9 +102,8 @@ class HistoryCheck:
         self, records: Sequence[AuditRecord], written: Mapping[str, str], gone: Mapping[str, AuditRecord]
     ) -> None:
         """What the trail says was written, and no record says was taken away, must be there; what it does not tell of is noticed."""
-        there = {info.key for prefix in (KEYS, MARKS, POINTS) for info in self._store.list(prefix)}
-        first: dict[str, str | None] = {f"{KEYS}{slot}.json": None for slot in self._header.slots}
-        expected = told(records, first)
+        there = {info.key for prefix in _TOLD for info in self._store.list(prefix)}
+        expected = told(records, self._made)
         for key, sha256 in expected.items():
             if key not in there:
                 self._found.report(Finding(key, "it was written once, and it is gone", point_of(key)))
