@@ -9,6 +9,7 @@ pytest.register_assert_rewrite("contract.blob_store")
 pytest_plugins = [
     "dvc_repositories",
     "environments",
+    "kms",
     "postgres",
     "registry_seed",
     "servers",
