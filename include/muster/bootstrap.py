@@ -16,6 +16,7 @@ from typing import Any
 from muster.adapters.configuration import ConfigurationSource, ConfigurationTarget
 from muster.adapters.dvc_datasets import DvcSource, DvcTarget
 from muster.adapters.gx_validator import GxValidator
+from muster.adapters.kms_keys import AwsKeys
 from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
 from muster.adapters.mlflow_server import LocalMlflowServer
 from muster.adapters.process_model_runner import ProcessModelRunner
@@ -35,6 +36,7 @@ from muster.operations.smoke import Question
 from muster.operations.take import SnapshotJob, take_snapshot
 from muster.operations.tools import Tools
 from muster.ports import Clock, ComponentSource, ComponentTarget, Progress
+from muster.vault.holders import KINDS, secret_of
 from muster.vault.vault import Actor, Passphrase, RecoveryKey, Vault
 
 Resolver = Callable[[str], str]
@@ -82,7 +84,10 @@ class Platform:
         """
         if name not in self._vaults:
             config = self._vault_config(name)
-            store, secret = open_store(self._resolve(config.url)), Passphrase(self._resolve(config.passphrase))
+            store, secret = (
+                open_store(self._resolve(config.url)),
+                secret_of(self._resolve(config.passphrase), AwsKeys()),
+            )
             self._vaults[name] = Vault.open(store, secret, clock=self.clock, actor=self._actor)
         return self._vaults[name]
 
@@ -91,9 +96,15 @@ class Platform:
         Create a vault of the catalog at its place. The recovery key is in no file: show it once, for keeping offline.
 
         :raises AlreadyExists: if there is one
+        :raises UsageError: if the catalog does not refer to a passphrase for it
         """
         config = self._vault_config(name)
-        store, secret = open_store(self._resolve(config.url)), Passphrase(self._resolve(config.passphrase))
+        store, secret = open_store(self._resolve(config.url)), secret_of(self._resolve(config.passphrase), AwsKeys())
+        if not isinstance(secret, Passphrase):
+            raise UsageError(
+                f"the catalog opens the vault {name} with a {KINDS[type(secret)]}, and a vault is created with a passphrase",
+                "create it with --vault URL and a passphrase; then add the other holder with `muster keys add`",
+            )
         return Vault.create(store, secret, clock=self.clock, actor=self._actor)
 
     def vault_of(self, workload: Workload) -> Vault:

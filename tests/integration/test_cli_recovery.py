@@ -141,7 +141,7 @@ def test_a_wrong_key_and_no_key_are_told_apart(project: Project, tmp_path: Path)
 def test_another_passphrase_opens_the_vault_once_it_was_added(project: Project, tmp_path: Path) -> None:
     """Keys are listed by name, and a new one works."""
     (tmp_path / "new").write_text("a second passphrase\n")
-    project.ask("keys", "add", "night-shift", "--new-passphrase-file", f"{tmp_path}/new")
+    project.ask("keys", "add", "passphrase", "night-shift", "--new-passphrase-file", f"{tmp_path}/new")
     names = [slot["name"] for slot in project.ask("keys", "list")["keys"]]
     assert "night-shift" in names
     assert project.ask("--vault", str(project.vault), "--passphrase-file", f"{tmp_path}/new", "points", at=tmp_path)

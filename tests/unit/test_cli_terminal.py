@@ -6,13 +6,12 @@ import os
 import pty
 import re
 import select
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-INCLUDE = Path(__file__).parents[2] / "include"
+from terminal import INCLUDE, on_a_terminal, read_terminal
 
 
 @pytest.fixture
@@ -22,35 +21,6 @@ def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "vault"
-
-
-def on_a_terminal(*arguments: str, answers: tuple[str, ...] = ()) -> tuple[int, str]:
-    """The real command at a terminal of its own, where a person answers each prompt; its exit code and everything shown."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MUSTER_")}
-    person, terminal = pty.openpty()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "muster", *arguments],
-        env=clean | {"PYTHONPATH": str(INCLUDE), "TERM": "dumb", "COLUMNS": "200"},
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        start_new_session=True,
-    )
-    os.close(terminal)
-    shown, waiting = "", list(answers)
-    while chunk := _read(person):
-        shown += chunk
-        if waiting and shown.endswith(": "):
-            os.write(person, f"{waiting.pop(0)}\n".encode())
-    os.close(person)
-    return child.wait(60), shown
-
-
-def _read(terminal: int) -> str:
-    try:
-        return os.read(terminal, 65536).decode()
-    except OSError:  # the last process at the terminal has gone
-        return ""
 
 
 def test_at_a_terminal_the_recovery_key_is_shown_once_and_opens_the_vault(vault: Path) -> None:
@@ -77,14 +47,14 @@ def test_an_interrupt_ends_with_130(vault: Path) -> None:
         os.environ["PYTHONPATH"] = str(INCLUDE)
         os.execv(sys.executable, [sys.executable, "-m", "muster", "--vault", str(vault), "init"])
     shown = ""
-    while "passphrase" not in shown and (chunk := _read(terminal)):
+    while "passphrase" not in shown and (chunk := read_terminal(terminal)):
         shown += chunk
     heard: str | None = None
     while heard != "":
         # Once more if nothing comes of it: Python sees an interrupt that came just before it began to read only after that.
         if heard is None:
             os.write(terminal, b"\x03")
-        heard = _read(terminal) if select.select([terminal], [], [], 5)[0] else None
+        heard = read_terminal(terminal) if select.select([terminal], [], [], 5)[0] else None
         shown += heard or ""
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 130, shown
     assert "muster: interrupted" in shown

@@ -238,6 +238,7 @@ class VaultConfig(Entry):
     A place where recovery points are kept.
 
     :param url: ``file:///path`` or ``s3://bucket/prefix?endpoint=…``; credentials only by reference
+    :param passphrase: what opens the vault: its passphrase, or any other of its keys, such as ``kms:arn:aws:kms:…``
     :param jurisdiction: whose law holds where the bytes lie: an ISO 3166 country code, or EU
     """
 

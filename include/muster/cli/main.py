@@ -16,11 +16,12 @@ import click
 
 from muster import __version__
 from muster.cli.doctor import doctor
+from muster.cli.keys import keys
 from muster.cli.points import plan, points, restore, show
 from muster.cli.protect import demo, drill, init, snapshot
 from muster.cli.screen import Screen
 from muster.cli.session import Options, Session
-from muster.cli.upkeep import audit, catalog, keys, verify
+from muster.cli.upkeep import audit, catalog, verify
 from muster.errors import MusterError
 
 INTERRUPTED = 130
@@ -64,6 +65,14 @@ Exit codes:
     type=click.Path(path_type=Path),
     help="Opens the vault with the recovery key that was kept offline.",
 )
+@click.option(
+    "--share-file",
+    "share_files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Opens the vault with recovery shares: as often as shares are needed, unless a file has several.",
+)
+@click.option("--kms-key", metavar="kms:ARN", help="Opens the vault by asking AWS KMS to use this key.")
 @click.option(
     "--json",
     "as_json",

@@ -25,6 +25,10 @@ This is its recovery key. It is shown once and stored nowhere:
 
 Write it down or print it, and keep it away from this platform, in a safe that two people can open. With it and the vault,
 everything comes back even when every passphrase is lost; so whoever else has it can read everything, too."""
+TWO_KEYS = """\
+
+Two keys open this vault: the passphrase and the recovery key. Nobody, by no means, opens it without one of the two. Add holders with
+`muster keys add`, and prove from time to time that they can come in, with `muster keys test`."""
 
 
 @click.command()
@@ -59,14 +63,14 @@ def init(session: Session, vault: str | None, key_file: Path | None) -> None:
         shown = f"Its recovery key is in {key_file}: take that file offline now, and remove it here."
     document = {"vault": created.id, "url": created.url, "signing_fingerprint": created.signing_fingerprint}
     document["recovery_key_file"] = str(key_file)
-    session.screen.result(document, f"Created the vault {created.id} at {created.url}", shown)
+    session.screen.result(document, f"Created the vault {created.id} at {created.url}", shown, TWO_KEYS)
 
 
 def _create(session: Session, name: str) -> tuple[Vault, RecoveryKey]:
     from muster.adapters.system_clock import SystemClock
     from muster.vault.vault import Passphrase, Vault
 
-    secret = session.given_secret() or (session.asked_passphrase(new=True) if session.vault_url else None)
+    secret = session.given_secret() or (session.asked_passphrase() if session.vault_url else None)
     if secret is None:
         return session.platform.create_vault(name)
     if not isinstance(secret, Passphrase):

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from muster.catalog import Catalog
     from muster.domain.recovery_point import PointStatus
     from muster.ports import BlobStore
-    from muster.vault.vault import Actor, Passphrase, RecoveryKey, Vault
+    from muster.vault.holders import Passphrase, Secret
+    from muster.vault.vault import Actor, Vault
 
 PLACES = ("include/catalog", "catalog")
 
@@ -40,6 +41,8 @@ class Options:
     vault: str | None = None
     passphrase_file: Path | None = None
     recovery_key_file: Path | None = None
+    share_files: tuple[Path, ...] = ()
+    kms_key: str | None = None
 
 
 class Session:
@@ -140,7 +143,11 @@ class Session:
         :param name: as in the catalog; the URL where ``--vault`` gives one
         """
         if name not in self._opened:
-            self._opened[name] = self._open(name)
+            vault = self._opened[name] = self._open(name)
+            if vault.outdated:
+                self.screen.note(
+                    f"the keys of {vault.url} were rotated, and this one was left out: it reads what was stored before, and writes nothing"
+                )
         return self._opened[name]
 
     def vault_names(self, workload: str | None = None) -> list[str]:
@@ -184,7 +191,7 @@ class Session:
         from muster.adapters.system_clock import SystemClock
         from muster.vault.vault import Vault
 
-        secret = self.given_secret() or (self.asked_passphrase() if self.vault_url else None)
+        secret = self.given_secret() or (self.asked_secret() if self.vault_url else None)
         if secret is None:
             return self.platform.vault(name)
         return Vault.open(self.store(name), secret, clock=SystemClock(), actor=self.actor)
@@ -198,32 +205,82 @@ class Session:
 
     # --- keys ---------------------------------------------------------------------------------------------------------
 
-    def given_secret(self) -> Passphrase | RecoveryKey | None:
+    def given_secret(self) -> Secret | None:
         """The key that the command line names, if it does."""
-        from muster.vault.vault import Passphrase, RecoveryKey
+        from muster.adapters.kms_keys import AwsKeys
+        from muster.vault.holders import KmsKey, RecoveryKey, Shares, kms_key_name
 
         if self.options.recovery_key_file:
             return RecoveryKey(read_secret(self.options.recovery_key_file))
+        if self.options.share_files:
+            return Shares(tuple(line for path in self.options.share_files for line in read_lines(path)))
+        if self.options.kms_key:
+            return KmsKey(kms_key_name(self.options.kms_key), AwsKeys())
         if self.options.passphrase_file:
-            return Passphrase(read_secret(self.options.passphrase_file))
+            return secret_in(self.options.passphrase_file)
         words = os.environ.get("MUSTER_PASSPHRASE")
-        return Passphrase(words) if words and self.vault_url else None
+        return typed(words) if words and self.vault_url else None
 
-    def asked_passphrase(self, *, new: bool = False) -> Passphrase:
+    def asked_secret(self) -> Secret:
         """
-        A passphrase from the person at the terminal; a new one is asked for twice.
+        Any key of the vault from the person at the terminal; recovery shares one after the other.
+
+        :raises UsageError: if nobody is there, or a share is mistyped
+        """
+        from muster.vault.holders import Shares
+        from muster.vault.shares import Share
+
+        secret = typed(self._ask("Passphrase or recovery key"))
+        while isinstance(secret, Shares) and len(secret.texts) < Share.read(secret.texts[0]).threshold:
+            secret = Shares((*secret.texts, self._ask("Next recovery share")))
+        return secret
+
+    def asked_passphrase(self) -> Passphrase:
+        """
+        A new passphrase from the person at the terminal, who is asked twice.
 
         :raises UsageError: if nobody is there
         """
-        from muster.vault.vault import Passphrase
+        from muster.vault.holders import Passphrase
 
+        return Passphrase(self._ask("New passphrase", twice=True))
+
+    def _ask(self, what: str, *, twice: bool = False) -> str:
         if not self.screen.interactive:
             raise UsageError(
                 "no key was given, and nobody is there to be asked",
-                "give --passphrase-file FILE, --recovery-key-file FILE or MUSTER_PASSPHRASE before the command",
+                "give --passphrase-file FILE, --recovery-key-file FILE, --share-file FILE, --kms-key kms:ARN or MUSTER_PASSPHRASE "
+                "before the command",
             )
-        what = "New passphrase" if new else "Passphrase"
-        return Passphrase(click.prompt(what, hide_input=True, confirmation_prompt=new, err=True))
+        return str(click.prompt(what, hide_input=True, confirmation_prompt=twice, err=True))
+
+
+def typed(text: str) -> Secret:
+    """The secret that a text is: passphrase, recovery key, shares, or the name of a KMS key."""
+    from muster.adapters.kms_keys import AwsKeys
+    from muster.vault.holders import secret_of
+
+    return secret_of(text, AwsKeys())
+
+
+def secret_in(path: Path) -> Secret:
+    """
+    The secret in a file: its first line, or all the recovery shares in it.
+
+    :raises UsageError: if there is no such file, or nothing in it
+    """
+    first = read_secret(path)
+    return typed("\n".join(read_lines(path)) if first.upper().startswith("MUSTER-SHARE") else first)
+
+
+def read_lines(path: Path) -> list[str]:
+    """
+    The lines of a file that are not empty.
+
+    :raises UsageError: if there is no such file, or nothing in it
+    """
+    read_secret(path)
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def read_secret(path: Path) -> str:
@@ -243,7 +300,7 @@ def read_secret(path: Path) -> str:
         raise UsageError(
             f"the key file {path} is empty", "it holds the passphrase or the recovery key in its first line"
         )
-    return lines[0].strip() if lines[0].lstrip().startswith("MUSTER-RECOVERY") else lines[0]
+    return lines[0].strip() if lines[0].lstrip().upper().startswith("MUSTER-") else lines[0]
 
 
 def _path_of(variable: str) -> Path | None:

@@ -1,17 +1,16 @@
-"""Commands that look after what is kept: verify, audit, keys, catalog."""
+"""Commands that look after what is kept: verify, audit, catalog."""
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from muster.cli.points import of_workload, to_list
 from muster.cli.screen import table
-from muster.cli.session import Session, read_secret
+from muster.cli.session import Session
 from muster.cli.wording import moment
 from muster.errors import UsageError
 from muster.report import seconds_in_words, size_in_words
@@ -19,7 +18,7 @@ from muster.report import seconds_in_words, size_in_words
 if TYPE_CHECKING:
     from muster.catalog import Workload
     from muster.domain.recovery_point import PointStatus
-    from muster.vault.vault import Passphrase, Vault
+    from muster.vault.vault import Vault
 
 
 @click.command()
@@ -102,43 +101,6 @@ def audit_verify(session: Session, last: int) -> None:
             for r in shown
         ]
     session.screen.result({"audit": documents}, *lines)
-
-
-@click.group()
-def keys() -> None:
-    """Who can open a vault."""
-
-
-@keys.command("list")
-@click.pass_obj
-def keys_list(session: Session) -> None:
-    """List the holders of a key, and no key."""
-    slots = [holder.slot for holder in session.vault(session.one_vault()).holders.current()]
-    rows = [(slot.name, slot.kind, moment(slot.created_at), slot.slot[:16]) for slot in slots]
-    session.screen.result({"keys": to_list(slots)}, table(("name", "kind", "since", "slot"), rows))
-
-
-@keys.command("add")
-@click.argument("name")
-@click.option(
-    "--new-passphrase-file",
-    type=click.Path(path_type=Path),
-    help="Take the new passphrase from the first line of a file.",
-)
-@click.pass_obj
-def keys_add(session: Session, name: str, new_passphrase_file: Path | None) -> None:
-    """Let another passphrase open the vault, under NAME. Open it with a key that it has."""
-    vault = session.vault(session.one_vault())
-    vault.add_passphrase(name, _new_passphrase(session, new_passphrase_file))
-    session.screen.result(
-        {"vault": vault.url, "added": name}, f"{vault.url}: the passphrase {name} opens it from now on"
-    )
-
-
-def _new_passphrase(session: Session, file: Path | None) -> Passphrase:
-    from muster.vault.vault import Passphrase
-
-    return Passphrase(read_secret(file)) if file else session.asked_passphrase(new=True)
 
 
 @click.group()

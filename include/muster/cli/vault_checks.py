@@ -35,6 +35,7 @@ def examine_vault(session: Session, name: str, *, uncover: bool) -> Iterator[Fin
     if opened.ok:
         yield from _proofs(session, name)
         yield tried(f"vault {name}: nothing is hidden", lambda: _hidden(session, name, uncover))
+        yield _holders(session, name)
         yield tried(f"vault {name} audit chain", lambda: f"{len(session.vault(name).audit())} records, whole")
 
 
@@ -45,6 +46,19 @@ def _proofs(session: Session, name: str) -> Iterator[Finding]:
             yield Finding(f"vault {name}: {proof.guarantee}", _VERDICTS[proof.verdict], proof.found, proof.mend)
     except MusterError as error:
         yield Finding(f"vault {name}: its guarantees can be tried", "fail", error.message, error.hint)
+
+
+def _holders(session: Session, name: str) -> Finding:
+    """Whether enough people can open it, and have shown it: said while that can still be mended."""
+    check = f"vault {name} holders"
+    try:
+        holders = session.vault(name).holders
+        found, warnings = holders.current(), holders.warnings()
+    except MusterError as error:
+        return Finding(check, "fail", error.message, error.hint)
+    if warnings:
+        return Finding(check, "fail" if len(found) < 2 else "none", warnings[0], "see docs/keys.md")
+    return Finding(check, "ok", f"{len(found)} can open it: {', '.join(holder.slot.name for holder in found)}")
 
 
 def _hidden(session: Session, name: str, uncover: bool) -> str:

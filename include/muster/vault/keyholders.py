@@ -71,6 +71,11 @@ class KeyHolders:
         self._store, self._opened, self._trail, self._now, self._record = store, opened, trail, now, record
         self._vault = opened.authority.own.vault
 
+    @property
+    def generation(self) -> int:
+        """How often the keys were rotated."""
+        return self._opened.authority.chain.newest.number
+
     # --- who there is -------------------------------------------------------------------------------------------------
 
     def slots(self) -> list[tuple[KeySlot, bytes]]:
@@ -106,6 +111,10 @@ class KeyHolders:
             Holder(slot, self._standing(slot, made, f"{KEYS}{slot.slot}.json" in removed), proven.get(slot.slot))
             for slot, _ in self.slots()
         ]
+
+    def warnings(self) -> list[str]:
+        """What should be done about the holders while it can still be done."""
+        return warnings(self.current(), self._opened.authority.chain.generations[0].at, self._now())
 
     def current(self) -> list[Holder]:
         """Those who hold the newest key."""
@@ -181,17 +190,22 @@ class KeyHolders:
         """
         Prove of every holder that the vault opens with what they hold, by opening it; recorded in the audit trail.
 
-        :param secrets: what is at hand. Whose secret is not among them stays unproven.
+        :param secrets: what is at hand besides the one that opened the vault. Whose secret is not among them stays unproven.
         :raises UsageError: if one of the secrets has a typing error
         """
-        holders = {holder.slot.slot for holder in self.current()}
-        proofs = [self._proof(slot, data, secrets) for slot, data in self.slots() if slot.slot in holders]
+        proofs = self.prove(secrets)
         facts = {
             "proven": [proof.slot.slot for proof in proofs if proof.proven],
             "unproven": [proof.slot.slot for proof in proofs if not proof.proven],
         }
         self._tell(facts, "incomplete" if facts["unproven"] else "proven")
         return proofs
+
+    def prove(self, secrets: Sequence[Secret]) -> list[Proof]:
+        """What `test` gives, recorded nowhere."""
+        holders = {holder.slot.slot for holder in self.current()}
+        at_hand = (self._opened.secret, *secrets)
+        return [self._proof(slot, data, at_hand) for slot, data in self.slots() if slot.slot in holders]
 
     def _proof(self, slot: KeySlot, data: bytes, secrets: Iterable[Secret]) -> Proof:
         why = f"no {_WANTED[slot.kind]} that opens it is at hand"

@@ -94,7 +94,11 @@ class Rotation:
         for slot, data in self._holders.slots():
             if slot.generation == self._chain.newest.number:
                 why = _barred(standings[slot.slot], without)
-                again = None if why else maker.again(slot_key(data), data, (self._opened.secret, *secrets))
+                again = None
+                try:
+                    again = None if why else maker.again(slot_key(data), data, (self._opened.secret, *secrets))
+                except (Refused, StoreUnavailable) as error:  # what a key service says
+                    why = error.message
                 made += [again] if again else []
                 left_out += [] if again else [LeftOut(slot, why or _REASONS[slot.kind])]
         self._check_opener(made, master)

@@ -322,8 +322,6 @@ class Vault:
         self._enter(self.rotation.carry_out(plan, self._actor, self._trail.head()))
         self.rotation.conclude(plan)
 
-    # --- before writing -----------------------------------------------------------------------------------------------
-
     def _gate(self) -> Gate:
         """Nothing builds on packs that were found damaged, or that expiry is about to remove, nor is written with a replaced key."""
         self._authority.confirm()
