@@ -82,6 +82,7 @@ def test_old_points_stay_readable_and_new_ones_are_sealed_with_the_new_key(
         assert files_of(opened, 0, tmp_path / f"{number}/old") == OLD
         assert files_of(opened, 1, tmp_path / f"{number}/new") == NEW
         assert [status.point.point for status in opened.points()] == [f"{POINT}0", f"{POINT}1"]
+        assert [opened.holders.sealed_with(status.point).number for status in opened.points()] == [0, 1]
         assert opened.point(f"{POINT}0").marks[0].kind == "verified"
     assert_whole(reopen(store))
 
@@ -193,7 +194,7 @@ def test_whoever_was_left_out_reads_the_old_and_not_the_new(store: MemoryStore, 
     left_out = reopen(store, NIGHT)
     assert left_out.outdated
     assert files_of(left_out, 0, tmp_path / "old") == OLD
-    with pytest.raises(IntegrityError):
+    with pytest.raises(IntegrityError, match="stored after the keys were rotated, for holders of generation 1 alone"):
         files_of(left_out, 1, tmp_path / "new")
     assert read_anything(left_out, b"not for the night shift") is False
 

@@ -68,7 +68,10 @@ def show(session: Session, point: str, workload: str | None, folder: Path | None
     """
     vault, status = session.find(point, workload)
     if folder is None:
-        session.screen.result(to_json(status), *point_lines(status))
+        sealed = vault.holders.sealed_with(status.point)
+        document = to_json(status) | {"signed_by": {"generation": sealed.number, "fingerprint": sealed.key.fingerprint}}
+        signed = f"signed with the key {sealed.key.fingerprint[:16]} of generation {sealed.number}"
+        session.screen.result(document, *point_lines(status), "", signed)
         return
     written = _write_reports(vault, status, folder)
     session.screen.result({"reports": [str(path) for path in written]}, *(f"wrote {path}" for path in written))

@@ -10,12 +10,14 @@ from typing import Any, Literal
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from muster.codec import to_json
+from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import AlreadyExists, IntegrityError, MusterError, NotFound, Refused
 from muster.ports import BlobStore
 from muster.vault.audit import AuditTrail
+from muster.vault.generations import Generation
 from muster.vault.holders import KmsKey, Passphrase, RecoveryKey, Secret, generate_recovery_key
 from muster.vault.keys import ScryptCost
-from muster.vault.layout import KEYS, digest, put_named
+from muster.vault.layout import KEYS, digest, point_key, put_named
 from muster.vault.opening import Opened
 from muster.vault.shares import Share, share_out
 from muster.vault.slots import KeySlot, SlotMaker, describe_slot, slot_key, unwrap
@@ -75,6 +77,15 @@ class KeyHolders:
     def generation(self) -> int:
         """How often the keys were rotated."""
         return self._opened.authority.chain.newest.number
+
+    def sealed_with(self, point: RecoveryPoint) -> Generation:
+        """
+        The generation whose key signed a point: its holders, and those of later ones, can read it.
+
+        :raises IntegrityError: if its manifest is damaged or forged
+        """
+        key = point_key(point.workload, point.point)
+        return self._opened.authority.signed_by(key, self._store.get(key))
 
     # --- who there is -------------------------------------------------------------------------------------------------
 

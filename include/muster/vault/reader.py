@@ -38,8 +38,10 @@ class ChunkReader:
         found = {chunk: self._index.locations(chunk) for chunk in chunks}
         if not all(found.values()):
             if missing := self._index.missing(chunks):
+                unread = list(self._index.damaged.values())
+                because = f"; {len(unread)} packs or indexes cannot be read: {unread[0]}" if unread else ""
                 raise IntegrityError(
-                    f"chunk {missing[0].hex()} is in no pack of {self._store.url}, nor are {len(missing) - 1} others",
+                    f"chunk {missing[0].hex()} is in no pack of {self._store.url}, nor are {len(missing) - 1} others{because}",
                     "a pack was lost: restore it from a replica, or use another point; verify names what is affected",
                 )
             found = {chunk: self._index.locations(chunk) for chunk in chunks}
