@@ -39,7 +39,7 @@ def committed() -> Vault:
 
 def vectors() -> dict[str, Any]:
     text = (HERE.parents[1] / "docs" / "format.md").read_text()
-    (block,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    block, _ = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     return dict(json.loads(block))
 
 
@@ -89,9 +89,9 @@ def test_this_muster_goes_on_in_a_vault_of_format_1(tmp_path: Path) -> None:
 
 
 def test_the_minimal_reader_knows_nothing_of_muster() -> None:
-    """At most 150 lines; imports of the standard library and three packages."""
+    """Less than 200 lines; imports of the standard library and three packages."""
     source = READER.read_text()
-    assert len(source.splitlines()) <= 150
+    assert len(source.splitlines()) < 200
     imported = {
         name.partition(".")[0]
         for node in ast.walk(ast.parse(source))
