@@ -125,6 +125,22 @@ def test_with_the_vault_and_a_key_everything_comes_back_without_a_catalog(projec
     assert project.ask("--vault", url, "audit", "verify", at=tmp_path, MUSTER_PASSPHRASE=PASSPHRASE)["audit"]
 
 
+def test_a_key_that_a_rotation_left_out_still_brings_old_points_back(project: Project, tmp_path: Path) -> None:
+    """Break glass with an old recovery key: everything comes back and is reported here; the vault is not written to."""
+    shutil.copytree(project.vault, tmp_path / "vault")
+    (tmp_path / "passphrase").write_text(PASSPHRASE + "\n")
+    url, state = str(tmp_path / "vault"), {"MUSTER_STATE": f"{tmp_path}/state"}
+    new = ("--vault", url, "--passphrase-file", f"{tmp_path}/passphrase")
+    project.ask(*new, "keys", "rotate", "--without", "recovery", "--yes", at=tmp_path)
+    before = sorted((tmp_path / "vault").rglob("*"))
+    old = ("--vault", url, "--recovery-key-file", str(project.recovery_key))
+    report = project.ask(*old, "restore", "latest", "--to", f"{tmp_path}/back", at=tmp_path, **state)
+    assert report["failure"] is None
+    assert contents(tmp_path / "back/datasets/numbers/data") == contents(project.root / "numbers/data")
+    assert len(list((tmp_path / "state/reports").rglob("*.json"))) == 1
+    assert sorted((tmp_path / "vault").rglob("*")) == before
+
+
 def test_a_wrong_key_and_no_key_are_told_apart(project: Project, tmp_path: Path) -> None:
     """Both end with 2; the words of the wrong passphrase are not repeated."""
     url = str(project.vault)

@@ -29,6 +29,7 @@ def test_at_a_terminal_the_recovery_key_is_shown_once_and_opens_the_vault(vault:
     code, shown = on_a_terminal("--vault", str(vault), "init", answers=(words, words))
     assert code == 0, shown
     assert words not in shown
+    assert "Two keys open this vault" in shown
     (key,) = re.findall(r"MUSTER-RECOVERY-1-[A-Z0-9-]+", shown)
     (vault.parent / "key").write_text(key)
     stored = b"".join(path.read_bytes() for path in vault.rglob("*") if path.is_file())

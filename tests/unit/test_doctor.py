@@ -109,6 +109,22 @@ def test_a_store_that_lets_itself_be_written_over_is_found_out_unharmed(tmp_path
     assert found(a_session(tmp_path, MemoryStore()))[check][0]
 
 
+def test_a_vault_that_one_key_opens_is_found_out(tmp_path: Path) -> None:
+    """Two holders are well; one is a failure, as long as another can still be added; a proof that is old is told."""
+    session = a_session(tmp_path, MemoryStore(), datetime.now(UTC))
+    check = "vault primary holders"
+    assert found(session)[check] == (True, "2 can open it: first, recovery")
+    session.vault("primary").holders.revoke("recovery")
+    ok, told = found(session)[check]
+    assert not ok
+    assert "only first can open this vault" in told
+    old = a_session(tmp_path, MemoryStore())
+    old.vault("primary")._clock.advance(100 * 86_400)  # type: ignore[attr-defined]
+    (finding,) = [finding for finding in examine(old) if finding.check == check]
+    assert (finding.verdict, finding.ok) == ("none", True)
+    assert "for 100 days nobody has proven" in finding.found
+
+
 def test_a_store_that_removes_what_is_locked_is_found_out(tmp_path: Path) -> None:
     """A lock that is taken and not kept is named; one that is kept is well, and one that nobody promises is no failure."""
     check = "vault primary: a locked object cannot be deleted"

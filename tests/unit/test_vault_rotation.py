@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from fakes import Fault, FaultyStore, FrozenClock, MemoryStore
 from kms import Kms
+from muster.adapters.local_store import LocalStore
 from muster.domain.recovery_point import Mark
 from muster.errors import IntegrityError, KeysRotated, MusterError, NotFound, Refused, StoreUnavailable, WrongKey
 from muster.vault.holders import RecoveryKey, Secret, Shares, generate_recovery_key
@@ -17,6 +21,7 @@ from muster.vault.keys import MasterKey
 from muster.vault.rotation import RotationPlan
 from muster.vault.slots import SlotMaker, slot_key
 from muster.vault.vault import Passphrase, Vault
+from vault_snapshots import in_child
 from vaults import CHEAP, PASSPHRASE, POINT, extract, flip, make_vault, memory_file, noise, reopen, seal, store_tree
 
 NIGHT = Passphrase("of the night shift")
@@ -397,6 +402,25 @@ def test_a_rotation_that_ends_anywhere_loses_nothing(kind: str, tmp_path: Path) 
         rotate(again)
         seal(again, store_tree(again, NEW), number=1)
         assert_whole(reopen(store, recovery))
+
+
+@pytest.mark.parametrize("kind", ["kill", "kill_after"])
+def test_a_rotation_that_is_killed_anywhere_loses_nothing(kind: str, tmp_path: Path) -> None:
+    """By SIGKILL, before and after each of its writes to a folder."""
+    store = LocalStore(tmp_path / "made")
+    vault, recovery = make_vault(store)
+    seal(vault, store_tree(vault, OLD), number=0)
+    for number in range(1, puts_of_a_rotation() + 1):
+        folder = tmp_path / str(number)
+        shutil.copytree(tmp_path / "made", folder)
+        faulty = FaultyStore(LocalStore(folder), Fault(kind, "put", at=number))  # type: ignore[arg-type]
+        assert in_child(partial(rotate, reopen(faulty))) == -signal.SIGKILL
+        again = reopen(LocalStore(folder), recovery)
+        assert files_of(again, 0, tmp_path / f"old-{number}") == OLD
+        assert_whole(again)
+        rotate(again, PASSPHRASE)
+        seal(again, store_tree(again, NEW), number=1)
+        assert_whole(reopen(LocalStore(folder)))
 
 
 def test_an_object_in_the_place_of_a_generation_is_passed_over(store: MemoryStore, vault: Vault) -> None:
