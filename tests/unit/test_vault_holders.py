@@ -10,12 +10,13 @@ import pytest
 from fakes import FrozenClock, MemoryStore
 from kms import Kms
 from muster.codec import canonical
-from muster.errors import AlreadyExists, IntegrityError, NotFound, Refused, UsageError, WrongKey
+from muster.errors import AlreadyExists, IntegrityError, NotFound, Refused, StoreUnavailable, UsageError, WrongKey
 from muster.vault.holders import KmsKey, RecoveryKey, Shares, generate_recovery_key, kms_key_name, secret_of
 from muster.vault.keyholders import PROVEN_FOR, Holder, warnings
 from muster.vault.layout import digest
 from muster.vault.slots import KeySlot, slot_key, unwrap
 from muster.vault.vault import Passphrase, Vault
+from servers import free_port
 from vaults import CHEAP, PASSPHRASE, make_vault, reopen, seal, store_tree
 
 SECOND = Passphrase("second of them")
@@ -136,6 +137,17 @@ def test_a_kms_key_that_is_nowhere_is_refused(vault: Vault, kms: Kms) -> None:
     wrong = KmsKey(key.key[:-4] + "0000", key.service)
     with pytest.raises(Refused, match=f"did not let us use the key {wrong.key}: NotFound"):
         vault.holders.add_kms("cloud", wrong)
+    assert names(vault) == ["first", "recovery"]
+
+
+def test_a_key_service_that_does_not_answer_is_told_from_one_that_refuses(
+    vault: Vault, kms: Kms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trying again may help, and nothing was added."""
+    key = kms.new_key()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(StoreUnavailable, match="AWS KMS did not answer for the key"):
+        vault.holders.add_kms("cloud", key)
     assert names(vault) == ["first", "recovery"]
 
 

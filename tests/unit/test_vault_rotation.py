@@ -437,6 +437,14 @@ def test_an_object_in_the_place_of_a_generation_is_passed_over(store: MemoryStor
     assert reopen(store)._authority.own.object == "generations/0005.json"
 
 
+def test_an_object_that_is_no_generation_stops_no_writer(store: MemoryStore, vault: Vault) -> None:
+    """One that appears while the vault is open is looked at once, and passed over."""
+    store.put("generations/0001.json", b"mine")
+    seal(vault, store_tree(vault, NEW), number=1)
+    rotate(vault)
+    assert not reopen(store).outdated
+
+
 def test_a_lost_generation_is_named_by_whoever_has_only_its_key(store: MemoryStore, vault: Vault) -> None:
     """A vault that was put back to before its rotation does not open with a key that was made after it."""
     rotate(vault)

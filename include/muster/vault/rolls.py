@@ -60,7 +60,10 @@ def read_roll(generation: Generation, key: str, data: bytes) -> frozenset[bytes]
     payload = generation.key.open(key, data, PAYLOAD_TYPE)
     if (payload.get("vault"), payload.get("generation")) != (generation.vault, generation.number):
         raise IntegrityError(f"{key} is the roll of another generation", "it was copied there by somebody: remove it")
-    packed = base64.b64decode(str(payload.get("digests")))
+    try:
+        packed = base64.b64decode(str(payload.get("digests")), validate=True)
+    except ValueError as error:
+        raise IntegrityError(f"{key} has no list of digests: {error}", "restore it from a replica") from error
     return frozenset(packed[start : start + _DIGEST_BYTES] for start in range(0, len(packed), _DIGEST_BYTES))
 
 

@@ -97,7 +97,7 @@ class Rotation:
                 again = None
                 try:
                     again = None if why else maker.again(slot_key(data), data, (self._opened.secret, *secrets))
-                except (Refused, StoreUnavailable) as error:  # what a key service says
+                except (IntegrityError, Refused, StoreUnavailable) as error:  # also what a key service says
                     why = error.message
                 made += [again] if again else []
                 left_out += [] if again else [LeftOut(slot, why or _REASONS[slot.kind])]

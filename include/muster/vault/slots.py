@@ -58,6 +58,7 @@ class KeySlot:
     shares: int | None = None
 
 
+_MALFORMED = (KeyError, TypeError, ValueError, OverflowError)
 _PUBLIC = ("kind", "name", "created_at", "vault", "generation", "public", "key", "threshold", "shares")
 
 
@@ -106,7 +107,12 @@ class SlotMaker:
         :return: None if a secret is needed that is not there
         :raises IntegrityError: if the earlier slot is damaged
         """
-        slot, document = describe_slot(key, data), _checked_slot(key, data)
+        try:
+            return self._again(describe_slot(key, data), key, data, secrets)
+        except _MALFORMED as error:
+            raise _no_slot(key, error) from error
+
+    def _again(self, slot: KeySlot, key: str, data: bytes, secrets: Iterable[Secret]) -> bytes | None:
         if slot.public and slot.kind == "recovery":
             return self.recovery(slot.name, _public_key(slot.public))
         if slot.public and slot.kind == "shares" and slot.threshold and slot.shares:
@@ -115,7 +121,8 @@ class SlotMaker:
             if isinstance(secret, KmsKey) and secret.key == slot.key:
                 return self.kms(slot.name, secret)
             if isinstance(secret, Passphrase) and unwrap(key, data, secret):
-                cost = {name: int(document["scrypt"][name]) for name in ("n", "r", "p")}
+                scrypt = _checked_slot(key, data)["scrypt"]
+                cost = {name: int(scrypt[name]) for name in ("n", "r", "p")}
                 return self.passphrase(slot.name, secret, ScryptCost(**cost))
         return None
 
@@ -171,10 +178,12 @@ def unwrap(key: str, data: bytes, secret: Secret) -> MasterKey | None:
         return MasterKey(AESGCM(unlocking).decrypt(nonce, wrapped, canonical(slot))) if unlocking else None
     except InvalidTag:
         return None
-    except (KeyError, TypeError, ValueError) as error:
-        raise IntegrityError(
-            f"{key} is not a key slot of format {FORMAT}: {error!r}", "restore it from a replica"
-        ) from error
+    except _MALFORMED as error:
+        raise _no_slot(key, error) from error
+
+
+def _no_slot(key: str, error: Exception) -> IntegrityError:
+    return IntegrityError(f"{key} is not a key slot of format {FORMAT}: {error!r}", "restore it from a replica")
 
 
 def kms_context(vault: str) -> dict[str, str]:

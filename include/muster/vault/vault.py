@@ -161,6 +161,7 @@ class Vault:
             is sealed all the same, its `locked_until` is None, and the audit record says that a lock was wanted
         :raises IncompletePoint: if a chunk or a pack is missing; nothing was written
         :raises AlreadyExists: if other components were sealed under this id
+        :raises KeysRotated: if the keys were rotated meanwhile, so that it may not count: seal it anew with a vault opened anew
         :raises Refused: if a pack could not be locked: nothing was sealed; or if something else of the point could not, as the message
             says: the point is sealed, and sealing it again goes on. StoreUnavailable likewise
         """
