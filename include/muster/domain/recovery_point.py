@@ -14,6 +14,8 @@ Json = Any
 
 CHANGES = "changes"
 """What made a point suspect because it differs too much from those before: the cause that its marks name."""
+VERIFICATION = "verification"
+"""What made a point suspect because something of it was found damaged: the cause that its marks name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,16 +119,33 @@ class PointStatus:
         what was found later. A mark that was lost, or never written, does not make a failed point a good one.
         """
         lifted = CHANGES if self.accepted else None
+        mended = self._mended()
         kinds: tuple[ComponentKind, ...] = ("validation", "golden", "changes")
         checks = [check for kind in kinds if kind != lifted for check in self.point.of_kind(kind)]
         taken = [f"{check.label}: {failure}" for check in checks for failure in check.details.get("failures", ())]
-        marks = [m for m in self.marks if m.kind == "suspect" and (lifted is None or m.summary.get("cause") != lifted)]
+        suspect = [mark for mark in self.marks if mark.kind == "suspect" and mark not in mended]
+        marks = [mark for mark in suspect if lifted is None or mark.summary.get("cause") != lifted]
         return (*taken, *(str(m.summary.get("reason", "no reason given")) for m in marks))
 
     @property
     def accepted(self) -> bool:
         """Whether a person said that it differs so much from the points before for a good reason. Lifts that doubt and no other."""
         return any(mark.kind == "accepted" for mark in self.marks)
+
+    @property
+    def damage(self) -> tuple[Mark, ...]:
+        """The marks by which a verification made it suspect, and which none has answered since."""
+        mended = self._mended()
+        return tuple(mark for mark in self.marks if _tells_of_damage(mark) and mark not in mended)
+
+    def _mended(self) -> list[Mark]:
+        """
+        Marks that told of damage which is gone: a ``verified`` mark says of which, by their times, as a release does of holds.
+
+        A doubt of any other cause is never answered so.
+        """
+        answered = {str(at) for mark in self.marks if mark.kind == "verified" for at in mark.summary.get("answers", ())}
+        return [mark for mark in self.marks if _tells_of_damage(mark) and mark.at.isoformat() in answered]
 
     @property
     def holds(self) -> tuple[Mark, ...]:
@@ -138,6 +157,10 @@ class PointStatus:
         """
         lifted = {str(at) for mark in self.marks if mark.kind == "released" for at in mark.summary.get("holds", ())}
         return tuple(mark for mark in self.marks if mark.kind == "held" and mark.at.isoformat() not in lifted)
+
+
+def _tells_of_damage(mark: Mark) -> bool:
+    return mark.kind == "suspect" and mark.summary.get("cause") == VERIFICATION
 
 
 def latest_good(statuses: list[PointStatus]) -> PointStatus | None:

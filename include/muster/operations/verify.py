@@ -3,48 +3,111 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from muster.domain.recovery_point import Mark, PointStatus
+from muster.domain.recovery_point import VERIFICATION, Mark, PointStatus
 from muster.errors import IntegrityError
 from muster.ports import Clock, Progress
+from muster.vault.findings import Finding
 from muster.vault.vault import Vault, VerifyReport
 
 
+@dataclass(frozen=True, slots=True)
+class Thoroughness:
+    """
+    How much a verification reads.
+
+    :param share: part of the packs whose bytes are read again, 0 to 1
+    :param whole: all packs and points of the vault, whatever is marked; not only what the marked points need
+    :param files: whether the digests of every file are computed anew
+    :param head: digest of an audit record that was seen earlier and must be there still; empty if none was noted
+    """
+
+    share: float = 1.0
+    whole: bool = False
+    files: bool = False
+    head: str = ""
+
+
 def verify_points(
-    vault: Vault, statuses: Sequence[PointStatus], share: float, clock: Clock, progress: Progress | None = None
+    vault: Vault,
+    statuses: Sequence[PointStatus],
+    share: float | Thoroughness,
+    clock: Clock,
+    progress: Progress | None = None,
 ) -> VerifyReport:
     """
     Verify points and mark each: ``verified``, or ``suspect`` with what was found, so that it stops being the latest good one.
 
-    The mark names all damaged packs of the vault: no later snapshot builds on them.
-
-    :param share: part of the packs whose bytes are read again, 0 to 1
+    :param share: part of the packs whose bytes are read again, or all that there is to say
     :raises IntegrityError: if anything was found; all findings are in the message
     """
-    report = vault.verify([status.point for status in statuses], share=share, progress=progress)
-    for status in statuses:
-        found = [str(finding) for finding in report.findings if status.point.point in finding.points]
-        if found:
-            summary: dict[str, Any] = {
-                "reason": f"verification: {'; '.join(found[:3])}",
-                "findings": found[:100],
-                "damaged_packs": report.damaged_packs,
-            }
-            vault.mark(Mark(status.point.workload, status.point.point, "suspect", clock.now(), summary))
-        elif report.ok:
-            summary = {"share": share, "objects": report.objects, "bytes": report.bytes}
-            vault.mark(Mark(status.point.workload, status.point.point, "verified", clock.now(), summary))
-    vault.record(
-        "verify",
-        vault.id,
-        "ok" if report.ok else "damaged",
-        {"share": share, "bytes": report.bytes, "findings": len(report.findings)},
-    )
+    report = examine(vault, statuses, share, clock, progress)
     if not report.ok:
-        lines = "\n".join(f"  {finding}" for finding in report.findings[:50])
-        raise IntegrityError(
-            f"the vault {vault.url} is damaged: {len(report.findings)} findings\n{lines}",
-            "the points named are marked suspect; restore from another point or replica, and find out who writes to the store",
-        )
+        raise damaged(vault, report)
     return report
+
+
+def examine(
+    vault: Vault,
+    statuses: Sequence[PointStatus],
+    share: float | Thoroughness,
+    clock: Clock,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """
+    What `verify_points` does, but for the error: the report says what was found.
+
+    A point that is whole is marked ``verified`` although others are not. At a share of 1 that mark answers what earlier
+    verifications found: then the point is no longer suspect for it. Packs that were found damaged are noted, on the points or in a
+    note of their own: no later snapshot builds on them.
+    """
+    how = share if isinstance(share, Thoroughness) else Thoroughness(share)
+    points = None if how.whole else [status.point for status in statuses]
+    report = vault.verify(points, share=how.share, files=how.files, head=how.head, progress=progress)
+    for status in statuses:
+        if found := report.of(status.point.point):
+            vault.mark(_suspect(status, found, report, clock))
+        elif report.reach_known:
+            summary = {"share": how.share, "objects": report.objects, "bytes": report.bytes, "files": how.files}
+            vault.mark(verified(status, how, clock, summary))
+    if unnoted := set(report.damaged_packs) - vault.healing.noted():
+        vault.healing.note(unnoted)
+    facts = {"share": how.share, "files": how.files, "bytes": report.bytes, "findings": len(report.findings)}
+    vault.record("verify", vault.id, "ok" if report.ok else "damaged", facts)
+    return report
+
+
+def verified(status: PointStatus, how: Thoroughness, clock: Clock, summary: dict[str, Any]) -> Mark:
+    """
+    The mark of a point in which nothing was found.
+
+    It answers earlier marks of damage if everything was read that could show it: all packs, and all files where only their digests did.
+    """
+    answered = [mark for mark in status.damage if how.share == 1.0 and (how.files or not mark.summary.get("by_digest"))]
+    answers = {"answers": [mark.at.isoformat() for mark in answered]} if answered else {}
+    return Mark(status.point.workload, status.point.point, "verified", clock.now(), {**summary, **answers})
+
+
+def damaged(vault: Vault, report: VerifyReport) -> IntegrityError:
+    """The failure that tells of everything that was found."""
+    lines = "\n".join(f"  {finding}" for finding in report.findings[:50])
+    return IntegrityError(
+        f"the vault {vault.url} is damaged: {len(report.findings)} findings\n{lines}",
+        "the points named are marked suspect: bring back what is lost with `muster heal`, or restore from another point or replica; "
+        "and find out who writes to the store",
+    )
+
+
+def _suspect(status: PointStatus, found: Sequence[Finding], report: VerifyReport, clock: Clock) -> Mark:
+    told = [str(finding) for finding in found]
+    summary: dict[str, Any] = {
+        "cause": VERIFICATION,
+        "reason": f"verification: {'; '.join(told[:3])}",
+        "findings": told[:100],
+        "damaged_packs": report.damaged_packs,
+    }
+    if any(finding.by_digest for finding in found):
+        summary["by_digest"] = True
+    return Mark(status.point.workload, status.point.point, "suspect", clock.now(), summary)

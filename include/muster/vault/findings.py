@@ -19,12 +19,16 @@ class Finding:
     :param object: its key in the store
     :param points: ids of the points that need it
     :param files: ``kind/name: path`` of the files that need it, where that is known
+    :param absent: whether the object is not there at all, so that its name is free
+    :param by_digest: whether only computing the digests of files anew could show this
     """
 
     object: str
     what: str
     points: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    absent: bool = False
+    by_digest: bool = False
 
     def __str__(self) -> str:
         return f"{self.object}: {self.what}{_listed('points', self.points)}{_listed('files', self.files)}"
@@ -52,8 +56,9 @@ class VerifyReport:
 
     @property
     def damaged_packs(self) -> tuple[str, ...]:
-        """Names of all packs that something is wrong with."""
-        return tuple(sorted({f.object.rpartition("/")[2] for f in self.findings if f.object.startswith(PACKS)}))
+        """Names of all packs that are there and have something wrong with them."""
+        packs = (f for f in self.findings if f.object.startswith(PACKS) and not f.absent)
+        return tuple(sorted({finding.object.rpartition("/")[2] for finding in packs}))
 
     @property
     def ok(self) -> bool:

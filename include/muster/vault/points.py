@@ -89,9 +89,16 @@ class Points:
         marks = self._marks_of(self._mark_keys_of(keys))
         return [_status(point, marks[point.workload, point.point]) for point in points]
 
-    def readable(self, workload: str | None = None) -> list[PointStatus]:
-        """All points whose manifests can be read, with those marks that can, oldest first."""
-        keys = self.keys(workload)
+    def readable(self, workload: str | None = None, name: str | None = None) -> list[PointStatus]:
+        """
+        All points whose manifests can be read, with those marks that can, oldest first.
+
+        :param name: of the one that is meant, as in `find`; then there is none if its manifest is damaged
+        :raises NotFound: if no point has that name, or several
+        """
+        if name == _LATEST:
+            return [status for status in self.readable(workload) if not status.suspect][-1:]
+        keys = [self._named(name, workload)] if name else self.keys(workload)
         with ThreadPoolExecutor(_READERS) as readers:
             points = [point for point in readers.map(self._readable, keys) if point]
         marks = self._marks_of(self._mark_keys_of(keys), self._readable_mark)
@@ -105,11 +112,15 @@ class Points:
         """
         if name == _LATEST:
             return self._latest(workload)
+        return self._status_of(self._named(name, workload))
+
+    def _named(self, name: str, workload: str | None) -> str:
+        """The object of the one point that has this name, or a name that begins so."""
         found = [key for key in self.keys(workload) if _id(key).startswith(name)]
         exact = [key for key in found if _id(key) == name]
         if len(exact or found) != 1 or not name:
             raise self._not_found(name, workload, found)
-        return self._status_of((exact or found)[0])
+        return (exact or found)[0]
 
     def _latest(self, workload: str | None) -> PointStatus:
         """The newest that is not suspect. Damage in an older point does not stand in its way; in a newer one it must be looked at."""

@@ -20,6 +20,7 @@ from muster.vault.expire import Expiry
 from muster.vault.findings import Finding, VerifyReport
 from muster.vault.gate import Gate, store_anew
 from muster.vault.header import Actor, Header, read_header
+from muster.vault.heal import Healing
 from muster.vault.holders import Passphrase, RecoveryKey, Secret
 from muster.vault.holding import hold_objects, release_objects
 from muster.vault.index import Index
@@ -198,13 +199,13 @@ class Vault:
         """The ids of all points of a workload, oldest first; nothing of them is read."""
         return [key.rpartition("/")[2].removesuffix(".json") for key in self._points.keys(workload)]
 
-    def readable_points(self, workload: str | None = None) -> list[PointStatus]:
+    def readable_points(self, workload: str | None = None, point: str | None = None) -> list[PointStatus]:
         """
-        All points that can be read, with those of their marks that can, oldest first: for verification, which names the others.
+        All points, or the one of a name, that can be read, with those marks that can: for verification, which names the others.
 
         Never choose a point to restore from these: what speaks against one may be in a mark that is damaged.
         """
-        return self._points.readable(workload)
+        return self._points.readable(workload, point)
 
     def point(self, point: str, workload: str | None = None) -> PointStatus:
         """
@@ -293,10 +294,14 @@ class Vault:
         :param files: compute the digests of every file anew as well
         :param head: digest of an audit record that was seen earlier: a vault that lacks it was put back to an older state
         :raises UsageError: if the share is not between 0 and 1
-        :raises StoreUnavailable: if the store does not answer
         """
-        parts = (self._store, self._master, self._authority, self._header)
-        return verify(*parts, Extent(points, share, files, head), self._clock.now(), progress)
+        at, extent = self._clock.now(), Extent(points, share, files, head)
+        return verify(self._store, self._master, self._authority, self._header, extent, at, progress)
+
+    @property
+    def healing(self) -> Healing:
+        """What was noted of damage, and the way to bring back what a replica still has."""
+        return Healing(self._store, self._master, self._authority, self._header, self._index, self._clock)
 
     # --- keys ---------------------------------------------------------------------------------------------------------
 

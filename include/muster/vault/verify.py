@@ -59,11 +59,10 @@ def verify(
     found = Examination(store)
     sealed = DocumentCheck(store, master, authority, header, found).run(extent.head)
     points = sealed if extent.points is None else extent.points
-    packs = PackCheck(store, master, points, found)
+    packs = PackCheck(store, master, points, Points(store, authority, header.id).damaged_packs(), found)
     packs.look()
     wanted = packs.all() if extent.points is None else packs.of_points()
-    again = packs.disputed() | (wanted & Points(store, authority, header.id).damaged_packs())
-    packs.read({*chosen(sorted(wanted), extent.share, today), *again}, progress)
+    packs.read({*chosen(sorted(wanted), extent.share, today), *(packs.doubtful() & wanted)}, progress)
     reader = ChunkReader(store, master, packs.index)
     trees = TreeCheck(reader, packs.index, packs.lost(), found)
     packs.report(trees.run(points))

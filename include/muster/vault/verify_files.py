@@ -98,7 +98,8 @@ class FileCheck:
                 if why := self._wrong.get(_identity(entry)):
                     files[why].append(f"{component.label}: {entry.path}")
             for why, paths in files.items():
-                self._found.report(Finding(point_key(point.workload, point.point), why, (point.point,), tuple(paths)))
+                key = point_key(point.workload, point.point)
+                self._found.report(Finding(key, why, (point.point,), tuple(paths), by_digest=True))
 
 
 def _identity(entry: TreeEntry) -> bytes:

@@ -106,7 +106,7 @@ class HistoryCheck:
         expected = told(records, self._made)
         for key, sha256 in expected.items():
             if key not in there:
-                self._found.report(Finding(key, "it was written once, and it is gone", point_of(key)))
+                self._found.report(Finding(key, "it was written once, and it is gone", point_of(key), absent=True))
             elif sha256 and written.get(key, sha256) != sha256:
                 what = "it is not the one that the audit trail says was written"
                 self._found.report(Finding(key, what, point_of(key)))

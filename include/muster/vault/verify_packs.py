@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from muster.domain.recovery_point import RecoveryPoint
@@ -26,17 +26,24 @@ class PackCheck:
     All packs and indexes of a vault. Reads every index anew.
 
     :param points: whose packs must be there
+    :param noted: names of packs that were found damaged before; they are read whatever the share
     """
 
     def __init__(
-        self, store: BlobStore, master: MasterKey, points: Iterable[RecoveryPoint], found: Examination
+        self,
+        store: BlobStore,
+        master: MasterKey,
+        points: Iterable[RecoveryPoint],
+        noted: Collection[str],
+        found: Examination,
     ) -> None:
-        self._store, self._master, self._found = store, master, found
+        self._store, self._master, self._noted, self._found = store, master, noted, found
         self._needed: dict[str, list[str]] = defaultdict(list)
         for point in points:
             for pack in point.packs:
                 self._needed[pack].append(point.point)
         self._said: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        self._unread: dict[str, str] = {}
         self._known: dict[str, Pack] = {}
         self._there: dict[str, int] = {}
         self._bad: dict[str, Damage] = {}
@@ -51,7 +58,7 @@ class PackCheck:
             self._read_index(info.key)
         adopted = self.index.reconcile()
         self._known = self.index.packs()
-        self._report_unnamed(pack.name for pack in adopted)
+        self._report_indexes({pack.name for pack in adopted})
         for name in self._needed.keys() - self._there.keys():
             self._bad[name] = Damage("it is missing", chunks_of(self._known.get(name)))
         for name, size in self._there.items():
@@ -69,9 +76,10 @@ class PackCheck:
         """Names of all packs that are there."""
         return set(self._there)
 
-    def disputed(self) -> set[str]:
-        """Names of packs of which two indexes say different things: they must be read to know which is right."""
-        return {name for name, said in self._said.items() if len(said) > 1 and name in self._there}
+    def doubtful(self) -> set[str]:
+        """Names of packs that were found damaged before, or of which two indexes say different things: they must be read."""
+        disputed = {name for name, said in self._said.items() if len(said) > 1}
+        return {*disputed, *self._noted} & self._there.keys()
 
     def read(self, names: Iterable[str], progress: Progress | None) -> None:
         """Read packs that are there, each once."""
@@ -97,7 +105,8 @@ class PackCheck:
 
     def report(self, users: Mapping[str, Sequence[tuple[str, str]]]) -> None:
         """
-        Report the bad packs. One that is gone, and of whose chunks there are copies that a later snapshot stored, is no finding.
+        Report the bad packs. One that is gone, and of whose chunks there are copies that a later snapshot stored, is no finding;
+        one that was noted before, and that no point needs any more, is a notice.
 
         :param users: for each, the points and files that need chunks of which there is no other copy
         """
@@ -107,7 +116,11 @@ class PackCheck:
                 continue
             points = {point for point, _ in hit} if chunks else set(self._needed.get(name, ()))
             files = tuple(dict.fromkeys(file for _, file in hit))
-            self._found.report(Finding(pack_key(name), why, tuple(sorted(points)), files))
+            finding = Finding(pack_key(name), why, tuple(sorted(points)), files, absent=name not in self._there)
+            if points or name not in self._noted:
+                self._found.report(finding)
+            else:
+                self._found.notice(finding)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -116,13 +129,16 @@ class PackCheck:
             for pack in read_index(self._master, key, self._found.read(key)):
                 self._said[pack.name][_fingerprint(pack)].append(key)
         except (IntegrityError, NotFound) as error:
-            self._found.report(Finding(key, error.message))
+            self._unread[key] = error.message
 
-    def _report_unnamed(self, packs: Iterable[str]) -> None:
-        for name in packs:
-            if points := self._needed.get(name):
-                what = f"no index names pack {name} any more; the next snapshot writes an index that does"
-                self._found.report(Finding(INDEXES, what, tuple(points)))
+    def _report_indexes(self, unnamed: set[str]) -> None:
+        """An index that cannot be read harms nothing once others name all packs, which is what the next writer brings about."""
+        for name in sorted(unnamed & self._needed.keys()):
+            what = f"no index names pack {name} any more; the next snapshot writes an index that does"
+            self._found.report(Finding(INDEXES, what, tuple(self._needed[name])))
+        for key, why in self._unread.items():
+            tell = self._found.report if unnamed else self._found.notice
+            tell(Finding(key, why))
 
     def _prove(self, name: str) -> Proven:
         key = pack_key(name)

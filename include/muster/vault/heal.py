@@ -1,0 +1,210 @@
+"""
+Bring back what was lost, from a replica: another store that holds a copy of the same vault.
+
+Nothing is overwritten. An object that is gone comes back under its name, if that is free and its digest or signature holds. A chunk
+whose packs are damaged is stored again, in a new pack. A damaged object that still has its name stays as it is: whoever may remove
+it can do so, and heal again. Killed and run again, healing goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+
+from muster.domain.recovery_point import RecoveryPoint
+from muster.errors import AlreadyExists, IntegrityError, NotFound, UsageError
+from muster.ports import BlobStore, Clock
+from muster.vault.audit import AuditTrail
+from muster.vault.authority import Authority
+from muster.vault.damage import Damages
+from muster.vault.gate import store_anew
+from muster.vault.header import Header, read_header
+from muster.vault.index import Index
+from muster.vault.keys import MasterKey
+from muster.vault.layout import AUDIT, HEADER, KEYS, MARKS, POINTS, RESTORE, digest, pack_key
+from muster.vault.points import Points
+from muster.vault.reader import ChunkReader
+from muster.vault.rolls import read_roll, roll_key
+from muster.vault.slots import describe_slot
+from muster.vault.told import told
+
+_AT_ONCE = 8
+Prove = Callable[[str, bytes], object]
+"""Raises IntegrityError unless these bytes are what was stored under this key."""
+
+
+class Healing:
+    """What can be done for one vault that is open."""
+
+    def __init__(
+        self, store: BlobStore, master: MasterKey, authority: Authority, header: Header, index: Index, clock: Clock
+    ) -> None:
+        self._store, self._master, self._authority, self._header = store, master, authority, header
+        self._index, self._clock = index, clock
+        self._points = Points(store, authority, header.id)
+        self._trail = AuditTrail(store, authority, header)
+
+    # --- what is known of damage --------------------------------------------------------------------------------------
+
+    def noted(self) -> set[str]:
+        """Names of all packs that were ever found damaged."""
+        return self._points.damaged_packs()
+
+    def note(self, packs: Iterable[str]) -> None:
+        """Note packs that were found damaged and that no mark speaks of: nothing new builds on them."""
+        Damages(self._store, self._authority, self._header.id).write(packs, self._clock.now())
+
+    def lacking(self, chunks: Iterable[str]) -> list[str]:
+        """Those of the chunks (ids in hex) of which there is no copy in a pack that nothing is known against."""
+        self._index.refresh()
+        self._index.reconcile()
+        self._index.distrust(self.noted())
+        return [chunk for chunk in chunks if not self._index.holds(bytes.fromhex(chunk))]
+
+    # --- chunks -------------------------------------------------------------------------------------------------------
+
+    def store_again(self, replica: BlobStore, chunks: Iterable[str]) -> list[str]:
+        """
+        Store chunks of damaged packs anew, as far as a replica has them whole; return those that it has not.
+
+        Each is proved by its seal and its id when it is read there, and `prove` reads it here.
+
+        :param chunks: ids in hex
+        :raises UsageError: if it is no copy of this vault
+        """
+        self._check_same(replica)
+        wanted = self.lacking(chunks)
+        reader = _WhatIsLeft(replica, self._master, Index(replica, self._master))
+        if wanted:
+            store_anew(self._store, self._master, self._index, reader, map(bytes.fromhex, wanted))
+        return self.prove(wanted)
+
+    def prove(self, chunks: Sequence[str]) -> list[str]:
+        """
+        Read chunks that were stored again, and lock their packs and indexes as long as any point; return those that are not there.
+
+        :raises IntegrityError: if one that was stored cannot be read
+        """
+        left = self.lacking(chunks)
+        there = [bytes.fromhex(chunk) for chunk in chunks if chunk not in set(left)]
+        reader = ChunkReader(self._store, self._master, self._index)
+        for start in range(0, len(there), _AT_ONCE):
+            reader.fetch(there[start : start + _AT_ONCE])
+        if there:
+            packs = {self._index.locations(chunk)[0].pack.name for chunk in there}
+            self._lock([*map(pack_key, sorted(packs)), *self._index.objects()])
+        return left
+
+    # --- objects ------------------------------------------------------------------------------------------------------
+
+    def put_back(self, replica: BlobStore) -> list[str]:
+        """
+        Put back what is gone and a replica still has; return the keys.
+
+        That is what other objects here speak of, and only that: a replica may have points that expired here, and records of its own.
+
+        :raises UsageError: if it is no copy of this vault
+        """
+        self._check_same(replica)
+        done: list[str] = []
+        while found := self._put_back_once(replica):
+            done += found  # a record or a manifest that is back may speak of more
+        self._lock(done)
+        return done
+
+    def _put_back_once(self, replica: BlobStore) -> list[str]:
+        points = self._readable()
+        wanted = self._records(replica, {head for _, head in points}) | self._documents()
+        wanted |= {pack_key(pack): _prove_named for point, _ in points for pack in point.packs}
+        there = {info.key for info in self._store.list()}
+        return [key for key, prove in wanted.items() if key not in there and self._bring(replica, key, prove)]
+
+    def _bring(self, replica: BlobStore, key: str, prove: Prove) -> bool:
+        try:
+            data = replica.get(key)
+            prove(key, data)
+            self._store.put(key, data)
+        except (NotFound, IntegrityError, AlreadyExists):
+            return False  # what is still missing then is found by the verification that follows
+        return True
+
+    def _records(self, replica: BlobStore, heads: set[str]) -> dict[str, Prove]:
+        """The audit records that others name and that are not there, by the keys that the replica has them under."""
+        named = heads | {parent for record in self._trail.readable() for parent in record.parents}
+        keys = {info.key.rpartition("-")[2].removesuffix(".json"): info.key for info in replica.list(AUDIT)}
+        return {keys[name]: self._trail.parse for name in sorted(named & keys.keys())}
+
+    def _documents(self) -> dict[str, Prove]:
+        """What the audit trail tells of, the instructions, and what proves the keys that were replaced."""
+        first: Mapping[str, str | None] = {f"{KEYS}{slot}.json": None for slot in self._header.slots}
+        wanted = {key: self._proof(key, sha256) for key, sha256 in told(self._trail.readable(), first).items()}
+        wanted[RESTORE] = self._prove_instructions
+        newest = self._authority.chain.newest
+        if newest.number:
+            wanted[roll_key(newest.number, newest.roll)] = lambda key, data: read_roll(newest, key, data)
+        return wanted
+
+    def _proof(self, key: str, sha256: str | None) -> Prove:
+        kinds: dict[str, Prove] = {KEYS: describe_slot, POINTS: self._points.parse, MARKS: self._points.parse_mark}
+        parse = kinds.get(f"{key.partition('/')[0]}/", _refuse)
+
+        def prove(key: str, data: bytes) -> None:
+            parse(key, data)
+            if sha256 not in (None, digest(data)):
+                raise IntegrityError(f"{key} is not the one that the audit trail says was written")
+
+        return prove
+
+    def _prove_instructions(self, key: str, data: bytes) -> None:
+        if digest(data) != self._header.restore_sha256:
+            raise IntegrityError(f"{key} is not what was written when the vault was created")
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _check_same(self, replica: BlobStore) -> None:
+        try:
+            other = read_header(replica.get(HEADER)).id
+        except NotFound as error:
+            raise UsageError(f"there is no vault in {replica.url}", "name the place of a replica") from error
+        if other != self._header.id:
+            raise UsageError(
+                f"{replica.url} holds vault {other}, and no copy of vault {self._header.id}",
+                "only a replica of the same vault can heal it",
+            )
+
+    def _readable(self) -> list[tuple[RecoveryPoint, str]]:
+        """The points that can be read, each with the audit record that was newest when it was sealed."""
+        found = []
+        for key in self._points.keys():  # noqa: SIM118 - it is no dictionary
+            with suppress(IntegrityError, NotFound):
+                found.append(self._points.read(key))
+        return found
+
+    def _lock(self, keys: Sequence[str]) -> None:
+        """Lock objects as long as the longest lock of any point: it is not asked which of them need which."""
+        ends = [point.locked_until for point, _ in self._readable()]
+        until = max((end for end in ends if end), default=None)
+        locks = self._store.locks()
+        if keys and locks and until and until > self._clock.now():
+            locks.extend(keys, until)
+
+
+class _WhatIsLeft(ChunkReader):
+    """Fetches what can be had, and leaves out the rest."""
+
+    def fetch(self, chunks: Sequence[bytes]) -> dict[bytes, bytes]:
+        try:
+            return super().fetch(chunks)
+        except IntegrityError:
+            if len(chunks) == 1:
+                return {}
+            return {name: plain for chunk in chunks for name, plain in self.fetch([chunk]).items()}
+
+
+def _prove_named(key: str, data: bytes) -> None:
+    if digest(data) != key.rpartition("/")[2]:
+        raise IntegrityError(f"{key} is damaged: its bytes do not match its name")
+
+
+def _refuse(key: str, _: bytes) -> None:
+    raise IntegrityError(f"{key} is of no kind that can be proved")
