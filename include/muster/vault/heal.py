@@ -61,7 +61,19 @@ class Healing:
         self._index.distrust(self.noted())
         return [chunk for chunk in chunks if not self._index.holds(bytes.fromhex(chunk))]
 
+    def is_copy(self, replica: BlobStore) -> bool:
+        """Whether a store holds a copy of this vault, by its id; what comes from there is proved piece by piece."""
+        try:
+            return read_header(replica.get(HEADER)).id == self._header.id
+        except NotFound:
+            return False
+
     # --- chunks -------------------------------------------------------------------------------------------------------
+
+    def index_all(self) -> None:
+        """Store an index over the packs that none names."""
+        store_anew(self._store, self._master, Index(self._store, self._master), self._reader(), ())
+        self._index.refresh()
 
     def store_again(self, replica: BlobStore, chunks: Iterable[str]) -> list[str]:
         """
@@ -87,7 +99,7 @@ class Healing:
         """
         left = self.lacking(chunks)
         there = [bytes.fromhex(chunk) for chunk in chunks if chunk not in set(left)]
-        reader = ChunkReader(self._store, self._master, self._index)
+        reader = self._reader()
         for start in range(0, len(there), _AT_ONCE):
             reader.fetch(there[start : start + _AT_ONCE])
         if there:
@@ -162,15 +174,14 @@ class Healing:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _check_same(self, replica: BlobStore) -> None:
-        try:
-            other = read_header(replica.get(HEADER)).id
-        except NotFound as error:
-            raise UsageError(f"there is no vault in {replica.url}", "name the place of a replica") from error
-        if other != self._header.id:
+        if not self.is_copy(replica):
             raise UsageError(
-                f"{replica.url} holds vault {other}, and no copy of vault {self._header.id}",
+                f"{replica.url} holds no copy of vault {self._header.id}",
                 "only a replica of the same vault can heal it",
             )
+
+    def _reader(self) -> ChunkReader:
+        return ChunkReader(self._store, self._master, self._index)
 
     def _readable(self) -> list[tuple[RecoveryPoint, str]]:
         """The points that can be read, each with the audit record that was newest when it was sealed."""

@@ -59,12 +59,13 @@ class ChunkReader:
         :raises IntegrityError: if of any chunk no whole copy is left; the message names pack and chunk
         """
         found: dict[bytes, bytes] = {}
+        damaged: list[bytes] = []
         for span in _spans(self.locate(chunks)):
             try:
                 found.update(self._open(span))
-            except (IntegrityError, NotFound) as error:
-                found.update({place.entry.chunk: self._any_copy(place.entry.chunk, error) for place in span})
-        return found
+            except (IntegrityError, NotFound):
+                damaged += [place.entry.chunk for place in span]
+        return found | self._copies(damaged) if damaged else found
 
     def stream(self, content: ContentRef, ahead: Executor) -> Iterator[bytes]:
         """The plain bytes of a file, chunk by chunk; the next ones are fetched by `ahead` meanwhile. Its digest is not checked."""
@@ -109,13 +110,32 @@ class ChunkReader:
             found[entry.chunk] = open_chunk(self._master, cipher, pack.name, ordinal, entry, sealed)
         return found
 
-    def _any_copy(self, chunk: bytes, error: IntegrityError | NotFound) -> bytes:
-        for place in self._index.locations(chunk):
-            try:
-                return self._open([place])[chunk]
-            except (IntegrityError, NotFound) as again:
-                error = again
-        raise IntegrityError(f"chunk {chunk.hex()} cannot be read: {error.message}", error.hint) from error
+    def _copies(self, chunks: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Each of the chunks from whichever copy is whole; if none is, packs are looked for that were stored meanwhile."""
+        found, left = self._whole(chunks)
+        if left:
+            self._index.refresh()
+            self._index.reconcile()
+            again, left = self._whole(list(left))
+            found |= again
+        for chunk, error in left.items():
+            raise IntegrityError(f"chunk {chunk.hex()} cannot be read: {error.message}", error.hint) from error
+        return found
+
+    def _whole(self, chunks: Sequence[bytes]) -> tuple[dict[bytes, bytes], dict[bytes, IntegrityError | NotFound]]:
+        """Those of the chunks of which a known copy is whole, and for the others what is wrong with the last."""
+        found: dict[bytes, bytes] = {}
+        left: dict[bytes, IntegrityError | NotFound] = {}
+        for chunk in chunks:
+            left[chunk] = NotFound("it is in no pack", "a pack was lost: verify names what is affected")
+            for place in self._index.locations(chunk):
+                try:
+                    found |= self._open([place])
+                    del left[chunk]
+                    break
+                except (IntegrityError, NotFound) as error:
+                    left[chunk] = error
+        return found, left
 
 
 def ids(content: ContentRef) -> list[bytes]:

@@ -293,7 +293,6 @@ class Vault:
         :param share: of the packs, 0 to 1; which ones moves on from day to day, so that after 1/share days each had its turn
         :param files: compute the digests of every file anew as well
         :param head: digest of an audit record that was seen earlier: a vault that lacks it was put back to an older state
-        :raises UsageError: if the share is not between 0 and 1
         """
         at, extent = self._clock.now(), Extent(points, share, files, head)
         return verify(self._store, self._master, self._authority, self._header, extent, at, progress)

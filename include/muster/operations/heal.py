@@ -1,0 +1,131 @@
+"""Bring back what a vault has lost, from replicas and from what is still at the source, and mark the points that are whole again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from muster.domain.recovery_point import PointStatus
+from muster.errors import IntegrityError
+from muster.operations.snapshot import capture, pin_point
+from muster.operations.take import SnapshotJob
+from muster.operations.together import side_by_side
+from muster.operations.verify import Thoroughness, examine, verified
+from muster.ports import BlobStore, Clock, Progress
+from muster.vault.vault import Vault, VerifyReport
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """
+    What may still have what was lost.
+
+    :param replicas: stores that hold a copy of the same vault
+    :param sources: workloads whose living systems are read again; nothing of them is sealed
+    """
+
+    replicas: Sequence[BlobStore] = ()
+    sources: Sequence[SnapshotJob] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Healed:
+    """
+    What came of it.
+
+    :param objects: keys of objects that were put back under their names
+    :param chunks: number of chunks that were stored anew
+    :param points: ids of the points that are no longer suspect
+    :param left: what could not be healed
+    """
+
+    objects: tuple[str, ...]
+    chunks: int
+    points: tuple[str, ...]
+    left: VerifyReport
+
+    def __str__(self) -> str:
+        return f"{len(self.objects)} objects put back, {self.chunks} chunks stored anew, {len(self.points)} points whole again"
+
+
+def heal(vault: Vault, help_: Help, clock: Clock, *, files: bool = False, progress: Progress | None = None) -> Healed:
+    """
+    Verify all of a vault and heal what is found.
+
+    :param files: compute the digests of every file, too
+    :raises IntegrityError: if anything could not be healed; the message names it, by file and point
+    :raises UsageError: if a replica is no copy of this vault
+    """
+    how = Thoroughness(whole=True, files=files)
+    examine(vault, vault.readable_points(), how, clock, progress)
+    healed = heal_found(vault, help_, clock, files=files, progress=progress)
+    if not healed.left.ok:
+        raise unhealed(vault, healed)
+    return healed
+
+
+def heal_found(
+    vault: Vault, help_: Help, clock: Clock, *, files: bool = False, progress: Progress | None = None
+) -> Healed:
+    """
+    Heal what earlier verifications found.
+
+    Objects come back first, since a manifest may be among them; then chunks, from replicas before sources. At last everything is
+    looked at again that was ever found damaged, so that what a point was suspect for is known to be gone.
+    """
+    objects = [key for replica in help_.replicas for key in vault.healing.put_back(replica)]
+    lost = left = list(vault.verify(share=0.0, files=files, progress=progress).lost)
+    for replica in help_.replicas:
+        left = vault.healing.store_again(replica, left)
+    if left and help_.sources:
+        _read_sources(vault, help_.sources, clock, progress)
+        left = vault.healing.prove(left)
+    vault.healing.index_all()
+    after = vault.verify(share=0.0, files=files, progress=progress)
+    came_back = {"objects": len(objects), "chunks": len(lost) - len(left)}
+    points = _mark(vault, after, came_back, clock, files=files)
+    facts = {**came_back, "points": len(points), "put_back": objects[:100], "left": len(after.findings)}
+    vault.record("heal", vault.id, "whole" if after.ok else "not whole", facts)
+    return Healed(tuple(objects), len(lost) - len(left), tuple(points), after)
+
+
+def unhealed(vault: Vault, healed: Healed) -> IntegrityError:
+    """The failure that names what could not be healed."""
+    lines = "\n".join(f"  {finding}" for finding in healed.left.findings[:50])
+    return IntegrityError(
+        f"{vault.url}: {healed}; {len(healed.left.findings)} findings are left\n{lines}",
+        "name another replica with --from, or --from-source while the source has it. A damaged object keeps its name: let whoever may "
+        "remove it do so, and heal again. Points named here stay suspect",
+    )
+
+
+def _read_sources(vault: Vault, jobs: Iterable[SnapshotJob], clock: Clock, progress: Progress | None) -> None:
+    """Store again what is still the same: equal bytes give equal chunks, and those in damaged packs count as absent."""
+    for job in jobs:
+        pin = pin_point(vault, job.workload, clock)
+        read = partial(capture, vault, pin, progress=progress)
+        _, failures = side_by_side(read, job.sources)
+        for failure in failures:
+            logger.warning("a source of %s could not be read again: %s", job.workload, failure)
+
+
+def _mark(vault: Vault, after: VerifyReport, came_back: dict[str, int], clock: Clock, *, files: bool) -> list[str]:
+    """
+    Mark the points that are whole again.
+
+    All that marks of damage tell of was looked at once more, whatever the share: damaged packs are read again at every
+    verification, documents and lists are always; only digests of files are not, unless asked for.
+    """
+    whole = [status for status in vault.readable_points() if _is_whole(status, after, files=files)]
+    for status in whole:
+        vault.mark(verified(status, Thoroughness(files=files), clock, {"healed": came_back, "files": files}))
+    return [status.point.point for status in whole]
+
+
+def _is_whole(status: PointStatus, after: VerifyReport, *, files: bool) -> bool:
+    answerable = [mark for mark in status.damage if files or not mark.summary.get("by_digest")]
+    return bool(answerable) and not after.of(status.point.point) and after.reach_known
