@@ -73,7 +73,7 @@ class S3Store:
         path = self._path(key)
         for attempt in range(self._location.retries + 1):
             try:
-                self._put_once(key, path, data)
+                self._put_once(key, path, data, again=attempt > 0)
             except AlreadyExists:
                 if attempt and self.get(key) == data:
                     return
@@ -129,13 +129,13 @@ class S3Store:
     def _path(self, key: str) -> str:
         return self._location.path(checked_key(key))
 
-    def _put_once(self, key: str, path: str, data: bytes | memoryview) -> None:
+    def _put_once(self, key: str, path: str, data: bytes | memoryview, *, again: bool) -> None:
         import obstore
 
         with self._translated(key):
             version = obstore.put(self._puts, path, data, mode="create", use_multipart=False).get("version")
         if version and self._location.foreign:
-            self._versions.settle(key, version)
+            self._versions.settle(key, version, again=again)
 
     def _listed(self, prefix: str) -> Iterator[BlobInfo]:
         """Objects whose key begins with `prefix`; the server is asked for the whole segments of it."""

@@ -82,6 +82,11 @@ class S3Admin:
                     return None
                 raise
 
+    def body(self, about: str, answer: Any) -> bytes:
+        """The bytes of the object that an answer brings. Errors as in `ask`."""
+        with self._translated(about):
+            return bytes(answer["Body"].read())
+
     def pages(self, operation: str, about: str, **parameters: Any) -> Iterator[Any]:
         """All answers to a question that is answered in pages. Errors as in `ask`."""
         with self._translated(about):
@@ -151,7 +156,8 @@ class S3Admin:
             )
         if status == _HTTP_TAKEN:
             return AlreadyExists(f"{about} is already in {url}", "nothing is ever overwritten")
-        if status >= _HTTP_SERVER or status == _HTTP_TOO_MANY or code == "OperationAborted":
+        busy = status == _HTTP_TOO_MANY or code == "OperationAborted"
+        if busy or (status >= _HTTP_SERVER and code not in UNKNOWN):
             return StoreUnavailable(f"{url} did not answer for {about}: {answer}", "try again later")
         return Refused(f"{url} refuses {about}: {answer}", "look at the credentials and at the policy of the bucket")
 

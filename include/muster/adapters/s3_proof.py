@@ -57,10 +57,10 @@ class S3Trial:
         return attempt
 
     def _remove(self, key: str, more: dict[str, Any]) -> Callable[[], None]:
-        (layer,) = self._versions.layers(key)
+        newest = self._versions.layers(key)[0]
 
         def attempt() -> None:
-            self._admin.ask("delete_object", key, Key=self._path(key), VersionId=layer.version, **more)
+            self._admin.ask("delete_object", key, Key=self._path(key), VersionId=newest.version, **more)
 
         return attempt
 

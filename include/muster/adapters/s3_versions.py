@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 from muster.adapters.blob_keys import checked_key, is_key
 from muster.adapters.s3_admin import S3Admin
-from muster.errors import AlreadyExists, NotFound, Refused
+from muster.errors import AlreadyExists, NotFound, Refused, StoreUnavailable
 from muster.ports import Hidden
 
 
@@ -57,7 +57,7 @@ class S3Versions:
                 self.remove(key, layer.version)
         left = self.layers(key)
         if left and not _newest(left).same(oldest):
-            self._copy_up(key, oldest)
+            self._write_anew(key, oldest)
 
     def layers(self, key: str) -> list[Layer]:
         """Everything that there is of a key; versions newest first, and then markers newest first."""
@@ -92,34 +92,41 @@ class S3Versions:
         for layer in (*reversed(versions), *(layer for layer in layers if layer.marker)):
             self.remove(key, layer.version)
 
-    def settle(self, key: str, version: str) -> None:
+    def settle(self, key: str, version: str, *, again: bool) -> None:
         """
         Say whether a version just written found its key free; if it did not, take it away again.
 
         For servers that ignore ``If-None-Match`` where they keep versions: of several writers, the one whose version is the oldest
         was the first, and all see the same order. A delete marker frees a key.
 
-        :raises AlreadyExists: if the key was taken
+        :param again: earlier tries of the same write had no answer, and may have left versions of the same bytes
+        :raises AlreadyExists: if the key was taken by another
+        :raises StoreUnavailable: if the version is not there any more
         """
-        layers = self.layers(key)
-        versions = [layer for layer in layers if not layer.marker]
-        place = next((n for n, layer in enumerate(versions) if layer.version == version), None)
-        if place is None or place == len(versions) - 1:
-            return
-        mine, below = versions[place], versions[place + 1]
-        if any(layer.marker and below.at <= layer.at <= mine.at for layer in layers):
-            return
-        self.remove(key, version)
-        raise AlreadyExists(f"{key} is already in {self._admin.location.url}", "nothing is ever overwritten")
+        written = _down_to_marker(self.layers(key), version)
+        if not written:
+            raise StoreUnavailable(f"{key} was written to {self._admin.location.url} and is gone", "try again")
+        mine, first = written[0], written[-1]
+        surplus = [layer for layer in written[:-1] if layer.same(mine)]
+        try:
+            for layer in surplus:
+                self.remove(key, layer.version)
+        except Refused:  # locked, by the bucket's default retention
+            self._write_anew(key, first)
+        if surplus and not (again and first.same(mine)):
+            raise AlreadyExists(f"{key} is already in {self._admin.location.url}", "nothing is ever overwritten")
 
-    def _copy_up(self, key: str, layer: Layer) -> None:
-        """Make an older version the newest where what lies over it cannot be removed; with the lock that it has."""
-        bucket, path = self._admin.location.bucket, layer.path
-        facts = self._admin.ask("head_object", key, Key=path, VersionId=layer.version)
+    def _write_anew(self, key: str, layer: Layer) -> None:
+        """
+        Put the bytes of an older version on top of what cannot be removed, with the lock that it has.
+
+        Not by a copy within the server: some cannot copy what they have encrypted. No object of a vault is large.
+        """
+        old = self._admin.ask("get_object", key, Key=layer.path, VersionId=layer.version)
         names = ("ObjectLockMode", "ObjectLockRetainUntilDate", "ObjectLockLegalHoldStatus")
-        lock = {name: facts[name] for name in names if name in facts}
-        source = {"Bucket": bucket, "Key": path, "VersionId": layer.version}
-        self._admin.ask("copy_object", key, Key=path, CopySource=source, **lock, **self._admin.encryption())
+        lock = {name: old[name] for name in names if name in old}
+        data = self._admin.body(key, old)
+        self._admin.ask("put_object", key, Key=layer.path, Body=data, **lock, **self._admin.encryption())
 
     def _objects(self, beginning: str) -> Iterator[tuple[str, list[Layer]]]:
         """All that there is of each path that begins so, in the order of the paths."""
@@ -143,6 +150,16 @@ def _layer(entry: dict[str, Any], *, marker: bool) -> Layer:
         at=entry["LastModified"],
         sum=f"{entry.get('ETag')} {entry.get('Size')}",
     )
+
+
+def _down_to_marker(layers: list[Layer], version: str) -> list[Layer]:
+    """The versions from a given one down to the first that was written since the key was last free; newest first."""
+    versions = [layer for layer in layers if not layer.marker]
+    below = versions[next((n for n, layer in enumerate(versions) if layer.version == version), len(versions)) :]
+    for place, (newer, older) in enumerate(pairwise(below), 1):
+        if any(layer.marker and older.at <= layer.at <= newer.at for layer in layers):
+            return below[:place]
+    return below
 
 
 def _newest(layers: list[Layer]) -> Layer:
