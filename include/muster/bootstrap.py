@@ -35,7 +35,7 @@ from muster.operations.restore import plan_restore
 from muster.operations.smoke import Question
 from muster.operations.take import SnapshotJob, take_snapshot
 from muster.operations.tools import Tools
-from muster.ports import Clock, ComponentSource, ComponentTarget, Progress
+from muster.ports import BlobStore, Clock, ComponentSource, ComponentTarget, Progress
 from muster.vault.holders import KINDS, secret_of
 from muster.vault.vault import Actor, Passphrase, RecoveryKey, Vault
 
@@ -106,6 +106,12 @@ class Platform:
                 "create it with --vault URL and a passphrase; then add the other holder with `muster keys add`",
             )
         return Vault.create(store, secret, clock=self.clock, actor=self._actor)
+
+    def replicas(self, name: str) -> list[BlobStore]:
+        """Where copies of a vault may lie: the replicas of all workloads that are kept in it."""
+        kept = [workload for workload in self.catalog.workloads.values() if workload.vault == name]
+        replicas = dict.fromkeys(replica for workload in kept for replica in workload.replicas)
+        return [open_store(self._resolve(self._vault_config(replica).url)) for replica in replicas]
 
     def vault_of(self, workload: Workload) -> Vault:
         """The vault in which a workload's points are kept."""

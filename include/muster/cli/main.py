@@ -21,7 +21,8 @@ from muster.cli.points import plan, points, restore, show
 from muster.cli.protect import demo, drill, init, snapshot
 from muster.cli.screen import Screen
 from muster.cli.session import Options, Session
-from muster.cli.upkeep import audit, catalog, verify
+from muster.cli.upkeep import audit, catalog
+from muster.cli.verify import heal, verify
 from muster.errors import MusterError
 
 INTERRUPTED = 130
@@ -88,7 +89,7 @@ def command(context: click.Context, /, *, as_json: bool, debug: bool, **options:
     context.obj = Session(Options(**options), screen)
 
 
-for each in (init, snapshot, points, show, plan, restore, verify, drill, audit, keys, catalog, doctor, demo):
+for each in (init, snapshot, points, show, plan, restore, verify, heal, drill, audit, keys, catalog, doctor, demo):
     command.add_command(each)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from muster.vault.vault import Actor, Vault
 
 PLACES = ("include/catalog", "catalog")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,12 @@ class Session:
         url = self.vault_url or self._config_url(name)
         return open_store(self.secrets(url))
 
+    def store_at(self, place: str) -> BlobStore:
+        """A store by its URL or path, or by the name of a catalogued vault."""
+        from muster.adapters.stores import open_store
+
+        return open_store(self.secrets(place if any(sign in place for sign in ":/") else self._config_url(place)))
+
     def vault(self, name: str) -> Vault:
         """
         Open a vault: with the key that the command line names, or else with the passphrase that the catalog refers to.
@@ -173,11 +181,18 @@ class Session:
         :raises NotFound: if no vault has it; the hint lists what there is
         :raises UsageError: if several have one of that name
         """
+        return self._search(point, workload, lambda vault: vault.point(point, workload))
+
+    def find_readable(self, point: str, workload: str | None) -> tuple[Vault, list[PointStatus]]:
+        """The same for verification, as far as it can be read: nothing if its manifest is damaged."""
+        return self._search(point, workload, lambda vault: vault.readable_points(workload, point))
+
+    def _search(self, point: str, workload: str | None, look: Callable[[Vault], Found]) -> tuple[Vault, Found]:
         found, missing = [], []
         for name in self.vault_names(workload):
             vault = self.vault(name)
             try:
-                found.append((vault, vault.point(point, workload)))
+                found.append((vault, look(vault)))
             except NotFound as error:
                 missing.append(error)
         if not found:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muster.errors import UsageError
 from muster_airflow.operators.recovery import RecoveryOperator, Site
 
+if TYPE_CHECKING:
+    from muster.vault.vault import Vault, VerifyReport
+
 
 class VerifyVaultOperator(RecoveryOperator):
     """
-    Verify every point of a vault and mark it: verified, or suspect. Returns how much was read.
+    Verify every point of a vault and mark it: verified, or suspect; heal it from its replicas. Returns how much was read.
 
     :param vault: name of the vault in the catalog (templated)
     :param share: part of the packs whose bytes are read again, 0 to 1 (templated)
-    :raises IntegrityError: if anything is damaged; the message has all findings
+    :raises IntegrityError: if anything is damaged that no replica has; the message has all findings
     """
 
     template_fields: Sequence[str] = ("vault", "share")
@@ -26,13 +29,34 @@ class VerifyVaultOperator(RecoveryOperator):
         self.share = share
 
     def perform(self, at: Site) -> Any:
-        from muster.operations.verify import verify_points
+        from muster.operations.seen import SeenHeads
+        from muster.operations.verify import Thoroughness, examine
 
-        vault, share = at.platform.vault(self.vault), _share(self.share)
+        vault, seen = at.platform.vault(self.vault), SeenHeads(at.platform.state)
         statuses = vault.readable_points()
-        report = verify_points(vault, statuses, share, at.platform.clock)
+        how = seen.asked_for(Thoroughness(_share(self.share), whole=True), vault)
+        report = examine(vault, statuses, how, at.platform.clock)
+        seen.note(vault, report)
+        for notice in report.notices:
+            self.log.info("%s", notice)
+        if not report.ok:
+            self._heal(at, vault, report)
         self.log.info("%d points of %s are whole: %d objects", len(statuses), vault.url, report.objects)
         return {"vault": vault.id, "points": len(statuses), "objects": report.objects, "bytes": report.bytes}
+
+    def _heal(self, at: Site, vault: Vault, report: VerifyReport) -> None:
+        from muster.operations.heal import Help, heal_found, unhealed
+        from muster.operations.verify import damaged
+
+        replicas = [store for store in at.platform.replicas(self.vault) if vault.healing.is_copy(store)]
+        if not replicas:
+            raise damaged(vault, report)
+        for finding in report.findings:
+            self.log.error("%s", finding)
+        healed = heal_found(vault, Help(replicas), at.platform.clock)
+        if not healed.left.ok:
+            raise unhealed(vault, healed)
+        self.log.warning("%s was damaged and is healed: %s", vault.url, healed)
 
 
 def _share(given: str | float) -> float:

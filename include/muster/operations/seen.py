@@ -1,0 +1,43 @@
+"""The newest audit record that was seen in each vault, noted outside of it: who puts a vault back to an older state is found out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from muster.operations.verify import Thoroughness
+from muster.vault.layout import AUDIT
+from muster.vault.vault import Vault, VerifyReport
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class SeenHeads:
+    """
+    Notes below a folder of our own. Without them nothing is wrong; it is only not noticed.
+
+    A vault that was put back on purpose lacks what was seen: then its note, named by the vault's id, must be removed by hand.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self._folder = state / "seen"
+
+    def asked_for(self, how: Thoroughness, vault: Vault) -> Thoroughness:
+        """The same verification, which asks for the record that was seen last unless it asks for one already."""
+        return replace(how, head=how.head or self._of(vault))
+
+    def note(self, vault: Vault, report: VerifyReport) -> None:
+        """Remember the newest record of a trail in which nothing was found wrong."""
+        if report.head and not any(finding.object.startswith(AUDIT) for finding in report.findings):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            written = self._folder / f".{vault.id}.new"
+            written.write_text(f"{report.head}\n")
+            written.replace(self._folder / vault.id)
+
+    def _of(self, vault: Vault) -> str:
+        try:
+            noted = (self._folder / vault.id).read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+        return noted if _DIGEST.fullmatch(noted) else ""
