@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from muster.adapters.object_store import S3Store
+from muster.adapters.s3_admin import S3Admin
 from muster.adapters.s3_location import S3Location
+from muster.adapters.s3_locks import S3Locks
+from muster.adapters.s3_versions import S3Versions
 from muster.adapters.stores import open_store
-from muster.errors import AlreadyExists, NotFound, Refused, StoreUnavailable
+from muster.errors import AlreadyExists, NotFound, Refused, StoreUnavailable, UsageError
 from servers import LossyLine, S3Server, free_port
 
 PACK = bytes(range(256)) * 4096
@@ -135,6 +142,74 @@ def test_the_environment_does_not_move_an_address(
     assert S3Store(moto_s3.location(bucket)).get("vault/a") == b"x"
 
 
+@pytest.fixture
+def busy_server() -> Iterator[tuple[str, list[str]]]:
+    """A server that is always too busy, and a list of what it was asked."""
+    asked: list[str] = []
+
+    class Busy(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            asked.append(self.command)
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = answer  # noqa: N815 - names of the standard library
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Busy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda store: store.put("a", b"x"),
+        lambda store: store.get("a"),
+        lambda store: store.get_range("a", 0, 1),
+        lambda store: store.info("a"),
+        lambda store: list(store.list()),
+        lambda store: S3Locks(S3Admin(store._location)).extend(["a"], datetime(2100, 1, 1, tzinfo=UTC)),
+        lambda store: S3Versions(S3Admin(store._location)).uncover("a"),
+    ],
+    ids=["put", "get", "get_range", "info", "list", "extend", "uncover"],
+)
+def test_a_request_is_retried_in_one_place(
+    busy_server: tuple[str, list[str]], call: Callable[[S3Store], object]
+) -> None:
+    """Two retries are three requests: no layer retries what another has retried already."""
+    endpoint, asked = busy_server
+    store = S3Store(S3Location("bucket", "vault", endpoint, "us-east-1", "AK", "se/cret", retries=2))
+    with pytest.raises(StoreUnavailable):
+        call(store)
+    # A range that fails is followed by a look at the size of the object, which tells a short object from a busy server.
+    assert len(asked) == 3 * (2 if set(asked) == {"GET", "HEAD"} else 1)
+
+
+def test_without_credentials_nothing_is_sent(
+    busy_server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That there are none is said at once, by data and by locks alike; an unknown profile likewise."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    endpoint, asked = busy_server
+    for options in ("", "&profile=nobody"):
+        store = open_store(f"s3://bucket/vault?endpoint={endpoint}{options}")
+        for call in (lambda store=store: store.get("a"), lambda store=store: store.put("a", b""), store.locks):
+            with pytest.raises((Refused, UsageError), match=r"no credentials|no profile nobody"):
+                call()
+    assert asked == []
+
+
 @pytest.mark.servers
 class TestCredentials:
     """Real ones, against a server that looks at them."""
@@ -178,3 +253,27 @@ class TestCredentials:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
         with pytest.raises(Refused):
             open_store(address).get("a")
+
+    def test_a_profile_is_taken_by_data_and_locks(
+        self, ceph_s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Both of our clients are the same person: the one of the profile, whatever the environment says."""
+        file = tmp_path / "credentials"
+        file.write_text(
+            f"[vault]\naws_access_key_id = {ceph_s3.access_key}\naws_secret_access_key = {ceph_s3.secret_key}\n"
+            "[other]\naws_access_key_id = nobody\naws_secret_access_key = nothing\n"
+        )
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "else")
+        monkeypatch.setenv("AWS_SESSION_TOKEN", "a-token-of-somebody-else")
+        address = f"s3://{ceph_s3.make_bucket(lock=True)}/vault?endpoint={ceph_s3.endpoint}"
+        store = open_store(f"{address}&profile=vault")
+        store.put("a", b"x")
+        locks = store.locks()
+        assert locks
+        assert locks.extend(["a"], datetime.now(UTC) + timedelta(seconds=1)) == 1
+        other = open_store(f"{address}&profile=other")
+        for call in (lambda: other.get("a"), other.locks):
+            with pytest.raises(Refused):
+                call()

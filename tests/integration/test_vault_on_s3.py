@@ -17,11 +17,21 @@ from vaults import POINT, extract, flip, make_vault, memory_file, noise, reopen,
 FILES = {"large": noise(34 << 20, 21), "empty": b"", "\u00fcber/s": b"text " * 999}
 
 
-@pytest.mark.parametrize("server", ["moto_s3", pytest.param("ceph_s3", marks=pytest.mark.servers)])
-def test_a_vault_in_a_bucket_goes_the_whole_way(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("server", "lock"),
+    [
+        ("moto_s3", False),
+        pytest.param("ceph_s3", False, marks=pytest.mark.servers),
+        pytest.param("ceph_s3", True, marks=pytest.mark.servers),
+    ],
+    ids=["in this process", "a real server", "a bucket with Object Lock"],
+)
+def test_a_vault_in_a_bucket_goes_the_whole_way(
+    server: str, lock: bool, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """Create, store, seal, mark, verify, restore; a second process at once; and damage is named."""
     s3: S3Server = request.getfixturevalue(server)
-    address = s3.address(s3.make_bucket(), "some/prefix")
+    address = s3.address(s3.make_bucket(lock=lock), "some/prefix")
     store = open_store(address)
     vault, recovery = make_vault(store)
     assert s3.secret_key not in vault.url
