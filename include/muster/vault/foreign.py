@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 
-from muster.ports import PROBES
+from muster.ports import PROBES, BlobInfo
 from muster.vault.layout import (
     AUDIT,
     CONDEMNED,
@@ -39,6 +40,11 @@ _OWN = re.compile(
         [re.escape(HEADER), re.escape(RESTORE), *(f"{re.escape(place)}(?:{form})" for place, form in _FORMS.items())]
     )
 )
+
+
+def own(infos: Iterable[BlobInfo]) -> Iterator[BlobInfo]:
+    """Those objects that a vault can have."""
+    return (info for info in infos if not is_foreign(info.key))
 
 
 def is_foreign(key: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import AlreadyExists, IntegrityError, NotFound, UsageError
@@ -148,13 +149,11 @@ class Healing:
 
     def _documents(self) -> dict[str, Prove]:
         """What the audit trail tells of, the instructions, and what proves the keys that were replaced."""
-        first: Mapping[str, str | None] = {f"{KEYS}{slot}.json": None for slot in self._header.slots}
+        generations = self._authority.chain.generations
+        first: Mapping[str, str | None] = {f"{KEYS}{slot}.json": None for each in generations for slot in each.slots}
         wanted = {key: self._proof(key, sha256) for key, sha256 in told(self._trail.readable(), first).items()}
         wanted[RESTORE] = self._prove_instructions
-        newest = self._authority.chain.newest
-        if newest.number:
-            wanted[roll_key(newest.number, newest.roll)] = lambda key, data: read_roll(newest, key, data)
-        return wanted
+        return wanted | {roll_key(each.number, each.roll): partial(read_roll, each) for each in generations[1:]}
 
     def _proof(self, key: str, sha256: str | None) -> Prove:
         kinds: dict[str, Prove] = {KEYS: describe_slot, POINTS: self._points.parse, MARKS: self._points.parse_mark}

@@ -15,7 +15,7 @@ from muster.vault.authority import Authority
 from muster.vault.condemned import Condemnation, Condemnations
 from muster.vault.damage import Damages
 from muster.vault.findings import Examination, Finding
-from muster.vault.foreign import is_foreign
+from muster.vault.foreign import is_foreign, own
 from muster.vault.header import Header, open_signing_key
 from muster.vault.keys import MasterKey
 from muster.vault.layout import AUDIT, CONDEMNED, HEADER, RESTORE, digest
@@ -52,7 +52,7 @@ class DocumentCheck:
         self._check(HEADER, self._check_header)
         self._check(RESTORE, self._check_restore)
         self._keys.run()
-        for info in self._store.list(CONDEMNED):
+        for info in own(self._store.list(CONDEMNED)):
             self._check(info.key, partial(self._read_condemnation, info))
         self._each(self._damages.keys(), lambda key: self._damages.parse(key, self._found.read(key)))
         marks = self._each(self._points.mark_keys(), self._read_mark)
@@ -104,18 +104,13 @@ class DocumentCheck:
         if versions := self._store.versions():
             for hidden in versions.hidden():
                 if not is_foreign(hidden.key):
-                    what = (
-                        f"it was hidden by another {hidden.by}"
-                        if hidden.by == "version"
-                        else f"it was hidden by a {hidden.by}"
-                    )
-                    self._found.report(
-                        Finding(hidden.key, f"{what} on {hidden.at:%Y-%m-%d %H:%M:%SZ}", point_of(hidden.key))
-                    )
+                    what = f"a {hidden.by} was laid over it on {hidden.at:%Y-%m-%d %H:%M:%SZ}; see `muster doctor --uncover`"
+                    self._found.report(Finding(hidden.key, what, point_of(hidden.key)))
 
     # --- how they are run ---------------------------------------------------------------------------------------------
 
-    def _each(self, keys: list[str], read: Callable[[str], T]) -> dict[str, T]:
+    def _each(self, listed: list[str], read: Callable[[str], T]) -> dict[str, T]:
+        keys = [key for key in listed if not is_foreign(key)]
         with ThreadPoolExecutor(_READERS) as readers:
             values = list(readers.map(lambda key: self._check(key, read), keys))
         return {key: value for key, value in zip(keys, values, strict=True) if value is not None}

@@ -6,6 +6,7 @@ from muster.errors import IntegrityError, NotFound
 from muster.ports import BlobStore
 from muster.vault.authority import Authority
 from muster.vault.findings import Examination, Finding
+from muster.vault.foreign import own
 from muster.vault.generations import Generation
 from muster.vault.layout import KEYS, ROLLS, digest
 from muster.vault.rolls import read_roll, roll_key
@@ -21,7 +22,7 @@ class KeyCheck:
 
     def run(self) -> None:
         """Damage is found; what a rotation left behind that did not take place is noticed, for it opens and proves nothing."""
-        for info in self._store.list(KEYS):
+        for info in own(self._store.list(KEYS)):
             self._check_slot(info.key)
         for generation in self._chain.generations[1:]:
             self._read(generation.object)
@@ -30,7 +31,7 @@ class KeyCheck:
             self._found.report(
                 Finding(key, "it does not continue the chain of keys: it was damaged, or is not of this vault")
             )
-        for info in self._store.list(ROLLS):
+        for info in own(self._store.list(ROLLS)):
             self._check_roll(info.key)
 
     def made(self) -> dict[str, str | None]:

@@ -10,6 +10,7 @@ from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import IntegrityError, NotFound
 from muster.ports import BlobStore, Progress
 from muster.vault.findings import Examination, Finding
+from muster.vault.foreign import own
 from muster.vault.index import Index, Location, read_index
 from muster.vault.keys import MasterKey
 from muster.vault.layout import INDEXES, PACKS, digest, pack_key
@@ -54,7 +55,7 @@ class PackCheck:
         """List the packs, read all indexes, and compare names and sizes."""
         listed = {info.key: info.size for info in self._store.list(PACKS)}
         self._there = {name: size for key, size in listed.items() if pack_key(name := key.rpartition("/")[2]) == key}
-        for info in self._store.list(INDEXES):
+        for info in own(self._store.list(INDEXES)):
             self._read_index(info.key)
         adopted = self.index.reconcile()
         self._known = self.index.packs()
