@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,26 @@ def test_sealing_again_gives_the_same_point(world: World) -> None:
     world.clock.advance(60)
     assert _seal(world, pin, [handover], ["dataset/flights"]).point == first.point
     assert len(world.vault.points()) == 1
+
+
+@pytest.mark.parametrize("locking", [True, False], ids=["a store that locks", "a store that cannot"])
+def test_the_catalogs_lock_reaches_the_store(world: World, locking: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The point is locked for as long as its retention says; a store that cannot is warned of, and the point is there."""
+    store = MemoryStore(world.clock, locking=locking)
+    world.vault, _ = Vault.create(store, Passphrase("correct horse"), clock=world.clock, actor=world.actor)
+    lock = timedelta(days=7)
+    status = take_snapshot(world.vault, replace(world.job, lock=lock), world.tools)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert world.vault.point("latest", "flights") == status
+    if locking:
+        assert status.point.locked_until is not None
+        assert status.point.locked_until >= world.clock.now() + lock
+        with pytest.raises(errors.Refused):
+            store.delete(f"points/flights/{status.point.point}.json")
+        assert warnings == []
+    else:
+        assert status.point.locked_until is None
+        assert any(status.point.point in warning and "cannot lock" in warning for warning in warnings)
 
 
 def test_unmet_expectations_seal_a_suspect_point_and_the_last_good_one_stays_the_latest(world: World) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fakes import FrozenClock, MemoryStore
+from muster.adapters.object_store import S3Store
 from muster.catalog import Catalog, VaultConfig
 from muster.catalog.model import Dataset, Objectives, Retention, Workload
 from muster.cli.doctor import LEAST_FREE_BYTES, examine
@@ -19,6 +20,7 @@ from muster.ports import BlobStore
 from muster.vault.keys import ScryptCost
 from muster.vault.sources import bytes_file
 from muster.vault.vault import Actor, Passphrase, Vault
+from servers import S3Server
 
 ACTOR = Actor("ops", "host", "cli")
 
@@ -60,7 +62,7 @@ class OneVault(Session):
 
 def a_session(
     tmp_path: Path,
-    store: MemoryStore,
+    store: BlobStore,
     taken_at: datetime | None = None,
     wanted: timedelta | None = None,
     lock: timedelta | None = None,
@@ -162,6 +164,22 @@ def test_locks_are_compared_with_what_the_point_promises(tmp_path: Path) -> None
     ok, told = found(session)["w lock"]
     assert not ok
     assert f"{pack.key}: not locked" in told
+
+
+@pytest.mark.servers
+def test_what_somebody_has_hidden_is_found_out_and_uncovered(tmp_path: Path, ceph_s3: S3Server) -> None:
+    """A delete marker over the vault's header is named; told to, the doctor takes it away and records that."""
+    bucket = ceph_s3.make_bucket(lock=True)
+    session = a_session(tmp_path, S3Store(ceph_s3.location(bucket)))
+    check = "vault primary: nothing is hidden"
+    assert found(session)[check][0]
+    ceph_s3.client.delete_object(Bucket=bucket, Key="vault.json")
+    ok, told = found(session)[check]
+    assert not ok
+    assert "vault.json under a delete marker" in told
+    list(examine(session, uncover=True))
+    assert found(session)[check] == (True, "no object lies under another or a delete marker")
+    assert session.vault("primary").audit()[-1].subject == "vault.json"
 
 
 def test_a_point_older_than_the_objective_is_found_out(tmp_path: Path) -> None:
