@@ -5,6 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements-dev.txt)
 BIN := .venv/bin
 COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes
+AZURITE := tests/azurite/node_modules/.package-lock.json
 SERVER_PACKAGES := ceph-mon ceph-mgr ceph-osd radosgw ceph-common postgresql
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
@@ -29,10 +30,14 @@ down: .venv/ready  ## end what `make up` started
 test: .venv/ready  ## all tests that need nothing but the package index
 	$(BIN)/python -m pytest -m "not servers"
 
-test-servers: .venv/ready  ## tests against Ceph and PostgreSQL from Debian; installs them, fails without them
+test-servers: .venv/ready $(AZURITE)  ## tests against Ceph, PostgreSQL, Azurite and a GCS emulator; installs them, fails without them
 	dpkg -s $(SERVER_PACKAGES) > /dev/null 2>&1 || { $(SUDO) apt-get update -q && \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(SERVER_PACKAGES); }
 	$(BIN)/python -m pytest -m servers
+
+$(AZURITE): tests/azurite/package-lock.json
+	npm ci --silent --no-fund --no-audit --ignore-scripts --prefix tests/azurite
+	touch $@
 
 lint: .venv/ready  ## style, types, layers
 	$(BIN)/ruff check .
@@ -55,7 +60,7 @@ bench: .venv/ready  ## side by side with restic, DVC and tar on the same work
 	$(BIN)/python benchmarks/snapshot_vs_dvc.py
 
 clean: down  ## remove what was made here, except for the package cache
-	rm -rf .venv .state .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build
+	rm -rf .venv .state .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build tests/azurite/node_modules
 
 .venv/ready: requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Muster needs Python 3.11 or newer; name one: make PYTHON=…")'

@@ -7,6 +7,7 @@ import pytest
 pytest.register_assert_rewrite("contract.blob_store")
 
 pytest_plugins = [
+    "cloud_servers",
     "dvc_repositories",
     "environments",
     "kms",

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from cloud_servers import AzureServer, GcsServer
 from contract.blob_store import BlobStoreContract
 from fakes import FaultyStore, MemoryStore
+from muster.adapters.azure_store import azure_store
+from muster.adapters.gcs_store import gcs_store
 from muster.adapters.local_store import LocalStore
 from muster.adapters.object_store import S3Store
 from muster.adapters.stores import open_store
@@ -64,3 +67,27 @@ class TestS3StoreInLockedBucket(BlobStoreContract):
     @pytest.fixture
     def store(self, ceph_s3: S3Server) -> BlobStore:
         return S3Store(ceph_s3.location(ceph_s3.make_bucket(lock=True)))
+
+
+@pytest.mark.servers
+class TestGcsStore(BlobStoreContract):
+    """Below a prefix, over an emulator; a gate before it keeps the preconditions that it ignores. Neighbours are never seen."""
+
+    @pytest.fixture
+    def store(self, gcs: GcsServer) -> BlobStore:
+        bucket = gcs.make_bucket()
+        for prefix in ("team", "team/vault2", "team/vaul"):
+            gcs_store(gcs.location(bucket, prefix)).put("packs/aa/1", b"of a neighbour")
+        return open_store(gcs.address(bucket, "team/vault"))
+
+
+@pytest.mark.servers
+class TestAzureStore(BlobStoreContract):
+    """Below a prefix, over Azurite, which keeps conditions; a gate before it keeps the versions that it does not know."""
+
+    @pytest.fixture
+    def store(self, azure: AzureServer) -> BlobStore:
+        container = azure.make_container()
+        for prefix in ("team", "team/vault2", "team/vaul"):
+            azure_store(azure.location(container, prefix)).put("packs/aa/1", b"of a neighbour")
+        return open_store(azure.address(container, "team/vault"))

@@ -1,0 +1,136 @@
+"""
+What Google Cloud Storage answers where its emulator only nods: preconditions of uploads, retentions and holds of objects.
+
+A `Relay` with this rule stands before the emulator, which keeps the objects. It answers as the service's reference says, and
+only to a request that says what the reference asks for, so a client that leaves anything out is found out:
+
+* https://cloud.google.com/storage/docs/request-preconditions: ``ifGenerationMatch=0`` is 412 if there is a live object
+* https://cloud.google.com/storage/docs/json_api/v1/objects/patch: ``retention``, ``temporaryHold``, ``overrideUnlockedRetention``
+* https://cloud.google.com/storage/docs/object-lock: what Locked and Unlocked forbid; a bucket must be made for it
+* https://cloud.google.com/storage/docs/json_api/v1/status-codes: 403 ``retentionPolicyNotMet``, ``objectUnderActiveHold``
+
+Nothing here shows what the service itself does: docs/stores.md calls it unverified.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from relay import Answer, Asked
+
+_UPLOAD = re.compile(r"/upload/storage/v1/b/(?P<bucket>[^/]+)/o")
+_OBJECT = re.compile(r"/storage/v1/b/(?P<bucket>[^/]+)/o/(?P<name>.+)")
+_BUCKET = re.compile(r"/storage/v1/b/(?P<bucket>[^/]+)")
+
+Ask = Callable[[Asked], Answer]
+
+
+class GcsGate:
+    """
+    The rule. `locks` holds the metadata of objects that the emulator would drop, by their names; `live` the paths of objects.
+
+    :param retention: whether buckets are made for object retention
+    :param settings: metadata of buckets that the emulator does not know
+    """
+
+    def __init__(self, *, retention: bool = True, **settings: Any) -> None:
+        self.retention = retention
+        self.settings = settings
+        self.locks: dict[str, dict[str, Any]] = {}
+        self.live: set[str] = set()
+        self._turn = threading.Lock()
+
+    def __call__(self, asked: Asked, ask: Ask) -> Answer:
+        if asked.method == "POST" and (found := _UPLOAD.fullmatch(asked.path)):
+            return self._create(asked, ask, found["bucket"])
+        if found := _OBJECT.fullmatch(asked.path):
+            return self._object(asked, ask, found["name"])
+        answer = ask(asked)
+        if asked.method == "GET" and answer.status == 200 and _BUCKET.fullmatch(asked.path):
+            return _merged(answer, {"objectRetention": {"mode": "Enabled"}} if self.retention else {}, self.settings)
+        return answer
+
+    def _create(self, asked: Asked, ask: Ask, bucket: str) -> Answer:
+        about = json.loads(asked.body.split(b"\r\n\r\n", 2)[1].split(b"\r\n")[0])
+        path = f"/storage/v1/b/{bucket}/o/{about['name']}"
+        with self._turn:
+            if asked.query.get("ifGenerationMatch") == "0" and path in self.live:
+                return _error(412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold.")
+            self.live.add(path)
+        answer = ask(asked)
+        if answer.status != 200:
+            self.live.discard(path)
+        return answer
+
+    def _object(self, asked: Asked, ask: Ask, name: str) -> Answer:
+        if asked.method == "PATCH":
+            with self._turn:
+                return self._patch(asked, ask, name)
+        lock = self.locks.get(name, {})
+        if asked.method == "DELETE":
+            return _forbidden(lock) or self._delete(asked, ask)
+        answer = ask(asked)
+        return _merged(answer, lock) if answer.status == 200 and asked.query.get("alt") != "media" else answer
+
+    def _delete(self, asked: Asked, ask: Ask) -> Answer:
+        answer = ask(asked)
+        self.live.discard(asked.path)
+        return answer
+
+    def _patch(self, asked: Asked, ask: Ask, name: str) -> Answer:
+        there = ask(Asked("GET", asked.target.partition("?")[0], {}, b""))
+        if there.status != 200:
+            return there
+        lock = self.locks.setdefault(name, {"metageneration": "1"})
+        if asked.query.get("ifMetagenerationMatch", lock["metageneration"]) != lock["metageneration"]:
+            return _error(412, "conditionNotMet", "The metageneration does not match.")
+        wanted = asked.json
+        if "retention" in wanted:
+            refusal = self._retention_refused(lock.get("retention"), wanted["retention"], asked.query)
+            if refusal:
+                return refusal
+        lock |= wanted | {"metageneration": str(int(lock["metageneration"]) + 1)}
+        return _merged(there, lock)
+
+    def _retention_refused(self, before: Any, wanted: Any, query: dict[str, str]) -> Answer | None:
+        assert wanted["mode"] in ("Locked", "Unlocked")
+        until = datetime.fromisoformat(wanted["retainUntilTime"])
+        assert until.microsecond == 0
+        if not self.retention:
+            return _error(400, "invalid", "Object retention is not enabled on the bucket.")
+        if not before or not before.get("mode"):
+            return None
+        shorter = until < datetime.fromisoformat(before["retainUntilTime"])
+        if before["mode"] == "Locked" and (shorter or wanted["mode"] != "Locked"):
+            return _error(403, "forbidden", "A Locked retention can only be extended.")
+        if (shorter or wanted["mode"] != before["mode"]) and query.get(
+            "overrideUnlockedRetention", ""
+        ).lower() != "true":
+            return _error(403, "forbidden", "overrideUnlockedRetention is needed to shorten or lock a retention.")
+        return None
+
+
+def _forbidden(lock: dict[str, Any]) -> Answer | None:
+    if lock.get("temporaryHold") or lock.get("eventBasedHold"):
+        return _error(403, "objectUnderActiveHold", "Object is under active hold and cannot be deleted.")
+    until = (lock.get("retention") or {}).get("retainUntilTime")
+    if until and datetime.fromisoformat(until) > datetime.now(UTC):
+        return _error(403, "retentionPolicyNotMet", f"Object is subject to a retention until {until}.")
+    return None
+
+
+def _merged(answer: Answer, *more: dict[str, Any]) -> Answer:
+    body = json.loads(answer.body)
+    for part in more:
+        body |= part
+    return Answer(answer.status, answer.headers, json.dumps(body).encode())
+
+
+def _error(status: int, reason: str, message: str) -> Answer:
+    error = {"code": status, "message": message, "errors": [{"reason": reason, "message": message}]}
+    return Answer(status, {"content-type": "application/json"}, json.dumps({"error": error}).encode())
