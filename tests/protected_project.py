@@ -46,7 +46,7 @@ class Project:
             name: value for name, value in os.environ.items() if not name.startswith(("MUSTER_", "PYTHON", "VIRTUAL"))
         }
         clean |= {"PYTHONPATH": str(INCLUDE), "THRESHOLD": "0.5", "PATH": f"{self.python.parent}:{os.environ['PATH']}"}
-        clean |= {"DVC_NO_ANALYTICS": "1"}
+        clean |= {"DVC_NO_ANALYTICS": "1", "XDG_STATE_HOME": str(self.root / "state")}
         return subprocess.run(
             [str(self.python), "-m", "muster", *arguments],
             cwd=at or self.root,

@@ -207,6 +207,82 @@ def test_verify_names_a_damaged_mark_among_all_findings(project: Project, tmp_pa
     assert pack.name in error["message"]
 
 
+def test_verify_of_a_point_whose_manifest_is_damaged_names_it(project: Project, tmp_path: Path) -> None:
+    """As a finding, with exit code 3; the point need not be readable to be asked for."""
+    hurt = tmp_path / "vault"
+    shutil.copytree(project.vault, hurt)
+    manifest = max(hurt.glob("points/*/*"))
+    _spoil(manifest)
+    for name in (manifest.stem, manifest.stem[:20]):
+        error = project.refuse("--vault", str(hurt), "verify", name, at=tmp_path, MUSTER_PASSPHRASE=PASSPHRASE)
+        assert (error["kind"], error["exit_code"]) == ("IntegrityError", 3)
+        assert f"{manifest.name}: " in error["message"]
+    error = project.refuse("--vault", str(hurt), "verify", "2025", at=tmp_path, MUSTER_PASSPHRASE=PASSPHRASE)
+    assert error["exit_code"] == 4
+
+
+def test_a_vault_that_was_put_back_to_an_older_state_is_noticed(project: Project, tmp_path: Path) -> None:
+    """By the note of the last verification, or by one that a person kept; a record that is there is no reason to fail."""
+    put_back, state = tmp_path / "vault", str(tmp_path / "state")
+    shutil.copytree(project.vault, put_back)
+    own = {"at": tmp_path, "MUSTER_PASSPHRASE": PASSPHRASE}
+    head = project.ask("--vault", str(put_back), "--state", state, "verify", **own)["verified"][0]["head"]
+    shutil.copytree(put_back, tmp_path / "older")
+    newer = project.ask("--vault", str(put_back), "--state", state, "verify", "--head", head, **own)["verified"][0][
+        "head"
+    ]
+    shutil.rmtree(put_back)
+    shutil.copytree(tmp_path / "older", put_back)
+    for option in (["--state", state], []):
+        asked = [] if option else ["--head", newer]
+        error = project.refuse("--vault", str(put_back), *option, "verify", *asked, **own)
+        assert error["exit_code"] == 3
+        assert newer in error["message"]
+    project.ask("--vault", str(put_back), "verify", "--head", head, **own)
+
+
+def test_heal_brings_back_what_a_replica_has(project: Project, tmp_path: Path) -> None:
+    """Damaged and lost packs and a lost manifest; then the vault verifies, and the point is the latest good one again."""
+    hurt = tmp_path / "vault"
+    shutil.copytree(project.vault, hurt)
+    own = {"at": tmp_path, "MUSTER_PASSPHRASE": PASSPHRASE}
+    damaged, *lost = hurt.glob("packs/*/*")
+    _spoil(damaged)
+    for path in (*lost, *hurt.glob("points/*/*")):
+        path.unlink()
+    assert project.refuse("--vault", str(hurt), "heal", **own)["kind"] == "UsageError"
+    healed = project.ask("--vault", str(hurt), "heal", "--from", str(project.vault), **own)["healed"]
+    assert len(healed["put_back"]) == len(lost) + len(list(project.vault.glob("points/*/*")))
+    project.ask("--vault", str(hurt), "verify", "--files", **own)
+    project.ask("--vault", str(hurt), "restore", "latest", "-w", "small", "--to", f"{tmp_path}/back", **own)
+    assert contents(tmp_path / "back/datasets/numbers/data") == contents(project.root / "numbers/data")
+
+
+def test_heal_brings_back_what_the_source_still_has(project: Project, tmp_path: Path) -> None:
+    """The workload's own data, read again: what is the same gives the same chunks."""
+    root = tmp_path / "project"
+    shutil.copytree(project.root, root, symlinks=True)
+    secrets = root / ".muster" / "secrets.yaml"
+    secrets.write_text(secrets.read_text().replace(str(project.root), str(root)))
+    copy = Project(root, project.python)
+    copy.ask("snapshot", "small")
+    for pack in copy.vault.glob("packs/*/*"):
+        _spoil(pack)
+    error = copy.refuse("heal", "--from", str(tmp_path), "--from-source", "small")
+    assert error["kind"] == "UsageError", "the folder of the project holds no vault"
+    healed = copy.ask("heal", "--from-source", "small")["healed"]
+    assert healed["chunks"] >= 1
+    assert healed["points"] == [status["point"]["point"] for status in copy.ask("points")]
+    copy.ask("verify", "--files")
+
+
+def _spoil(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(data)
+
+
 @pytest.mark.parametrize("share", ["ten", "101%", "-1%", "0.5"])
 def test_a_share_is_a_percentage(project: Project, share: str) -> None:
     """Whatever else is given is a wrong command line."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from muster.operations.verify import Thoroughness
-from muster.vault.layout import AUDIT
+from muster.vault.layout import AUDIT, digest
 from muster.vault.vault import Vault, VerifyReport
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -15,9 +15,11 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 class SeenHeads:
     """
-    Notes below a folder of our own. Without them nothing is wrong; it is only not noticed.
+    Notes below a folder of our own, one for each vault in each place: a copy may lag behind. Without them nothing is wrong; it is
+    only not noticed.
 
-    A vault that was put back on purpose lacks what was seen: then its note, named by the vault's id, must be removed by hand.
+    A vault that was put back on purpose lacks what was seen: then its note, whose name begins with the vault's id, must be removed
+    by hand.
     """
 
     def __init__(self, state: Path) -> None:
@@ -31,13 +33,16 @@ class SeenHeads:
         """Remember the newest record of a trail in which nothing was found wrong."""
         if report.head and not any(finding.object.startswith(AUDIT) for finding in report.findings):
             self._folder.mkdir(parents=True, exist_ok=True)
-            written = self._folder / f".{vault.id}.new"
+            written = self._folder / f".{self._name(vault)}.new"
             written.write_text(f"{report.head}\n")
-            written.replace(self._folder / vault.id)
+            written.replace(self._folder / self._name(vault))
+
+    def _name(self, vault: Vault) -> str:
+        return f"{vault.id}-{digest(vault.url.encode())[:8]}"
 
     def _of(self, vault: Vault) -> str:
         try:
-            noted = (self._folder / vault.id).read_text().strip()
+            noted = (self._folder / self._name(vault)).read_text().strip()
         except (OSError, UnicodeDecodeError):
             return ""
         return noted if _DIGEST.fullmatch(noted) else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from muster.domain.recovery_point import VERIFICATION, Mark, PointStatus
@@ -61,7 +61,7 @@ def examine(
 
     A point that is whole is marked ``verified`` although others are not. At a share of 1 that mark answers what earlier
     verifications found: then the point is no longer suspect for it. Packs that were found damaged are noted, on the points or in a
-    note of their own: no later snapshot builds on them.
+    note of their own: no later snapshot builds on them. The report's `head` is the record of this verification itself.
     """
     how = share if isinstance(share, Thoroughness) else Thoroughness(share)
     points = None if how.whole else [status.point for status in statuses]
@@ -75,8 +75,8 @@ def examine(
     if unnoted := set(report.damaged_packs) - vault.healing.noted():
         vault.healing.note(unnoted)
     facts = {"share": how.share, "files": how.files, "bytes": report.bytes, "findings": len(report.findings)}
-    vault.record("verify", vault.id, "ok" if report.ok else "damaged", facts)
-    return report
+    record = vault.record("verify", vault.id, "ok" if report.ok else "damaged", facts)
+    return replace(report, head=record.digest)
 
 
 def verified(status: PointStatus, how: Thoroughness, clock: Clock, summary: dict[str, Any]) -> Mark:

@@ -1,0 +1,94 @@
+"""The nightly verification heals a vault from the replicas that the catalog names."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from muster.bootstrap import Platform
+from muster.catalog import load_catalog
+from muster.errors import IntegrityError
+from vaults import ACTOR, extract, flip, noise, read_folder, seal, store_tree
+
+pytestmark = pytest.mark.airflow
+
+CATALOG = """
+vaults:
+  primary: {url: "conn:primary", passphrase: "conn:words"}
+  frankfurt: {url: "conn:frankfurt", passphrase: "conn:words"}
+"""
+WORKLOAD = """
+workload: flights
+owner: ops
+objectives: {rpo: 1d, rto: 15m}
+datasets: [{name: d0, repo: numbers, targets: [data]}]
+vault: primary
+replicas: [frankfurt]
+"""
+FILES = {"a": noise(5000), "b": noise(200_000, 2)}
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Platform:
+    """One point in the primary vault; what is in Frankfurt is up to the test."""
+    folder = tmp_path / "catalog"
+    (folder / "workloads").mkdir(parents=True)
+    (folder / "vaults.yaml").write_text(CATALOG)
+    (folder / "workloads" / "flights.yaml").write_text(WORKLOAD)
+    names = {"conn:primary": f"{tmp_path}/primary", "conn:frankfurt": f"{tmp_path}/frankfurt", "conn:words": "w" * 20}
+    platform = Platform(load_catalog(folder), lambda name: names.get(name, name), state=tmp_path / "state", actor=ACTOR)
+    vault, _ = platform.create_vault("primary")
+    seal(vault, store_tree(vault, FILES))
+    return platform
+
+
+def verify(platform: Platform, share: float = 1.0) -> Any:
+    from muster_airflow.operators.recovery import Site
+    from muster_airflow.operators.verify import VerifyVaultOperator
+
+    return VerifyVaultOperator(task_id="verify", vault="primary", share=share).perform(Site(platform, {}, ""))  # type: ignore[arg-type]
+
+
+def damage(folder: Path) -> None:
+    for pack in (folder / "packs").glob("*/*"):
+        data = pack.read_bytes()
+        pack.unlink()
+        pack.write_bytes(flip(data, 100))
+
+
+def test_what_a_replica_has_comes_back_in_the_same_night(platform: Platform, tmp_path: Path) -> None:
+    """The task succeeds, and the point is as good as before."""
+    shutil.copytree(tmp_path / "primary", tmp_path / "frankfurt")
+    damage(tmp_path / "primary")
+    assert verify(platform)["points"] == 1
+    (status,) = platform.vault("primary").points()
+    assert not status.suspect
+    tree = status.point.components[0].tree
+    assert extract(platform.vault("primary"), tree, tmp_path / "back") == FILES == read_folder(tmp_path / "back")
+
+
+@pytest.mark.parametrize("there", ["nothing", "another vault", "as damaged"])
+def test_what_no_replica_has_fails_the_task(platform: Platform, tmp_path: Path, there: str) -> None:
+    """A place that holds no copy of this vault is not asked, and no error for that hides the damage."""
+    if there == "another vault":
+        platform.create_vault("frankfurt")
+    damage(tmp_path / "primary")
+    if there == "as damaged":
+        shutil.copytree(tmp_path / "primary", tmp_path / "frankfurt")
+    with pytest.raises(IntegrityError, match="files: dataset/d0: "):
+        verify(platform)
+    assert platform.vault("primary").points()[0].suspect
+
+
+def test_a_vault_that_was_put_back_is_noticed_the_next_night(platform: Platform, tmp_path: Path) -> None:
+    """The state folder remembers the newest record that was seen."""
+    shutil.copytree(tmp_path / "primary", tmp_path / "older")
+    verify(platform)
+    verify(platform, 0.1)
+    shutil.rmtree(tmp_path / "primary")
+    (tmp_path / "older").rename(tmp_path / "primary")
+    with pytest.raises(IntegrityError, match="put back to an older state"):
+        verify(platform)
