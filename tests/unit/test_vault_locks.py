@@ -16,8 +16,8 @@ from muster.ports import BlobStore
 from muster.vault import locking
 from muster.vault.layout import pack_key
 from muster.vault.locking import STEPS, lock_end
-from muster.vault.vault import Vault
-from vaults import make_vault, noise, point_over, reopen, store_tree
+from muster.vault.vault import Passphrase, Vault
+from vaults import CHEAP, make_vault, noise, point_over, reopen, store_tree
 
 DAY = timedelta(days=1)
 LOCK = 30 * DAY
@@ -200,6 +200,22 @@ def test_a_longer_lock_stays(memory: MemoryStore, clock: FrozenClock) -> None:
     assert {locked(memory)[pack_key(pack)] for pack in short.packs} == {long.locked_until}
     assert locked(memory)["vault.json"] == long.locked_until
     assert locked(memory)[f"points/flights/{short.point}.json"] == short.locked_until
+
+
+def test_the_slot_of_whom_was_revoked_is_left_to_its_end(memory: MemoryStore, clock: FrozenClock) -> None:
+    """It cannot be removed while it is locked, and no later point locks it longer; those of the holders are."""
+    vault, _ = make_vault(memory, clock)
+    vault.add_passphrase("leaver", Passphrase("x"), cost=CHEAP)
+    first = sealed(vault, 0)
+    slots = set(locked(memory, "keys/"))
+    ((slot, gone),) = vault.holders.revoke("leaver").items()
+    assert not gone
+    clock.advance((LOCK / 2).total_seconds())
+    second = sealed(vault, 1, previous=first.point)
+    ends = locked(memory, "keys/")
+    assert set(ends) == slots
+    assert ends.pop(f"keys/{slot}.json") == first.locked_until
+    assert set(ends.values()) == {second.locked_until}
 
 
 def test_a_store_without_locks_takes_the_point_and_says_so(clock: FrozenClock) -> None:

@@ -131,6 +131,10 @@ class KeyHolders:
         """Those who hold the newest key."""
         return [holder for holder in self.all() if holder.standing == "holder"]
 
+    def current_objects(self) -> list[str]:
+        """The objects by which they come in."""
+        return [f"{KEYS}{holder.slot.slot}.json" for holder in self.current()]
+
     def _standing(self, slot: KeySlot, made: set[str], removed: bool) -> Standing:
         newest = self._opened.authority.chain.newest.number
         if removed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from random import SystemRandom
@@ -16,7 +17,7 @@ from muster.vault.points import Points
 STEPS = 8
 LOOKED_AT = 25
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_OF_THE_VAULT = (HEADER, RESTORE, KEYS, GENERATIONS, ROLLS)
+_OF_THE_VAULT = (HEADER, RESTORE, GENERATIONS, ROLLS)
 
 
 def lock_end(now: datetime, lock: timedelta) -> datetime:
@@ -31,10 +32,14 @@ def lock_end(now: datetime, lock: timedelta) -> datetime:
 
 
 class PointLocks:
-    """Locks what belongs to a point, in a store that can."""
+    """
+    Locks what belongs to a point, in a store that can.
 
-    def __init__(self, store: BlobStore, points: Points, index: Index) -> None:
-        self._store, self._points, self._index = store, points, index
+    :param slots: gives the objects of the key slots of all current holders
+    """
+
+    def __init__(self, store: BlobStore, points: Points, index: Index, slots: Callable[[], list[str]]) -> None:
+        self._store, self._points, self._index, self._slots = store, points, index, slots
 
     def end(self, now: datetime, lock: timedelta | None) -> datetime | None:
         """
@@ -73,6 +78,7 @@ class PointLocks:
         keys = [point_key(point.workload, point.point), *records, *self._index.objects()]
         keys += [info.key for prefix in _OF_THE_VAULT for info in self._store.list(prefix)]
         try:
+            keys += self._slots_to_lock(locks, point.locked_until)
             locks.extend(keys, point.locked_until)
         except MusterError as error:
             raise type(error)(
@@ -89,6 +95,17 @@ class PointLocks:
         some = SystemRandom().sample(reused, min(LOOKED_AT, len(reused)))
         lifted = some and locks.extend(map(pack_key, some), until)
         return set() if lifted else set(reused)
+
+    def _slots_to_lock(self, locks: Locks, until: datetime) -> list[str]:
+        """
+        Key slots of current holders that are not locked as long.
+
+        Those of whom was revoked, or of earlier generations, are left to the end of their locks. Who is current takes the whole audit
+        trail to tell, so that is asked only if there is anything to do.
+        """
+        ends = {info.key: locks.of(info.key).until for info in self._store.list(KEYS)}
+        short = {key for key, end in ends.items() if end is None or end < until}
+        return sorted(short.intersection(self._slots())) if short else []
 
     def _sealed(self, workload: str, point: str | None) -> RecoveryPoint | None:
         try:

@@ -72,7 +72,7 @@ class Vault:
         self._points = Points(self._store, self._authority, self._header.id)
         self._trail = AuditTrail(self._store, self._authority, self._header)
         self._condemned = Condemnations(self._store, self._authority, self._header.id)
-        self._locks = PointLocks(self._store, self._points, self._index)
+        self._locks = PointLocks(self._store, self._points, self._index, self.holders.current_objects)
 
     # --- making and opening -------------------------------------------------------------------------------------------
 
