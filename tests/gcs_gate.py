@@ -86,7 +86,8 @@ class GcsGate:
         there = ask(Asked("GET", asked.target.partition("?")[0], {}, b""))
         if there.status != 200:
             return there
-        lock = self.locks.setdefault(name, {"metageneration": "1"})
+        lock = self.locks.setdefault(name, {})
+        lock.setdefault("metageneration", json.loads(there.body)["metageneration"])
         if asked.query.get("ifMetagenerationMatch", lock["metageneration"]) != lock["metageneration"]:
             return _error(412, "conditionNotMet", "The metageneration does not match.")
         wanted = asked.json

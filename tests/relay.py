@@ -112,7 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length", 0)))
         assert isinstance(self.server, _Server)
-        self._send(self.server.relay.answer(Asked(self.command, self.path, headers, body)))
+        with contextlib.suppress(ConnectionError):  # who asked may have gone
+            self._send(self.server.relay.answer(Asked(self.command, self.path, headers, body)))
 
     def _send(self, answer: Answer) -> None:
         length = answer.headers.get("content-length") if self.command == "HEAD" else None

@@ -58,6 +58,8 @@ class GcsClient:
             client_options={"api_endpoint": self.location.endpoint},
             _http=self.session,
         )
+        # It would ask for the bucket's metadata behind our back, for traces that nobody records.
+        client._bucket_metadata_cache = None
         return client.bucket(self.location.bucket)
 
     def loaded(self) -> Any:
@@ -76,10 +78,11 @@ class GcsClient:
         from google.api_core.exceptions import GoogleAPICallError
         from google.auth.exceptions import GoogleAuthError
         from google.cloud.storage.exceptions import DataCorruption
+        from urllib3.exceptions import HTTPError
 
         try:
             yield
-        except (GoogleAPICallError, GoogleAuthError, DataCorruption, OSError) as error:
+        except (GoogleAPICallError, GoogleAuthError, DataCorruption, HTTPError, OSError) as error:
             # From None: the causes repeat the answer of the server, which may quote credentials.
             raise self._error(error, key, hint) from None
 
