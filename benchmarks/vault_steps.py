@@ -11,6 +11,7 @@ A step prints one line of JSON: the requests that it sent to the store and the b
 
 from __future__ import annotations
 
+import functools
 import json
 import socket
 import sys
@@ -25,8 +26,7 @@ from muster.adapters.stores import open_store
 from muster.adapters.system_clock import SystemClock
 from muster.domain.recovery_point import Component, RecoveryPoint
 from muster.errors import NotFound
-from muster.ports import BlobInfo, BlobStore, Guarantees, Locks
-from muster.vault.sources import folder_files
+from muster.ports import BlobInfo, BlobStore, Guarantees, Locks, Proof, SourceFile, TreeReader, Versions
 from muster.vault.vault import Actor, Passphrase, Vault
 
 WORKLOAD = "benchmark"
@@ -53,6 +53,12 @@ class Counting:
 
     def locks(self) -> Locks | None:
         return self.inner.locks()
+
+    def versions(self) -> Versions | None:
+        return self.inner.versions()
+
+    def prove(self) -> Iterator[Proof]:
+        return self.inner.prove()
 
     def put(self, key: str, data: bytes) -> None:
         self._count("put", sent=len(data))
@@ -100,7 +106,7 @@ def snapshot(store: BlobStore, folder: str) -> None:
         before = None
     previous = vault.tree(before.components[0].tree) if before else None
     with vault.writer() as writer:
-        tree = writer.store_tree(folder_files(Path(folder), previous=previous))
+        tree = writer.store_tree(_files(Path(folder), previous))
     vault.seal(
         RecoveryPoint(
             format=1,
@@ -117,6 +123,23 @@ def snapshot(store: BlobStore, folder: str) -> None:
             muster=__version__,
         )
     )
+
+
+def _files(folder: Path, previous: TreeReader | None) -> Iterator[SourceFile]:
+    """All files of a folder; one of the size and time that the point before has is known."""
+    before = {entry.path: entry for entry in previous.entries()} if previous else {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name, state = path.relative_to(folder).as_posix(), path.stat()
+        there = before.get(name)
+        same = there and there.content and (there.content.size, there.mtime_ns) == (state.st_size, state.st_mtime_ns)
+        yield SourceFile(
+            name,
+            functools.partial(path.open, "rb"),
+            size=state.st_size,
+            mode=state.st_mode & 0o7777,
+            mtime_ns=state.st_mtime_ns,
+            known=there.content if there and same else None,
+        )
 
 
 def restore(store: BlobStore, folder: str) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from fakes import FrozenClock
 from muster.errors import NotFound, Refused, StoreUnavailable
-from muster.ports import BlobInfo, BlobStore, Clock, Guarantees, Locks
+from muster.ports import BlobInfo, BlobStore, Clock, Guarantees, Locks, Proof, Versions
 
 
 class StoreAround:
@@ -30,6 +30,12 @@ class StoreAround:
 
     def locks(self) -> Locks | None:
         return self.inner.locks()
+
+    def versions(self) -> Versions | None:
+        return self.inner.versions()
+
+    def prove(self) -> Iterator[Proof]:
+        return self.inner.prove()
 
     def put(self, key: str, data: bytes) -> None:
         self.before("put", key, len(data))

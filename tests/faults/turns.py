@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from muster.ports import BlobInfo, BlobStore, Guarantees, Locks
+from muster.ports import BlobInfo, BlobStore, Guarantees, Locks, Proof, Versions
 
 
 class Turns:
@@ -64,6 +64,12 @@ class TurnStore:
 
     def locks(self) -> Locks | None:
         return self._inner.locks()
+
+    def versions(self) -> Versions | None:
+        return self._inner.versions()
+
+    def prove(self) -> Iterator[Proof]:
+        return self._inner.prove()
 
     def put(self, key: str, data: bytes) -> None:
         self._turns.call(self._writer, lambda: self._inner.put(key, data))

@@ -255,7 +255,9 @@ def test_a_vault_of_many_snapshots_is_whole_and_a_damaged_merged_index_is_named(
     assert reopen(store).verify().ok
     merged = max(indexes(store), key=lambda key: len(store.objects[key]))
     store.objects[merged] = flip(store.objects[merged], 100)
-    assert [finding.object for finding in reopen(store).verify().findings] == [merged]
+    report = reopen(store).verify()
+    assert report.ok
+    assert merged in {notice.object for notice in report.notices}
 
 
 def _loose(store: MemoryStore, plain: bytes) -> Pack:
