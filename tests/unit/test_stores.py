@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster.adapters.blob_keys import checked_key, is_key
+from muster.adapters.bucket_store import BucketStore
 from muster.adapters.local_store import LocalStore
 from muster.adapters.object_store import S3Store
 from muster.adapters.stores import open_store
@@ -31,13 +32,19 @@ SEGMENTS = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,20}", fullmatch=True)
             "s3://AK:SE%2FCRET+@bucket/v?endpoint=http://127.0.0.1:9000&region=eu-west-1",
             "s3://bucket/v?endpoint=http://127.0.0.1:9000&region=eu-west-1",
         ),
+        ("gs://bucket/team/vault/", "gs://bucket/team/vault"),
+        ("gs://anonymous@bucket?endpoint=http://127.0.0.1:4443/", "gs://bucket?endpoint=http://127.0.0.1:4443"),
+        ("gs://%7B%22SECRET%22%3A1%7D@bucket/v?lock=compliance&kms_key=projects%2Fp", "gs://bucket/v"),
+        ("azure://account/vaults/team", "azure://account/vaults/team"),
+        ("azure://SE%2FCRET%3D@account/vaults?lock=governance&encryption_scope=s", "azure://account/vaults"),
     ],
 )
 def test_an_address_leads_to_its_store(address: str, url: str) -> None:
     """Folders and buckets are told apart, and the shown address has no credentials."""
     store = open_store(address)
     assert store.url == url
-    assert isinstance(store, S3Store if address.startswith("s3:") else LocalStore)
+    kinds = {"s3": S3Store, "gs": BucketStore, "azure": BucketStore}
+    assert isinstance(store, kinds.get(address.partition("://")[0], LocalStore))
     assert repr(store).count("CRET") == 0
 
 
@@ -87,6 +94,23 @@ def test_opening_makes_nothing(tmp_path: Path) -> None:
         "s3://AK:HIDDEN?HIDDEN@bucket/prefix",
         "s3://AK:HIDDEN#HIDDEN@bucket/prefix",
         "s3://AK:HIDDEN[@bucket",
+        "gs://",
+        "gs://Bucket",
+        "gs://@bucket",
+        "gs://bucket/../up",
+        "gs://bucket?region=eu",
+        "gs://bucket?lock=Locked",
+        "gs://HID/HIDDEN@bucket",
+        "gs://bucket?endpoint=https://HIDDEN@h:1",
+        "azure://account",
+        "azure://account/",
+        "azure://account/UPPER",
+        "azure://account/two--dashes",
+        "azure://an-account/vaults",
+        "azure://HID/HIDDEN==@account/vaults",
+        "azure://HID?HIDDEN@account/vaults",
+        "azure://account/vaults?region=eu",
+        "azure://account/vaults?insecure=maybe",
     ],
 )
 def test_a_wrong_address_is_explained_without_its_secrets(address: str) -> None:
@@ -97,12 +121,13 @@ def test_a_wrong_address_is_explained_without_its_secrets(address: str) -> None:
     assert "HID" not in "".join(traceback.format_exception(caught.value, chain=True)).replace(repr(address), "")
 
 
+@pytest.mark.parametrize("place", ["s3://bucket", "gs://bucket", "azure://account/vaults"])
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.0.1", "[::1]"])
-def test_plain_http_stays_on_this_machine(host: str) -> None:
+def test_plain_http_stays_on_this_machine(place: str, host: str) -> None:
     """What is sent in the clear goes to loopback, or where the address says that it may."""
-    assert open_store(f"s3://bucket?endpoint=http://{host}:9000")
+    assert open_store(f"{place}?endpoint=http://{host}:9000")
     for elsewhere in ("storage", "10.0.0.1", "localhost.example.org", "[2001:db8::1]"):
-        address = f"s3://bucket?endpoint=http://{elsewhere}:9000"
+        address = f"{place}?endpoint=http://{elsewhere}:9000"
         with pytest.raises(UsageError, match="in the clear") as caught:
             open_store(address)
         assert "insecure=true" in caught.value.hint
@@ -143,3 +168,11 @@ def test_a_key_has_an_end() -> None:
     assert not is_key("a" * 201)
     assert is_key("/".join(["a" * 99] * 8))
     assert not is_key("/".join(["a" * 99] * 9))
+
+
+def test_a_key_of_a_service_account_must_be_one() -> None:
+    """What is no key is said when it is needed, without a word of it."""
+    with pytest.raises(UsageError, match="no service account's") as caught:
+        open_store("gs://HIDDEN@bucket").get("a")
+    assert "HIDDEN" not in str(caught.value)
+    assert caught.value.__suppress_context__
