@@ -43,7 +43,7 @@ def store() -> MemoryStore:
     return store
 
 
-def until_done(work: Callable[[], object], most: int = 40) -> int:
+def until_done(work: Callable[[], object], most: int = 400) -> int:
     """Try again whatever may help, as a task with retries does; return how many attempts it took."""
     for attempt in range(1, most + 1):
         try:
