@@ -7,6 +7,7 @@ only to a request that says what the reference asks for, so a client that leaves
 * https://cloud.google.com/storage/docs/request-preconditions: ``ifGenerationMatch=0`` is 412 if there is a live object
 * https://cloud.google.com/storage/docs/json_api/v1/objects/patch: ``retention``, ``temporaryHold``, ``overrideUnlockedRetention``
 * https://cloud.google.com/storage/docs/object-lock: what Locked and Unlocked forbid; a bucket must be made for it
+* https://cloud.google.com/storage/docs/object-versioning: a deletion without ``generation`` only makes an object noncurrent
 * https://cloud.google.com/storage/docs/json_api/v1/status-codes: 403 ``retentionPolicyNotMet``, ``objectUnderActiveHold``
 
 Nothing here shows what the service itself does: docs/stores.md calls it unverified.
@@ -18,24 +19,36 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from relay import Answer, Asked
 
 _UPLOAD = re.compile(r"/upload/storage/v1/b/(?P<bucket>[^/]+)/o")
-_OBJECT = re.compile(r"/storage/v1/b/(?P<bucket>[^/]+)/o/(?P<name>.+)")
+_LIST = re.compile(r"/storage/v1/b/[^/]+/o")
+_OBJECT = re.compile(r"(?:/download)?(?P<path>/storage/v1/b/[^/]+/o/(?P<name>.+))")
 _BUCKET = re.compile(r"/storage/v1/b/(?P<bucket>[^/]+)")
 
 Ask = Callable[[Asked], Answer]
 
 
+@dataclass
+class Old:
+    """A noncurrent version: its metadata, with its locks, and its bytes."""
+
+    about: dict[str, Any]
+    body: bytes
+
+
 class GcsGate:
     """
-    The rule. `locks` holds the metadata of objects that the emulator would drop, by their names; `live` the paths of objects.
+    The rule. `locks` holds the metadata of objects that the emulator would drop, by their names; `live` the paths of objects; `old`
+    the versions that are noncurrent, by path and generation.
 
     :param retention: whether buckets are made for object retention
-    :param settings: metadata of buckets that the emulator does not know
+    :param settings: metadata of buckets that the emulator does not know; ``versioning={"enabled": True}`` makes them keep versions
     """
 
     def __init__(self, *, retention: bool = True, **settings: Any) -> None:
@@ -43,44 +56,85 @@ class GcsGate:
         self.settings = settings
         self.locks: dict[str, dict[str, Any]] = {}
         self.live: set[str] = set()
+        self.old: dict[tuple[str, str], Old] = {}
         self._turn = threading.Lock()
 
     def __call__(self, asked: Asked, ask: Ask) -> Answer:
         if asked.method == "POST" and (found := _UPLOAD.fullmatch(asked.path)):
             return self._create(asked, ask, found["bucket"])
+        if asked.method == "GET" and _LIST.fullmatch(asked.path):
+            return self._list(asked, ask)
         if found := _OBJECT.fullmatch(asked.path):
-            return self._object(asked, ask, found["name"])
+            return self._object(asked, ask, found["path"], found["name"])
         answer = ask(asked)
         if asked.method == "GET" and answer.status == 200 and _BUCKET.fullmatch(asked.path):
             return _merged(answer, {"objectRetention": {"mode": "Enabled"}} if self.retention else {}, self.settings)
         return answer
 
+    @property
+    def versioned(self) -> bool:
+        return bool(self.settings.get("versioning", {}).get("enabled"))
+
     def _create(self, asked: Asked, ask: Ask, bucket: str) -> Answer:
-        about = json.loads(asked.body.split(b"\r\n\r\n", 2)[1].split(b"\r\n")[0])
-        path = f"/storage/v1/b/{bucket}/o/{about['name']}"
+        name = json.loads(asked.body.split(b"\r\n\r\n", 2)[1].split(b"\r\n")[0])["name"]
+        path = f"/storage/v1/b/{bucket}/o/{name}"
         with self._turn:
-            if asked.query.get("ifGenerationMatch") == "0" and path in self.live:
+            if path in self.live and asked.query.get("ifGenerationMatch") == "0":
                 return _error(412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold.")
+            if path in self.live and self.versioned:
+                self._make_noncurrent(path, name, ask)
             self.live.add(path)
         answer = ask(asked)
         if answer.status != 200:
             self.live.discard(path)
         return answer
 
-    def _object(self, asked: Asked, ask: Ask, name: str) -> Answer:
+    def _object(self, asked: Asked, ask: Ask, path: str, name: str) -> Answer:
         if asked.method == "PATCH":
             with self._turn:
                 return self._patch(asked, ask, name)
-        lock = self.locks.get(name, {})
+        if old := self.old.get((path, asked.query.get("generation", ""))):
+            return self._of_old(asked, path, old)
         if asked.method == "DELETE":
-            return _forbidden(lock) or self._delete(asked, ask)
-        answer = ask(asked)
+            return self._delete(asked, ask, path, name)
+        answer, lock = ask(asked), self.locks.get(name, {})
         return _merged(answer, lock) if answer.status == 200 and asked.query.get("alt") != "media" else answer
 
-    def _delete(self, asked: Asked, ask: Ask) -> Answer:
+    def _of_old(self, asked: Asked, path: str, old: Old) -> Answer:
+        if asked.method == "DELETE":
+            refusal = _forbidden(old.about)
+            if not refusal:
+                del self.old[path, old.about["generation"]]
+            return refusal or Answer(204)
+        if asked.query.get("alt") == "media":
+            return Answer(200, {"content-type": "application/octet-stream"}, old.body)
+        return Answer(200, {"content-type": "application/json"}, json.dumps(old.about).encode())
+
+    def _delete(self, asked: Asked, ask: Ask, path: str, name: str) -> Answer:
+        if self.versioned and "generation" not in asked.query:
+            self._make_noncurrent(path, name, ask)
+        elif refusal := _forbidden(self.locks.get(name, {})):
+            return refusal
+        self.live.discard(path)
+        self.locks.pop(name, None)
+        return ask(asked)
+
+    def _make_noncurrent(self, path: str, name: str, ask: Ask) -> None:
+        target = path.removesuffix(name) + quote(name, safe="")
+        about = json.loads(ask(Asked("GET", target, {}, b"")).body) | self.locks.pop(name, {})
+        body = ask(Asked("GET", f"/download{target}?alt=media", {}, b"")).body
+        about["timeDeleted"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        self.old[path, about["generation"]] = Old(about, body)
+
+    def _list(self, asked: Asked, ask: Ask) -> Answer:
         answer = ask(asked)
-        self.live.discard(asked.path)
-        return answer
+        if asked.query.get("versions", "").lower() != "true":
+            return answer
+        body = json.loads(answer.body)
+        beginning = f"{asked.path}/{asked.query.get('prefix', '')}"
+        old = [old.about for (path, _), old in self.old.items() if path.startswith(beginning)]
+        body["items"] = sorted(body.get("items", []) + old, key=lambda item: (item["name"], item["generation"]))
+        return Answer(answer.status, answer.headers, json.dumps(body).encode())
 
     def _patch(self, asked: Asked, ask: Ask, name: str) -> Answer:
         there = ask(Asked("GET", asked.target.partition("?")[0], {}, b""))

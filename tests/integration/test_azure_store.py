@@ -119,7 +119,7 @@ def test_anothers_sooner_end_set_after_ours_is_noticed(azure: AzureServer, conta
         answer = gate(request, ask)
         if request.query.get("comp") == "immutabilityPolicies" and not overtaken:
             overtaken = True
-            gate.locks[request.path][UNTIL] = format_datetime(SOON - timedelta(days=9), usegmt=True)
+            gate.current[request.path].locks[UNTIL] = format_datetime(SOON - timedelta(days=9), usegmt=True)
         return answer
 
     with closing(Relay(azure.emulator, overtake)) as relay:
@@ -144,8 +144,39 @@ def test_what_is_locked_is_not_deleted(store: BucketStore, azure: AzureServer) -
     locks.hold(["held"], held=False)
     for key in ("held", "free"):
         store.delete(key)
-    assert azure.gate.hidden == set()
+    assert not any(azure.gate.old.values())
     assert [info.key for info in store.list()] == ["retained"]
+
+
+def test_what_is_hidden_is_seen_and_uncovered(store: BucketStore, azure: AzureServer, container: str) -> None:
+    """A deleted blob and one that another was laid over are named, and come back with the locks that they had."""
+    from azure.storage.blob import BlobServiceClient
+
+    for key in ("deleted", "covered", "left"):
+        store.put(key, b"ours")
+    locks_of(store).extend(["deleted", "covered"], SOON)
+    versions = store.versions()
+    assert versions is not None
+    assert list(versions.hidden()) == []
+    client = BlobServiceClient(azure.endpoint, credential=ACCOUNT_KEY).get_container_client(container)
+    client.delete_blob("team/vault/deleted")
+    client.upload_blob("team/vault/covered", b"theirs", overwrite=True)
+    assert [(hidden.key, hidden.by) for hidden in versions.hidden()] == [
+        ("covered", "version"),
+        ("deleted", "delete marker"),
+    ]
+    with pytest.raises(NotFound):
+        store.get("deleted")
+    with pytest.raises(Refused, match="locked until"):
+        store.delete("covered")
+    for key in ("covered", "deleted"):
+        versions.uncover(key)
+        assert store.get(key) == b"ours"
+        lock = locks_of(store).of(key)
+        assert (lock.until, lock.mode) == (SOON, "compliance")
+    assert list(versions.hidden()) == []
+    with pytest.raises(NotFound):
+        versions.uncover("never")
 
 
 def test_every_failure_in_bulk_is_told(store: BucketStore) -> None:
@@ -177,6 +208,7 @@ def test_proofs_of_a_container_that_keeps_its_word(azure: AzureServer, container
         "what is sent is encrypted": "absent",
         "what is stored is encrypted": "kept",
         "nobody without credentials can read": "kept",
+        "what is deleted can be had back": "kept",
     } | ({"a retention cannot be shortened": "kept"} if lock == "compliance" else {})
     assert store.get("vault.json") == b"{}"
 
@@ -194,7 +226,7 @@ def test_proofs_see_through_a_container_that_only_nods(azure: AzureServer, conta
 
     def nod(request: Asked, ask: Any) -> Answer:
         if "versionid" in request.query:
-            azure.gate.locks.clear()
+            azure.gate.old[request.path][0].locks.clear()
         return azure.gate(request, ask)
 
     with closing(Relay(azure.emulator, nod)) as relay:

@@ -169,6 +169,45 @@ def test_what_is_locked_is_not_deleted(store: BucketStore, gcs: GcsServer) -> No
     assert [info.key for info in store.list()] == ["retained"]
 
 
+def test_what_is_hidden_is_seen_and_uncovered(store: BucketStore, gcs: GcsServer, bucket: str) -> None:
+    """A deleted object and one that another was laid over are named, and come back with the locks that they had."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud.storage import Client
+
+    gcs.gate.settings["versioning"] = {"enabled": True}
+    for key in ("deleted", "covered", "left"):
+        store.put(key, b"ours")
+    locks_of(store).extend(["deleted", "covered"], SOON)
+    versions = store.versions()
+    assert versions is not None
+    assert list(versions.hidden()) == []
+    theirs = Client("p", AnonymousCredentials(), client_options={"api_endpoint": gcs.relay.endpoint}).bucket(bucket)
+    theirs.blob("team/vault/deleted").delete()
+    theirs.blob("team/vault/covered").upload_from_string(b"theirs")
+    assert [(hidden.key, hidden.by) for hidden in versions.hidden()] == [
+        ("covered", "version"),
+        ("deleted", "delete marker"),
+    ]
+    with pytest.raises(NotFound):
+        store.get("deleted")
+    with pytest.raises(Refused, match="locked until"):
+        store.delete("covered")
+    for key in ("covered", "deleted"):
+        versions.uncover(key)
+        assert store.get(key) == b"ours"
+        lock = locks_of(store).of(key)
+        assert (lock.until, lock.mode) == (SOON, "compliance")
+    assert list(versions.hidden()) == []
+    with pytest.raises(NotFound):
+        versions.uncover("never")
+
+
+def test_a_bucket_that_keeps_no_versions_says_so(store: BucketStore) -> None:
+    """Without versioning there is nothing to uncover, and the store does not pretend."""
+    assert store.versions() is None
+    assert not store.guarantees().versioned
+
+
 def test_every_failure_in_bulk_is_told(store: BucketStore) -> None:
     """One missing object among many fails the call, and the others are retained all the same."""
     keys = [f"packs/aa/{n}" for n in range(20)]
@@ -186,8 +225,10 @@ def test_a_bucket_without_retention_has_no_locks(store: BucketStore, gcs: GcsSer
     assert not store.guarantees().immutable
 
 
-def test_proofs_of_a_bucket_that_keeps_its_word(store: BucketStore, gcs: GcsServer) -> None:
+@pytest.mark.parametrize("versioned", [True, False], ids=["with versions", "without"])
+def test_proofs_of_a_bucket_that_keeps_its_word(store: BucketStore, gcs: GcsServer, versioned: bool) -> None:
     """Overwriting, deleting and shortening are tried and refused; the settings are told; the vault's objects are left alone."""
+    gcs.gate.settings["versioning"] = {"enabled": versioned}
     gcs.gate.settings["iamConfiguration"] = {"publicAccessPrevention": "enforced"}
     store.put("vault.json", b"{}")
     verdicts = {proof.guarantee: proof.verdict for proof in store.prove()}
@@ -199,6 +240,7 @@ def test_proofs_of_a_bucket_that_keeps_its_word(store: BucketStore, gcs: GcsServ
         "what is stored is encrypted": "kept",
         "nobody without credentials can read": "kept",
         "nothing but expiry removes objects": "kept",
+        "what is deleted can be had back": "kept" if versioned else "absent",
     }
     assert store.get("vault.json") == b"{}"
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from muster.adapters.azure_client import AzureClient
 from muster.adapters.azure_location import AzureLocation
+from muster.adapters.bucket import Layer, Seen
 from muster.adapters.bucket_proofs import Attempt, transport
-from muster.adapters.bucket_store import BucketStore, Seen
-from muster.errors import StoreUnavailable
+from muster.adapters.bucket_store import BucketStore
+from muster.errors import Refused, StoreUnavailable
 from muster.ports import BlobInfo, Guarantees, Lock, LockMode, Proof
 
 _MODES: dict[LockMode, str] = {"governance": "Unlocked", "compliance": "Locked"}
@@ -26,7 +27,7 @@ def azure_store(location: AzureLocation, retries: int = 5) -> BucketStore:
 
 
 class AzureContainer:
-    """A `muster.adapters.bucket_store.Bucket` of Azure Blob Storage. Locks are those of blob versions, not of the container."""
+    """A `muster.adapters.bucket.Bucket` of Azure Blob Storage. Locks are those of blob versions, not of the container."""
 
     def __init__(self, location: AzureLocation) -> None:
         self._location = location
@@ -67,21 +68,41 @@ class AzureContainer:
                     return b""
                 raise
 
-    def look(self, key: str) -> Seen:
-        blob = self._loaded(key)
+    def look(self, key: str, version: str | None = None) -> Seen:
+        blob = self._loaded(key, version)
         return Seen(self._info(blob), _lock(blob))
 
     def walk(self, prefix: str) -> Iterator[BlobInfo]:
-        with self._client.translated(prefix or "the container"):
-            for blob in self._client.container.list_blobs(name_starts_with=self._path(prefix)):
-                yield self._info(blob)
+        for blob in self._listed(prefix):
+            yield self._info(blob)
 
-    def remove(self, key: str) -> None:
-        """With its versions, where the container keeps them, since the deletion of a blob only makes a version of it."""
-        self._delete(key)
-        if self.guarantees().versioned:
-            for version in self._versions(key):
-                self._delete(key, version)
+    def layers(self, prefix: str) -> Iterator[Layer]:
+        """When a version was laid over the service does not say."""
+        for blob in self._listed(prefix, include=["versions"]):
+            yield Layer(
+                key=self._key(blob),
+                version=blob.version_id,
+                live=blob.version_id is None or bool(blob.is_current_version),
+                at=blob.last_modified,
+                ended=None,
+                sum=f"{bytes(blob.content_settings.content_md5 or b'').hex()} {blob.size}",
+            )
+
+    def read_layer(self, layer: Layer) -> bytes:
+        with self._client.translated(layer.key):
+            return self._downloaded(layer.key, version_id=layer.version)
+
+    def remove_layer(self, layer: Layer) -> None:
+        """The version of today is first made one of the past: the service deletes no other by its name."""
+        if layer.live:
+            self.hide(layer.key)
+        if layer.version:
+            with self._client.translated(layer.key):
+                self._blob(layer.key).delete_blob(version_id=layer.version)
+
+    def hide(self, key: str) -> None:
+        with self._client.translated(key):
+            self._blob(key).delete_blob()
 
     def retain(self, key: str, until: datetime) -> bool:
         lock = _lock(self._loaded(key))
@@ -104,11 +125,10 @@ class AzureContainer:
         return Guarantees(immutable=locking, conditional_put=True, versioned=locking)
 
     def attempts(self, key: str) -> Iterator[Attempt]:
-        blob = self._loaded(key)
-        lock = _lock(blob)
-        if lock.mode == "compliance":
+        (layer,) = (layer for layer in self.layers(key) if layer.live and layer.key == key)
+        if self.look(key).lock.mode == "compliance":
             yield Attempt("a retention cannot be shortened", lambda: self._shorten(key))
-        yield Attempt("a locked object cannot be deleted", lambda: self._delete_for_ever(key, blob.version_id))
+        yield Attempt("a locked object cannot be deleted", lambda: self._remove_or_leave(layer))
 
     def settings(self) -> Iterator[Proof]:
         settings, server = self._settings(), self._location.server
@@ -127,15 +147,19 @@ class AzureContainer:
     def _blob(self, key: str) -> Any:
         return self._client.container.get_blob_client(self._path(key))
 
-    def _loaded(self, key: str) -> Any:
+    def _listed(self, prefix: str, **more: Any) -> Iterator[Any]:
+        with self._client.translated(prefix or "the container"):
+            yield from self._client.container.list_blobs(name_starts_with=self._path(prefix), **more)
+
+    def _loaded(self, key: str, version: str | None = None) -> Any:
         with self._client.translated(key):
-            return self._blob(key).get_blob_properties()
+            return self._blob(key).get_blob_properties(version_id=version)
 
     def _settings(self) -> Any:
         with self._client.translated("the container"):
             return self._client.container.get_container_properties()
 
-    def _downloaded(self, key: str, **part: int) -> bytes:
+    def _downloaded(self, key: str, **part: Any) -> bytes:
         return bytes(self._blob(key).download_blob(max_concurrency=1, **part).readall())
 
     def _set_policy(self, key: str, mode: LockMode, until: datetime) -> None:
@@ -153,25 +177,20 @@ class AzureContainer:
         sooner = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=5)
         self._set_policy(key, "compliance", sooner)
 
-    def _delete_for_ever(self, key: str, version: str | None) -> None:
-        """A blob, and then the version that this leaves: that a version of today cannot be deleted by its id proves no lock."""
-        self._delete(key)
-        if version:
-            self._delete(key, version)
+    def _remove_or_leave(self, layer: Layer) -> None:
+        """Remove a version of today; if that is refused, it is not left hidden."""
+        data = self.read(layer.key)
+        try:
+            self.remove_layer(layer)
+        except Refused:
+            self.create(layer.key, data)
+            raise
 
-    def _delete(self, key: str, version: str | None = None) -> None:
-        with self._client.translated(key):
-            self._blob(key).delete_blob(**({"version_id": version} if version else {}))
-
-    def _versions(self, key: str) -> list[str]:
-        path = self._path(key)
-        with self._client.translated(key):
-            found = self._client.container.list_blobs(name_starts_with=path, include=["versions"])
-            return [blob.version_id for blob in found if blob.name == path]
+    def _key(self, blob: Any) -> str:
+        return str(blob.name)[len(self._location.prefix) + 1 if self._location.prefix else 0 :]
 
     def _info(self, blob: Any) -> BlobInfo:
-        key = str(blob.name)[len(self._location.prefix) + 1 if self._location.prefix else 0 :]
-        return BlobInfo(key, int(blob.size), blob.creation_time.astimezone(UTC).replace(microsecond=0))
+        return BlobInfo(self._key(blob), int(blob.size), blob.creation_time.astimezone(UTC).replace(microsecond=0))
 
 
 def _lock(blob: Any) -> Lock:

@@ -4,75 +4,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
-from typing import Protocol
+from functools import cached_property, partial
 
 from muster.adapters.blob_keys import checked_key, is_key
-from muster.adapters.bucket_proofs import Attempt, proofs
+from muster.adapters.bucket import Bucket, Layer
+from muster.adapters.bucket_proofs import proofs
+from muster.adapters.bucket_versions import BucketVersions, layers_of, proof_of_uncovering
 from muster.adapters.bulk import in_bulk
 from muster.adapters.retries import pause, tried
-from muster.errors import AlreadyExists, IntegrityError, Refused, StoreUnavailable, UsageError
+from muster.errors import AlreadyExists, IntegrityError, NotFound, Refused, StoreUnavailable, UsageError
 from muster.ports import PROBES, BlobInfo, Guarantees, Lock, Proof
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What one look at an object shows."""
-
-    info: BlobInfo
-    lock: Lock
-
-
-class Bucket(Protocol):
-    """
-    One bucket, reached by its cloud's own client: each call is one request or the few that belong together, tried once.
-
-    Keys are those of the port; a bucket puts its prefix before them. All calls raise what `muster.ports` says for the call of
-    the store that rests on them, and StoreUnavailable for whatever may go better at another try.
-    """
-
-    @property
-    def url(self) -> str:
-        """Where this is, without any secret."""
-
-    def create(self, key: str, data: bytes) -> None:
-        """
-        Create an object by one request which itself demands that there is none.
-
-        :raises AlreadyExists: if the server says so
-        """
-
-    def read(self, key: str) -> bytes:
-        """The whole object."""
-
-    def read_range(self, key: str, start: int, length: int) -> bytes:
-        """Bytes from `start`, fewer than `length` where the object ends; `length` is not 0."""
-
-    def look(self, key: str) -> Seen:
-        """An object's size, time and lock."""
-
-    def walk(self, prefix: str) -> Iterator[BlobInfo]:
-        """All objects whose key begins with `prefix`, in any order."""
-
-    def remove(self, key: str) -> None:
-        """Delete the object and, if the bucket keeps versions, all of them."""
-
-    def retain(self, key: str, until: datetime) -> bool:
-        """Retain an object at least until a whole second; False if it is already."""
-
-    def hold(self, key: str, *, held: bool) -> None:
-        """Put an object under a legal hold, or lift it."""
-
-    def guarantees(self) -> Guarantees:
-        """What the bucket, as it is set up, promises."""
-
-    def attempts(self, key: str) -> Iterator[Attempt]:
-        """What must be refused on an object that is retained: each attempt, when made, tries to get past the lock."""
-
-    def settings(self) -> Iterator[Proof]:
-        """What can be told only from how the bucket is set up: transport, encryption, public access."""
 
 
 class BucketStore:
@@ -104,11 +46,14 @@ class BucketStore:
         """Its lock administration; None if the bucket is not set up for locks, which is asked once."""
         return BucketLocks(self._bucket, self._retries) if self._set_up.immutable else None
 
-    def versions(self) -> None:
-        """Not looked at: what the bucket keeps of replaced and deleted objects is had back by the cloud's own tools."""
+    def versions(self) -> BucketVersions | None:
+        """What lies beneath the newest versions; None if the bucket keeps none."""
+        return BucketVersions(self._bucket, self._retries, self.put) if self._set_up.versioned else None
 
     def prove(self) -> Iterator[Proof]:
-        return proofs(self, self._bucket, f"{PROBES}{secrets.token_hex(16)}")
+        key = f"{PROBES}{secrets.token_hex(16)}"
+        yield from proofs(self, self._bucket, key)
+        yield proof_of_uncovering(self, self._bucket, f"{key}-hidden")
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         checked_key(key)
@@ -148,19 +93,27 @@ class BucketStore:
 
     def delete(self, key: str) -> None:
         """
-        Remove an object that is under no lock.
+        Remove an object with all its versions, the oldest first, if none of them is under a lock.
 
-        The lock is looked at here too: a bucket that keeps versions lets a locked object be hidden, and only forbids its end.
+        The locks are looked at here too: a bucket that keeps versions lets a locked object be hidden, and only forbids its end.
         """
-        checked_key(key)
-        self._refuse_locked(key, tried(lambda: self._bucket.look(key), self._retries).lock)
-        tried(lambda: self._bucket.remove(key), self._retries)
+        layers = layers_of(self._bucket, checked_key(key), self._retries)
+        if not layers:
+            raise NotFound(
+                f"there is no {key} in {self.url}", "look at the address of the vault, then list what it holds"
+            )
+        for layer in layers:
+            self._refuse_locked(layer)
+        for layer in layers:
+            tried(partial(self._bucket.remove_layer, layer), self._retries)
 
     @cached_property
     def _set_up(self) -> Guarantees:
         return tried(self._bucket.guarantees, self._retries)
 
-    def _refuse_locked(self, key: str, lock: Lock) -> None:
+    def _refuse_locked(self, layer: Layer) -> None:
+        key = layer.key
+        lock = tried(lambda: self._bucket.look(key, None if layer.live else layer.version), self._retries).lock
         if lock.held:
             raise Refused(f"{key} in {self.url} is under a legal hold", "lift the hold first, if it may be lifted")
         if lock.until and lock.until > datetime.now(UTC):

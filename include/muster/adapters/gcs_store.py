@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
+from muster.adapters.bucket import Layer, Seen
 from muster.adapters.bucket_proofs import Attempt
-from muster.adapters.bucket_store import BucketStore, Seen
+from muster.adapters.bucket_store import BucketStore
 from muster.adapters.gcs_client import ONCE, GcsClient
 from muster.adapters.gcs_location import GcsLocation
 from muster.adapters.gcs_settings import allowed_by, proofs_of
@@ -28,7 +29,7 @@ def gcs_store(location: GcsLocation, retries: int = 5) -> BucketStore:
 
 
 class GcsBucket:
-    """A `muster.adapters.bucket_store.Bucket` of Google Cloud Storage, through its JSON API."""
+    """A `muster.adapters.bucket.Bucket` of Google Cloud Storage, through its JSON API."""
 
     def __init__(self, location: GcsLocation) -> None:
         self._location = location
@@ -75,25 +76,36 @@ class GcsBucket:
             except RequestRangeNotSatisfiable:  # it begins behind the end
                 return b""
 
-    def look(self, key: str) -> Seen:
-        blob = self._loaded(key)
+    def look(self, key: str, version: str | None = None) -> Seen:
+        blob = self._loaded(key, version)
         return Seen(self._info(blob), self._lock(blob))
 
     def walk(self, prefix: str) -> Iterator[BlobInfo]:
-        above = f"{self._location.prefix}/{prefix}" if self._location.prefix else prefix
-        with self._client.translated(prefix or "the bucket"):
-            for blob in self._client.bucket.list_blobs(
-                prefix=above, fields="items(name,size,timeCreated),nextPageToken", **ONCE
-            ):
-                yield self._info(blob)
+        for blob in self._listed(prefix, "name,size,timeCreated"):
+            yield self._info(blob)
 
-    def remove(self, key: str) -> None:
-        """By its generations, since in a bucket that keeps versions a deletion without one only hides the object."""
-        path = self._path(key)
+    def layers(self, prefix: str) -> Iterator[Layer]:
+        for blob in self._listed(prefix, "name,size,generation,timeCreated,timeDeleted,md5Hash,crc32c", versions=True):
+            yield Layer(
+                key=self._key(blob),
+                version=str(blob.generation),
+                live=blob.time_deleted is None,
+                at=blob.time_created,
+                ended=blob.time_deleted,
+                sum=f"{blob.md5_hash} {blob.crc32c} {blob.size}",
+            )
+
+    def read_layer(self, layer: Layer) -> bytes:
+        with self._client.translated(layer.key):
+            return self._downloaded(layer.key, layer.version)
+
+    def remove_layer(self, layer: Layer) -> None:
+        with self._client.translated(layer.key):
+            self._blob(layer.key, layer.version).delete(**ONCE)
+
+    def hide(self, key: str) -> None:
         with self._client.translated(key):
-            for blob in list(self._client.bucket.list_blobs(prefix=path, versions=True, **ONCE)):
-                if blob.name == path:
-                    self._delete_generation(key, blob.generation)
+            self._blob(key).delete(**ONCE)
 
     def retain(self, key: str, until: datetime) -> bool:
         blob = self._loaded(key)
@@ -117,9 +129,9 @@ class GcsBucket:
         return allowed_by(self._client.loaded())
 
     def attempts(self, key: str) -> Iterator[Attempt]:
-        blob = self._loaded(key)
-        yield Attempt("a locked object cannot be deleted", lambda: self._delete_generation(key, blob.generation))
+        (layer,) = (layer for layer in self.layers(key) if layer.live and layer.key == key)
         yield Attempt("a retention cannot be shortened", lambda: self._shorten(key))
+        yield Attempt("a locked object cannot be deleted", lambda: self.remove_layer(layer))
 
     def settings(self) -> Iterator[Proof]:
         return proofs_of(self._client.loaded(), self._location.endpoint, self._location.kms_key)
@@ -127,17 +139,22 @@ class GcsBucket:
     def _path(self, key: str) -> str:
         return f"{self._location.prefix}/{key}" if self._location.prefix else key
 
-    def _blob(self, key: str, generation: int | None = None) -> Any:
-        return self._client.bucket.blob(self._path(key), generation=generation)
+    def _blob(self, key: str, version: str | None = None) -> Any:
+        return self._client.bucket.blob(self._path(key), generation=int(version) if version else None)
 
-    def _loaded(self, key: str) -> Any:
+    def _listed(self, prefix: str, fields: str, **more: Any) -> Iterator[Any]:
+        with self._client.translated(prefix or "the bucket"):
+            fields = f"items({fields}),nextPageToken"
+            yield from self._client.bucket.list_blobs(prefix=self._path(prefix), fields=fields, **more, **ONCE)
+
+    def _loaded(self, key: str, version: str | None = None) -> Any:
         with self._client.translated(key):
-            blob = self._blob(key)
+            blob = self._blob(key, version)
             blob.reload(**ONCE)
             return blob
 
-    def _downloaded(self, key: str, **part: Any) -> bytes:
-        blob = self._blob(key)
+    def _downloaded(self, key: str, version: str | None = None, **part: Any) -> bytes:
+        blob = self._blob(key, version)
         return bytes(blob.download_as_bytes(raw_download=True, single_shot_download=True, **part, **ONCE))
 
     def _set_retention(self, blob: Any, mode: str, until: datetime, *, override: bool) -> None:
@@ -148,10 +165,6 @@ class GcsBucket:
             blob.patch(
                 if_metageneration_match=blob.metageneration, override_unlocked_retention=override or None, **ONCE
             )
-
-    def _delete_generation(self, key: str, generation: int) -> None:
-        with self._client.translated(key):
-            self._blob(key, generation).delete(**ONCE)
 
     def _shorten(self, key: str) -> None:
         blob = self._loaded(key)
