@@ -149,7 +149,7 @@ def test_what_is_locked_is_not_deleted(store: BucketStore, azure: AzureServer) -
 
 
 def test_what_is_hidden_is_seen_and_uncovered(store: BucketStore, azure: AzureServer, container: str) -> None:
-    """A deleted blob and one that another was laid over are named, and come back with the locks that they had."""
+    """A deleted blob and one that another was laid over are named, and come back, also from under a cover that is locked."""
     from azure.storage.blob import BlobServiceClient
 
     for key in ("deleted", "covered", "left"):
@@ -160,7 +160,7 @@ def test_what_is_hidden_is_seen_and_uncovered(store: BucketStore, azure: AzureSe
     assert list(versions.hidden()) == []
     client = BlobServiceClient(azure.endpoint, credential=ACCOUNT_KEY).get_container_client(container)
     client.delete_blob("team/vault/deleted")
-    client.upload_blob("team/vault/covered", b"theirs", overwrite=True)
+    client.upload_blob("team/vault/covered", b"theirs", overwrite=True).set_legal_hold(True)
     assert [(hidden.key, hidden.by) for hidden in versions.hidden()] == [
         ("covered", "version"),
         ("deleted", "delete marker"),
@@ -168,7 +168,7 @@ def test_what_is_hidden_is_seen_and_uncovered(store: BucketStore, azure: AzureSe
     with pytest.raises(NotFound):
         store.get("deleted")
     with pytest.raises(Refused, match="locked until"):
-        store.delete("covered")
+        store.delete("covered")  # by the version that is ours
     for key in ("covered", "deleted"):
         versions.uncover(key)
         assert store.get(key) == b"ours"

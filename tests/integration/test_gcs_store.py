@@ -170,7 +170,7 @@ def test_what_is_locked_is_not_deleted(store: BucketStore, gcs: GcsServer) -> No
 
 
 def test_what_is_hidden_is_seen_and_uncovered(store: BucketStore, gcs: GcsServer, bucket: str) -> None:
-    """A deleted object and one that another was laid over are named, and come back with the locks that they had."""
+    """A deleted object and one that another was laid over are named, and come back, also from under a cover that is locked."""
     from google.auth.credentials import AnonymousCredentials
     from google.cloud.storage import Client
 
@@ -183,7 +183,10 @@ def test_what_is_hidden_is_seen_and_uncovered(store: BucketStore, gcs: GcsServer
     assert list(versions.hidden()) == []
     theirs = Client("p", AnonymousCredentials(), client_options={"api_endpoint": gcs.relay.endpoint}).bucket(bucket)
     theirs.blob("team/vault/deleted").delete()
-    theirs.blob("team/vault/covered").upload_from_string(b"theirs")
+    cover = theirs.blob("team/vault/covered")
+    cover.upload_from_string(b"theirs")
+    cover.temporary_hold = True
+    cover.patch()
     assert [(hidden.key, hidden.by) for hidden in versions.hidden()] == [
         ("covered", "version"),
         ("deleted", "delete marker"),
@@ -191,7 +194,7 @@ def test_what_is_hidden_is_seen_and_uncovered(store: BucketStore, gcs: GcsServer
     with pytest.raises(NotFound):
         store.get("deleted")
     with pytest.raises(Refused, match="locked until"):
-        store.delete("covered")
+        store.delete("covered")  # by the version that is ours
     for key in ("covered", "deleted"):
         versions.uncover(key)
         assert store.get(key) == b"ours"

@@ -9,7 +9,7 @@ from itertools import groupby
 from muster.adapters.blob_keys import checked_key, is_key
 from muster.adapters.bucket import Bucket, Layer
 from muster.adapters.retries import tried
-from muster.errors import MusterError, NotFound
+from muster.errors import MusterError, NotFound, Refused
 from muster.ports import BlobStore, Hidden, Lock, Proof
 
 
@@ -39,7 +39,7 @@ class BucketVersions:
         """
         The oldest version is written anew, with the lock that it has, since no cloud turns an old version into the live one.
 
-        What lies over it is deleted first. If that is locked, by whoever put it there, nothing is changed.
+        What lies over it is deleted first, or, if whoever put it there has locked it, only laid beneath.
         """
         layers = layers_of(self._bucket, checked_key(key), self._retries)
         if not layers:
@@ -50,9 +50,16 @@ class BucketVersions:
         data = tried(lambda: self._bucket.read_layer(oldest), self._retries)
         lock = tried(lambda: self._bucket.look(key, oldest.version), self._retries).lock
         if live:
-            tried(lambda: self._bucket.remove_layer(live), self._retries)
+            self._take_away(live)
         self._put(key, data)
         self._lock_as(key, lock)
+
+    def _take_away(self, live: Layer) -> None:
+        try:
+            tried(lambda: self._bucket.remove_layer(live), self._retries)
+        except Refused:
+            with suppress(NotFound):  # some clouds hide it before they refuse the rest
+                tried(lambda: self._bucket.hide(live.key), self._retries)
 
     def _lock_as(self, key: str, lock: Lock) -> None:
         if lock.held:

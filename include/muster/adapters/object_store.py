@@ -104,6 +104,8 @@ class S3Store:
             if len(data) == length:
                 return data
         self._check_range(key, start, length)
+        if length:
+            raise StoreUnavailable(f"{self.url} broke off within {key}", "look at server and network, then try again")
         return b""
 
     def info(self, key: str) -> BlobInfo:
