@@ -94,7 +94,10 @@ def read_header(data: bytes) -> Header:
             f"the vault has format {document['format']}; this Muster reads format {FORMAT}",
             "install the Muster that RESTORE.md in the vault names",
         )
-    return from_json(Header, document)
+    try:
+        return from_json(Header, document)
+    except IntegrityError as error:
+        raise _no_header(error.message) from error
 
 
 def root_key(data: bytes) -> VerifyingKey:
@@ -105,7 +108,7 @@ def root_key(data: bytes) -> VerifyingKey:
     """
     document = read_document(HEADER, data)
     try:
-        key = VerifyingKey(Ed25519PublicKey.from_public_bytes(bytes.fromhex(document["signing_key"]["public"])))
+        key = VerifyingKey(Ed25519PublicKey.from_public_bytes(_unhex(document["signing_key"]["public"])))
     except (KeyError, TypeError, ValueError) as error:
         raise _no_header(repr(error)) from error
     if key.fingerprint != document["fingerprint"]:
@@ -118,13 +121,21 @@ def open_signing_key(data: bytes, master: MasterKey) -> SigningKey | None:
     document = read_document(HEADER, data)
     try:
         sealed = document.pop(_SEALED)
-        nonce, box = bytes.fromhex(sealed["nonce"]), bytes.fromhex(sealed["sealed"])
+        nonce, box = _unhex(sealed["nonce"]), _unhex(sealed["sealed"])
         raw = master.signing_cipher(document["id"]).decrypt(nonce, box, canonical(document))
         return SigningKey(Ed25519PrivateKey.from_private_bytes(raw))
     except InvalidTag:
         return None
     except (KeyError, TypeError, ValueError) as error:
         raise _no_header(repr(error)) from error
+
+
+def _unhex(text: str) -> bytes:
+    """What hex stands for, which the seal does not cover: only as it was written, so that no bit of it can be wrong."""
+    raw = bytes.fromhex(text)
+    if raw.hex() != text:
+        raise ValueError(f"{text!r} is not how these bytes are written")
+    return raw
 
 
 def _no_header(why: str) -> IntegrityError:
