@@ -4,11 +4,13 @@ Take a recovery point of a workload: one consistent cut over its datasets, regis
 1. `pin` names the point before anything is read. A task that is retried or cleared works on the same point.
 2. `capture_…` store the components in the vault, side by side. What is in the vault already is not stored again.
 3. `validate` judges each captured dataset by its expectations; `golden_predictions` asks each model its own example.
-4. `seal` reconciles every count and digest and signs the manifest, last. Only now there is a recovery point.
+4. `seal` reconciles every count and digest, compares data and models with the last good point, and signs the manifest, last. Only now
+   there is a recovery point.
 
 **Failed?** If a component is missing, nothing was sealed: mend the source and clear the failed task; what is stored is not stored
 again. If a check failed, the point is kept but marked *suspect*, and the last good point stays the latest: mend the source and
-trigger a new run.
+trigger a new run. If `seal` says that data *changed as if by ransomware*, the last good point is held, and `muster show POINT` names
+files: stop what writes there and run `restore`, or, if it was meant, `muster accept POINT --reason …`.
 """
 
 from airflow.sdk import DAG, TriggerRule

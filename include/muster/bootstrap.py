@@ -23,7 +23,8 @@ from muster.adapters.process_model_runner import ProcessModelRunner
 from muster.adapters.stores import open_store
 from muster.adapters.system_clock import SystemClock
 from muster.adapters.uv_environment import EnvironmentSource, EnvironmentTarget, UvEnvironment
-from muster.catalog import Catalog, VaultConfig, Workload
+from muster.catalog import Anomaly, Catalog, VaultConfig, Workload
+from muster.domain.anomaly import Limits
 from muster.domain.recovery_point import Component, PointStatus
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.restore_plan import RestorePlan
@@ -141,6 +142,7 @@ class Platform:
             },
             catalog=workload.model_dump(mode="json", exclude={"root", "source"}),
             lock=workload.retention.lock if workload.retention else None,
+            limits=_limits(workload.anomaly),
         )
 
     def snapshot(self, workload: Workload, progress: Progress | None = None) -> PointStatus:
@@ -260,6 +262,10 @@ class Platform:
             environment=str(self._path(workload.root, config.environment)) if config.environment else None,
             configuration=str(self._path(workload.root, config.configuration)) if config.configuration else None,
         )
+
+
+def _limits(anomaly: Anomaly) -> Limits | None:
+    return Limits(anomaly.spoiled, anomaly.converted, anomaly.shrunk) if anomaly.judge else None
 
 
 def _suite(path: Path) -> dict[str, Any]:

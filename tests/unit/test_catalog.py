@@ -53,6 +53,14 @@ def test_a_workload_survives_the_manifest(tmp_path: Path) -> None:
     assert again.model_dump(exclude={"root"}) == workload.model_dump(exclude={"root"})
 
 
+def test_a_judge_of_changes_needs_something_to_judge(tmp_path: Path) -> None:
+    """Limits for a workload that has neither data nor models are refused; without being asked for, they are no matter."""
+    bare = SMALL.replace("datasets:\n  - name: flights\n    repo: data\n", "configuration: {env: [A]}\n")
+    assert load_catalog(write(tmp_path / "without", bare)).workload("small").anomaly.judge
+    (line,) = problems(tmp_path / "with", f"{bare}anomaly: {{shrunk: 0.9}}\n")
+    assert "anomaly: judges datasets and registries, and there are none" in line
+
+
 def test_unknown_names_list_what_there_is(tmp_path: Path) -> None:
     """A wrong workload or dataset is answered with the right ones."""
     catalog = load_catalog(write(tmp_path, FULL, SMALL))
@@ -67,7 +75,7 @@ def test_unknown_names_list_what_there_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("owner:", "ownr:"), "a.yaml:2: ownr: is not known here; did you mean owner? known are: approvers, "),
+        (("owner:", "ownr:"), "a.yaml:2: ownr: is not known here; did you mean owner? known are: anomaly, "),
         (
             ("repo: data", "repos: data"),
             "a.yaml:6: datasets[0].repos: is not known here; did you mean repo? known are: ",
@@ -133,6 +141,10 @@ def test_a_mistake_is_told_with_file_line_field_and_mend(tmp_path: Path, change:
         ("retention: {daily: 7, lock: 30d}", "a.yaml:8: retention.lock: 30d is longer than anything is kept (7d)"),
         ("retention: {lock: 30d}", "a.yaml:8: retention: keeps no point at all"),
         ("retention: {daily: yes}", "a.yaml:8: retention.daily: must be a whole number"),
+        ("anomaly: {spoiled: 0}", "a.yaml:8: anomaly.spoiled: "),
+        ("anomaly: {shrunk: 1.5}", "a.yaml:8: anomaly.shrunk: must be at most 1"),
+        ("anomaly: {judge: 1}", "a.yaml:8: anomaly.judge: "),
+        ("anomaly: off", "a.yaml:8: anomaly: must be a mapping (key: value)"),
         ("retention: {daily: -1}", "a.yaml:8: retention.daily: must be at least 0"),
         (
             "smoke: [{model: 'models:/a@b'}]",

@@ -6,6 +6,7 @@ The catalog: what is protected, where it is kept, and what was promised. Read an
 
 from muster.catalog.load import load_catalog, project_of, read_catalog
 from muster.catalog.model import (
+    Anomaly,
     Catalog,
     Configuration,
     Dataset,
@@ -22,6 +23,7 @@ from muster.catalog.model import (
 )
 
 __all__ = [
+    "Anomaly",
     "Catalog",
     "Configuration",
     "Dataset",

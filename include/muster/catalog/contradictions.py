@@ -24,6 +24,7 @@ def contradictions(workload: Workload, vaults: Mapping[str, VaultConfig]) -> lis
         lambda: _vaults(workload, vaults),
         lambda: _residency(workload, vaults),
         lambda: _retention(workload.retention),
+        lambda: _anomaly(workload),
         lambda: _smoke(workload),
         lambda: _targets(workload),
     )
@@ -101,6 +102,12 @@ def _retention(retention: Retention | None) -> Found:
         )
         mend = "shorten the lock, or keep points longer"
         yield ("retention", "lock"), f"{format_duration(retention.lock)} {reason}; {mend}"
+
+
+def _anomaly(workload: Workload) -> Found:
+    if "anomaly" not in workload.model_fields_set or workload.datasets or workload.registry:
+        return
+    yield ("anomaly",), "judges datasets and registries, and there are none; leave it out"
 
 
 def _smoke(workload: Workload) -> Found:

@@ -92,6 +92,7 @@ RelativePath = Annotated[str, AfterValidator(_relative)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)]
 Count = Annotated[int, Field(strict=True, ge=0, le=100_000)]
 Tolerance = Annotated[float, BeforeValidator(_number), Field(strict=True, ge=0, allow_inf_nan=False)]
+Share = Annotated[float, BeforeValidator(_number), Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
 Jurisdiction = Annotated[str, Field(pattern=r"^[A-Z]{2}(-[A-Z0-9]{1,3})?$")]
 
 
@@ -211,6 +212,19 @@ class Retention(Entry):
     lock: Duration | None = None
 
 
+class Anomaly(Entry):
+    """
+    From which share of what the point before held a snapshot is suspect. What is measured is told in `muster.domain.anomaly`.
+
+    :param judge: whether snapshots are compared at all
+    """
+
+    judge: Annotated[bool, Field(strict=True)] = True
+    spoiled: Share = 0.01
+    converted: Share = 0.5
+    shrunk: Share = 0.5
+
+
 class TargetRegistry(Entry):
     """
     Where a restored registry goes: an empty store and an empty artifact root.
@@ -269,6 +283,7 @@ class Workload(Entry):
     vault: Name
     replicas: tuple[Name, ...] = ()
     retention: Retention | None = None
+    anomaly: Anomaly = Anomaly()
     approvers: tuple[str, ...] = ()
     targets: Mapping[Name, TargetConfig] = Field(default_factory=dict)
     root: Path = Path()

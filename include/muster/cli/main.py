@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from muster import __version__
+from muster.cli.accept import accept
 from muster.cli.doctor import doctor
 from muster.cli.keys import keys
 from muster.cli.points import plan, points, restore, show
@@ -89,7 +90,23 @@ def command(context: click.Context, /, *, as_json: bool, debug: bool, **options:
     context.obj = Session(Options(**options), screen)
 
 
-for each in (init, snapshot, points, show, plan, restore, verify, heal, drill, audit, keys, catalog, doctor, demo):
+for each in (
+    init,
+    snapshot,
+    points,
+    show,
+    plan,
+    restore,
+    verify,
+    heal,
+    accept,
+    drill,
+    audit,
+    keys,
+    catalog,
+    doctor,
+    demo,
+):
     command.add_command(each)
 
 

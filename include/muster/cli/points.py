@@ -66,12 +66,14 @@ def show(session: Session, point: str, workload: str | None, folder: Path | None
 
     Shows what POINT holds, how it was cut, and what was learned of it since. POINT is an id, its beginning, or `latest`.
     """
+    from muster.cli.accept import change_lines
+
     vault, status = session.find(point, workload)
     if folder is None:
         sealed = vault.holders.sealed_with(status.point)
         document = to_json(status) | {"signed_by": {"generation": sealed.number, "fingerprint": sealed.key.fingerprint}}
         signed = f"signed with the key {sealed.key.fingerprint[:16]} of generation {sealed.number}"
-        session.screen.result(document, *point_lines(status), "", signed)
+        session.screen.result(document, *point_lines(status), *change_lines(vault, status), "", signed)
         return
     written = _write_reports(vault, status, folder)
     session.screen.result({"reports": [str(path) for path in written]}, *(f"wrote {path}" for path in written))

@@ -8,15 +8,17 @@ from muster.ports import Clock
 from muster.vault.vault import Vault
 
 
-def hold_point(vault: Vault, status: PointStatus, reason: str, clock: Clock) -> PointStatus:
+def hold_point(vault: Vault, status: PointStatus, reason: str, clock: Clock, cause: str | None = None) -> PointStatus:
     """
     Keep a point from expiry until the hold is released; where the store has legal holds, it refuses to remove it as well.
 
+    :param cause: what made the program hold it by itself; None if a person did
     :raises NotFound: if an expiry that was under way has removed the point
     :raises Refused: if the store did not let its objects be held; the point is held by its mark all the same
     """
     point = status.point
-    vault.mark(Mark(point.workload, point.point, "held", clock.now(), {"reason": _given(reason)}))
+    summary = {"reason": _given(reason), **({"cause": cause} if cause else {})}
+    vault.mark(Mark(point.workload, point.point, "held", clock.now(), summary))
     vault.hold_objects(point)
     return _still_there(vault, status)
 

@@ -8,8 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 from muster import __version__
-from muster.domain.recovery_point import Component, Mark, PointStatus, RecoveryPoint
+from muster.domain.anomaly import Limits
+from muster.domain.recovery_point import CHANGES, Component, Mark, PointStatus, RecoveryPoint
 from muster.errors import IncompletePoint, ValidationFailed
+from muster.operations.anomaly import changes_since, failures_of, hold_last_good
 from muster.operations.snapshot import Handover, Pin, take_over
 from muster.ports import Clock
 from muster.vault.vault import Vault
@@ -29,6 +31,7 @@ def seal_point(
     catalog: Mapping[str, Any],
     clock: Clock,
     lock: timedelta | None = None,
+    limits: Limits | None = None,
 ) -> PointStatus:
     """
     Make the captured components a recovery point. Running it again for the same pin returns the point that is there.
@@ -36,11 +39,14 @@ def seal_point(
     :param expected: labels of all components that the catalog wants in the point
     :param lock: for how long the store is to refuse to remove the point. A store that cannot is no reason to have no point: that is
         logged, recorded, and found by ``muster doctor``
+    :param limits: from which changes on against the point before it is suspect; None does not look
     :raises IncompletePoint: if one of them was not handed over, or the vault lacks a chunk of it; nothing was sealed
-    :raises ValidationFailed: if a check failed: the point was sealed, but marked suspect, so the last good point stays the latest
+    :raises ValidationFailed: if a check failed, or it changed as if by ransomware: the point was sealed, but marked suspect, so the last
+        good point stays the latest; in the second case that one is held
     """
     _reconcile(pin, handovers, expected)
     components = take_over(vault, handovers)
+    changes = changes_since(vault, pin, components, limits)
     point = vault.seal(
         RecoveryPoint(
             format=1,
@@ -50,7 +56,7 @@ def seal_point(
             taken_at=min(component.cut_at for component in components),
             sealed_at=clock.now(),
             previous=pin.previous,
-            components=tuple(sorted(components, key=lambda component: component.label)),
+            components=tuple(sorted([*components, *changes], key=lambda component: component.label)),
             packs=(),
             objectives=dict(objectives),
             catalog=dict(catalog),
@@ -61,21 +67,39 @@ def seal_point(
     if lock and not point.locked_until:
         logger.warning(NOT_LOCKED, point.point, point.workload, vault.url)
     failures = [handover.failure for handover in handovers if handover.failure] + _keys_not_held(components)
+    alarms = failures_of(changes)
     _mark_suspect(vault, point, failures, clock)
+    _mark_suspect(vault, point, alarms, clock, CHANGES)
     status = vault.point(point.point, point.workload)
+    if status.accepted:
+        alarms = []
+    held = hold_last_good(vault, pin, alarms, clock) if alarms else None
     size = sum(component.tree.size for component in point.components)
     vault.record(
         "snapshot",
         f"{point.workload}/{point.point}",
-        "suspect" if failures else "sealed",
-        {"size": size, "failures": failures},
+        "suspect" if failures or alarms else "sealed",
+        {"size": size, "failures": failures + alarms},
     )
-    if failures:
-        raise ValidationFailed(
-            f"point {point.point} of {point.workload} was sealed but marked suspect: {'; '.join(failures)}",
-            "the last good point stays the latest; mend the source and take another snapshot",
-        )
+    if failures or alarms:
+        raise _suspect(point, failures + alarms, held)
     return status
+
+
+def _suspect(point: RecoveryPoint, failures: Sequence[str], held: str | None) -> ValidationFailed:
+    """
+    :param held: what came of holding the point before, if this one looks like ransomware
+    """
+    message = f"point {point.point} of {point.workload} was sealed but marked suspect: {'; '.join(failures)}"
+    if held is None:
+        return ValidationFailed(
+            message, "the last good point stays the latest; mend the source and take another snapshot"
+        )
+    return ValidationFailed(
+        message,
+        f"{held}. See which files with `muster show {point.point}`. If this was meant: `muster accept {point.point} --reason …`. "
+        f"If not: stop whatever writes there, and restore the last good point, which stays the latest",
+    )
 
 
 def _reconcile(pin: Pin, handovers: Sequence[Handover], expected: Sequence[str]) -> None:
@@ -105,7 +129,9 @@ def _keys_not_held(components: Sequence[Component]) -> list[str]:
     ]
 
 
-def _mark_suspect(vault: Vault, point: RecoveryPoint, failures: Sequence[str], clock: Clock) -> None:
+def _mark_suspect(
+    vault: Vault, point: RecoveryPoint, failures: Sequence[str], clock: Clock, cause: str | None = None
+) -> None:
     known = {
         str(mark.summary.get("reason"))
         for mark in vault.point(point.point, point.workload).marks
@@ -113,4 +139,5 @@ def _mark_suspect(vault: Vault, point: RecoveryPoint, failures: Sequence[str], c
     }
     reason = "; ".join(failures)
     if failures and reason not in known:
-        vault.mark(Mark(point.workload, point.point, "suspect", clock.now(), {"reason": reason}))
+        summary = {"reason": reason, **({"cause": cause} if cause else {})}
+        vault.mark(Mark(point.workload, point.point, "suspect", clock.now(), summary))

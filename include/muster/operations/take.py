@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from muster.domain.anomaly import Limits
 from muster.domain.recovery_point import PointStatus
 from muster.errors import SourceChanged
 from muster.operations.seal import seal_point
@@ -29,6 +30,7 @@ class SnapshotJob:
     :param suites: dataset name to its expectations
     :param store: database URL and artifact root of the living registry, where models are to be asked
     :param lock: for how long the store is to refuse to remove a point; None asks for no lock
+    :param limits: from which changes on a point is suspect; None does not look
     """
 
     workload: str
@@ -39,6 +41,7 @@ class SnapshotJob:
     objectives: Mapping[str, float]
     catalog: Mapping[str, Any]
     lock: timedelta | None = None
+    limits: Limits | None = None
 
     @property
     def captured(self) -> list[str]:
@@ -84,6 +87,7 @@ def take_snapshot(vault: Vault, job: SnapshotJob, tools: Tools, progress: Progre
         catalog=job.catalog,
         clock=tools.clock,
         lock=job.lock,
+        limits=job.limits,
     )
 
 

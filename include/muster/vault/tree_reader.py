@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from muster.domain.content import TreeEntry, TreeRef
+from muster.domain.content import ContentRef, TreeEntry, TreeRef
 from muster.errors import IntegrityError, NotFound
 from muster.vault.extract import extract
-from muster.vault.files import check_content
-from muster.vault.reader import ChunkReader
+from muster.vault.files import FileReading, check_content
+from muster.vault.reader import ChunkReader, ids
 from muster.vault.trees import read_entries
 
 
@@ -23,6 +23,42 @@ class StoredTree:
         self._lock = threading.Lock()
         self._listed: Sequence[TreeEntry] | None = None
         self._paths: dict[str, TreeEntry] | None = None
+
+    @property
+    def ref(self) -> TreeRef:
+        """What it is known by."""
+        return self._ref
+
+    def lines(self) -> Iterator[list[bytes]]:
+        """
+        The list of entries as it is stored, a line an entry, some at a time.
+
+        :raises IntegrityError: if its digest is another one, at the end; of the entries themselves nothing is checked
+        """
+        rest = b""
+        with FileReading(self._reader) as reading:
+            for piece in reading.stream(TreeEntry("the list of entries", content=self._ref.root)):
+                *whole, rest = (rest + piece).split(b"\n")
+                yield whole
+        if rest:
+            yield [rest]
+
+    def beginnings(self, contents: Sequence[ContentRef], budget: int) -> list[bytes]:
+        """
+        The first chunk of each content, nothing of one that is empty; of as many, from the first on, as fit into the budget.
+
+        :param budget: in bytes; the first content is read whatever it takes
+        """
+        first = [ids(content)[:1] for content in contents]
+        places = self._reader.locate([chunk for chunks in first for chunk in chunks])
+        taken: list[list[bytes]] = []
+        for chunks in first:
+            budget -= sum(places[chunk].entry.size for chunk in chunks)
+            if budget < 0 and taken:
+                break
+            taken.append(chunks)
+        found = self._reader.fetch([chunk for chunks in taken for chunk in chunks])
+        return [b"".join(found[chunk] for chunk in chunks) for chunks in taken]
 
     def entries(self) -> Sequence[TreeEntry]:
         """All entries, sorted by path; reconciled with the sums in the reference."""

@@ -13,7 +13,7 @@ from muster.codec import to_json
 from muster.domain.content import TreeRef
 from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint
 from muster.errors import AlreadyExists
-from muster.ports import BlobStore, Clock, Progress, TreeReader
+from muster.ports import BlobStore, Clock, Progress
 from muster.vault.audit import AuditRecord, AuditTrail
 from muster.vault.condemned import Condemnations
 from muster.vault.expire import Expiry
@@ -146,7 +146,7 @@ class Vault:
             raise
         writer.close()
 
-    def tree(self, ref: TreeRef) -> TreeReader:
+    def tree(self, ref: TreeRef) -> StoredTree:
         """A stored tree, for reading."""
         return StoredTree(self._reader, ref)
 

@@ -148,7 +148,7 @@ class SealPointOperator(PinnedOperator):
 
     :param captured_by: ids of the tasks that hand over what belongs to the point; each may be mapped, may have failed
     :raises IncompletePoint: if a component is missing; nothing was sealed
-    :raises ValidationFailed: if a check had failed: the point was sealed as suspect
+    :raises ValidationFailed: if a check had failed, or it changed as if by ransomware: the point was sealed as suspect
     """
 
     def __init__(self, *, captured_by: Sequence[str], **kwargs: Any) -> None:
@@ -170,6 +170,7 @@ class SealPointOperator(PinnedOperator):
             catalog=job.catalog,
             clock=at.platform.clock,
             lock=job.lock,
+            limits=job.limits,
         )
         facts = _facts(status.point)
         for asset in self.outlets:
