@@ -157,6 +157,16 @@ def test_one_file_in_twenty_is_enough(world: World) -> None:
     assert "5.0% became noise" in error.message
 
 
+@pytest.mark.parametrize("suffix", ["", ".locked"])
+def test_what_is_added_meanwhile_hides_nothing(world: World, suffix: str) -> None:
+    """Forty files are encrypted on a day that brings a thousand new ones, sound or empty (under new names: on one that brings fifteen)."""
+    world.night()
+    new = 1000 if not suffix else 15
+    more = {f"data/new-{n}.csv": csv(9000 + n) if n % 2 else b"" for n in range(new)}
+    _, error = world.alarm(encrypted(world.data.files, every=5, suffix=suffix) | more)
+    assert "became noise" in error.message
+
+
 def test_encryption_that_creeps(world: World) -> None:
     """Three of a thousand files a night are below every limit; in the fourth night their sum is not."""
     files = {f"data/{n:04}.csv": csv(n) for n in range(1000)}

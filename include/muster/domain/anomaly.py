@@ -54,7 +54,7 @@ class Profile:
     :param moved: those of the removed paths whose content lies elsewhere now
     :param lost: files whose content is nowhere any more, at the path of which it was; `lost_size` in bytes
     :param formats_lost: of a sample of lost contents, how many look like what (`muster.domain.formats`)
-    :param formats_new: the same of contents that were not there before
+    :param formats_new: the same of new contents that took their places
     """
 
     files: int

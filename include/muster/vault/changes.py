@@ -21,6 +21,10 @@ SAMPLE_BYTES = 16 * 1024 * 1024
 """How many lost contents, and how many new ones, are looked at, and the most that is read for either."""
 
 
+Contents = dict[str, dict[str, Any]]
+"""By their paths, as they stand in a list of entries."""
+
+
 class Glimpse(NamedTuple):
     """A content that was looked at: the path where it lies or lay, its size in bytes, what it looks like."""
 
@@ -35,7 +39,7 @@ class Changes:
     The difference of two trees.
 
     :param lost: contents of the earlier tree that the later one has nowhere
-    :param new: contents of the later tree that the earlier one had nowhere
+    :param new: contents that took their places, and that the earlier tree had nowhere
     """
 
     profile: Profile
@@ -48,8 +52,8 @@ def compare(before: StoredTree, after: StoredTree, below: str = "") -> Changes:
     How `after` differs from `before`.
 
     Of equal trees nothing is read. Otherwise both lists are compared as lines, and only those lines are understood that differ; memory:
-    the lines of the earlier tree. What is looked at is chosen by the smallest digests, so that the same trees give the same sample,
-    and one that nobody can foresee who does not know all contents.
+    the lines of the earlier tree. What is looked at is chosen by the smallest chunk ids, so that the same trees give the same sample, and
+    one that nobody can steer who has no key of the vault: the ids are keyed.
 
     :param below: what the paths of the files begin with that are compared; the sums of the profile are those of the whole trees
     :raises IntegrityError: if either list, or a content of the sample, cannot be read
@@ -68,14 +72,13 @@ def _unchanged(before: TreeRef, after: TreeRef) -> Profile:
     return Profile(after.files, after.size, before.files, before.size)
 
 
-def _changes(
-    before: StoredTree, after: StoredTree, old: dict[str, dict[str, Any]], new: dict[str, dict[str, Any]]
-) -> Changes:
+def _changes(before: StoredTree, after: StoredTree, old: Contents, new: Contents) -> Changes:
     old_contents, new_contents = {c["sha256"] for c in old.values()}, {c["sha256"] for c in new.values()}
     removed, added = old.keys() - new.keys(), new.keys() - old.keys()
     lost = {path: content for path, content in old.items() if content["sha256"] not in new_contents}
     lost_seen = _sample(before, lost)
-    new_seen = _sample(after, {path: c for path, c in new.items() if c["sha256"] not in old_contents})
+    came = {path: content for path, content in new.items() if content["sha256"] not in old_contents}
+    new_seen = _sample(after, _successors(came, added, len(removed & lost.keys())))
     profile = Profile(
         files=after.ref.files,
         size=after.ref.size,
@@ -95,7 +98,7 @@ def _changes(
     return Changes(profile, lost_seen, new_seen)
 
 
-def _files(lines: Iterable[bytes], below: str) -> dict[str, dict[str, Any]]:
+def _files(lines: Iterable[bytes], below: str) -> Contents:
     """The contents of the files among some entries, by their paths."""
     entries = map(orjson.loads, lines)
     return {
@@ -103,14 +106,28 @@ def _files(lines: Iterable[bytes], below: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _sample(tree: StoredTree, contents: dict[str, dict[str, Any]]) -> tuple[Glimpse, ...]:
-    chosen = heapq.nsmallest(SAMPLE_FILES, contents.items(), key=lambda item: (item[1]["sha256"], item[0]))
-    files = [(path, from_json(ContentRef, content)) for path, content in chosen]
+def _sample(tree: StoredTree, contents: Contents) -> tuple[Glimpse, ...]:
+    files = [(path, from_json(ContentRef, content)) for path, content in _drawn(contents.items(), SAMPLE_FILES)]
     seen = tree.beginnings([content for _, content in files], SAMPLE_BYTES)
     return tuple(
         Glimpse(path, content.size, format_of(plain[:WINDOW], plain[-WINDOW:]))
         for (path, content), plain in zip(files, seen, strict=False)
     )
+
+
+def _successors(came: Contents, added: set[str], removed: int) -> Contents:
+    """
+    The contents that took the places of lost ones: at paths that are still there, and as many at new paths as at removed ones.
+
+    So what is merely added hides nothing, however much it is.
+    """
+    changed = {path: content for path, content in came.items() if path not in added}
+    return changed | dict(_drawn([(path, content) for path, content in came.items() if path in added], removed))
+
+
+def _drawn(contents: Iterable[tuple[str, dict[str, Any]]], count: int) -> list[tuple[str, dict[str, Any]]]:
+    """So many contents, by the smallest ids of their first chunks; what is empty has none, and comes last."""
+    return heapq.nsmallest(count, contents, key=lambda item: (not item[1]["chunks"], item[1]["chunks"][:1], item[0]))
 
 
 def _formats(glimpses: Iterable[Glimpse]) -> dict[str, int]:
