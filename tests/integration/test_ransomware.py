@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from fakes import FrozenClock, MemoryStore
+from fakes import Fault, FaultyStore, FrozenClock, MemoryStore
 from fakes_components import EchoRunner, FakeServer, FakeSource, FolderBuilder, RowsValidator
 from muster import errors
 from muster.domain.anomaly import Limits
@@ -19,6 +19,8 @@ from muster.domain.recovery_point import PointStatus
 from muster.domain.retention import RetentionPolicy, judge
 from muster.operations.anomaly import looked_at
 from muster.operations.hold import accept_point, release_point
+from muster.operations.seal import seal_point
+from muster.operations.snapshot import Handover, Pin, capture, pin_point
 from muster.operations.take import SnapshotJob, take_snapshot
 from muster.operations.tools import Tools
 from muster.vault.changes import SAMPLE_BYTES, SAMPLE_FILES, compare
@@ -341,3 +343,72 @@ def test_a_large_file_is_not_read_whole(tmp_path: Path) -> None:
     assert 1 <= len(changes.new) < 20
     assert sum(min(glimpse.size, 256 * 1024) for glimpse in changes.new) <= SAMPLE_BYTES
     assert changes.profile.changed == changes.profile.lost == 20
+
+
+# --- interruptions ----------------------------------------------------------------------------------------------------
+
+
+def handed_over(world: World, pin: Pin) -> list[Handover]:
+    """Both components, captured for a point."""
+    return [capture(world.vault, pin, source) for source in (world.data, world.registry)]
+
+
+def sealing(world: World, pin: Pin, handovers: list[Handover]) -> PointStatus:
+    """What the task does that seals, however often it is tried."""
+    expected = [handover.component for handover in handovers]
+    facts = {"objectives": {}, "catalog": {}, "clock": world.clock, "limits": world.limits}
+    return seal_point(world.vault, pin, handovers, expected=expected, **facts)
+
+
+@pytest.mark.parametrize("written", ["points/", "marks/", "audit/"])
+def test_a_seal_that_broke_off_alarms_when_it_is_tried_again(world: World, written: str) -> None:
+    """Whichever write fails, the next try makes the same point, one mark of suspicion and one hold; in between, it is never the latest."""
+    good = world.night()
+    world.clock.advance(DAY)
+    world.data.files = encrypted(world.data.files)
+    pin = pin_point(world.vault, "flights", world.clock)
+    handovers = handed_over(world, pin)
+    for number in range(1, 9):
+        world.vault = reopen(
+            FaultyStore(world.store, Fault("fail", "put", at=number, prefix=written)), clock=world.clock
+        )
+        with pytest.raises(errors.MusterError) as caught:
+            sealing(world, pin, handovers)
+        assert world.vault.point("latest", "flights").point == good.point
+        if isinstance(caught.value, errors.ValidationFailed):
+            break
+    else:
+        raise AssertionError("it was never tried to the end")
+    world.vault = reopen(world.store, clock=world.clock)
+    with pytest.raises(errors.ValidationFailed, match=ALARM):
+        sealing(world, pin, handovers)
+    first, second = world.vault.points()
+    assert [hold.kind for hold in first.holds] == ["held"]
+    assert [mark.kind for mark in second.marks] == ["suspect"]
+
+
+def test_an_accepted_point_is_sealed_again_in_peace(world: World) -> None:
+    """A run that is repeated after the acceptance finds its point as it was, also if the judge was switched off meanwhile."""
+    world.night()
+    world.clock.advance(DAY)
+    world.data.files = encrypted(world.data.files)
+    pin = pin_point(world.vault, "flights", world.clock)
+    handovers = handed_over(world, pin)
+    with pytest.raises(errors.ValidationFailed, match=ALARM):
+        sealing(world, pin, handovers)
+    accept_point(world.vault, world.vault.point(pin.point), "we encrypt now", world.clock)
+    before = set(world.store.objects)
+    assert not sealing(world, pin, handovers).suspect
+    world.limits = None
+    assert not sealing(world, pin, handovers).suspect
+    assert {key.partition("/")[0] for key in set(world.store.objects) - before} <= {"audit"}
+
+
+def test_an_alarm_is_heard_also_where_the_store_refuses_the_hold(world: World) -> None:
+    """The hold by mark is there, and that the store would not is told with the alarm."""
+    good = world.night()
+    world.data.files = encrypted(world.data.files)
+    world.vault = reopen(FaultyStore(world.store, Fault("refuse", "hold")), clock=world.clock)
+    _, error = world.alarm()
+    assert "could NOT be held: no permission" in error.hint
+    assert world.vault.point(good.point.point).holds
