@@ -133,6 +133,27 @@ def test_data_that_misses_its_expectations_is_kept_as_suspect(runs: Runs, ledger
     assert ledger.latest == mended.xcom("seal")["point"]
 
 
+def test_data_that_was_encrypted_is_sealed_as_suspect_and_the_last_good_point_is_held(
+    runs: Runs, ledger: Ledger
+) -> None:
+    """The task that seals says what happened and what to do; nothing is published; the point before is held."""
+    assert runs.run("snapshot__ledger").state == "success"
+    good = ledger.latest
+    for path in sorted((ledger.repository / "data" / "entries").iterdir()):
+        path.chmod(0o644)
+        path.unlink()
+        path.write_bytes(random.Random(path.name).randbytes(4000))
+    commit_dataset(ledger.repository, "data/entries", "encrypted")
+    failed = runs.run("snapshot__ledger")
+    assert failed.states["seal"] == "failed"
+    assert "changed as if by ransomware" in failed.xcom("seal", "failure")
+    assert events(failed) == []
+    before, after = ledger.points
+    assert (before.point.point, ledger.latest) == (good, good)
+    assert [hold.summary["cause"] for hold in before.holds] == ["changes"]
+    assert after.suspect
+
+
 def events(run: Run) -> list[str]:
     """Ids of the points that a run has published."""
     from airflow.models.asset import AssetEvent

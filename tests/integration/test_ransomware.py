@@ -169,6 +169,20 @@ def test_what_is_added_meanwhile_hides_nothing(world: World, suffix: str) -> Non
     assert "became noise" in error.message
 
 
+def test_what_lies_beside_the_data_does_not_weigh(world: World) -> None:
+    """One small table beside a long history of the repository: it is all that there is to lose."""
+    history = {"git/history.bundle": noise(500_000), **{f"repo/{n}.dvc": csv(n) for n in range(50)}}
+    world.night({**history, "data/entries.csv": csv(1)})
+    profile = (
+        world.night({**history, "data/entries.csv": csv(2), "data/more.csv": csv(3)})
+        .point.of_kind("changes")[0]
+        .details["profile"]
+    )
+    assert (profile["files_before"], profile["size_before"], profile["files"]) == (1, len(csv(1)), 2)
+    _, error = world.alarm({**history, "data/entries.csv": encrypt(csv(2)), "data/more.csv": encrypt(csv(3))})
+    assert "100.0% became noise" in error.message
+
+
 def test_encryption_that_creeps(world: World) -> None:
     """Three of a thousand files a night are below every limit; in the fourth night their sum is not."""
     files = {f"data/{n:04}.csv": csv(n) for n in range(1000)}

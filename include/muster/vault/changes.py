@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -55,35 +55,59 @@ def compare(before: StoredTree, after: StoredTree, below: str = "") -> Changes:
     the lines of the earlier tree. What is looked at is chosen by the smallest chunk ids, so that the same trees give the same sample, and
     one that nobody can steer who has no key of the vault: the ids are keyed.
 
-    :param below: what the paths of the files begin with that are compared; the sums of the profile are those of the whole trees
+    :param below: what the paths of the files begin with that are compared and counted; of equal trees all are counted
     :raises IntegrityError: if either list, or a content of the sample, cannot be read
     """
     if before.ref == after.ref:
         return Changes(_unchanged(before.ref, after.ref))
-    gone = {line for lines in before.lines() for line in lines}
+    earlier, later = _Side(before, below), _Side(after, below)
+    gone = {line for lines in earlier.lines() for line in lines}
     came: list[bytes] = []
-    for lines in after.lines():
+    for lines in later.lines():
         came += [line for line in lines if line not in gone]
         gone.difference_update(lines)
-    return _changes(before, after, _files(gone, below), _files(came, below))
+    return _changes(earlier, later, _files(gone), _files(came))
+
+
+class _Side:
+    """A tree of which only what lies below a folder counts: most of it, so that what lies elsewhere is counted, and taken off."""
+
+    def __init__(self, tree: StoredTree, below: str) -> None:
+        self.tree = tree
+        # No string of JSON holds a quotation mark that is not escaped, so this is nowhere but where the path begins.
+        self._begins = b'"path":"' + below.encode()
+        self._elsewhere: list[bytes] = []
+
+    def lines(self) -> Iterator[list[bytes]]:
+        """The lines of the entries that count."""
+        for lines in self.tree.lines():
+            yield (here := [line for line in lines if self._begins in line])
+            if len(here) < len(lines):
+                self._elsewhere += [line for line in lines if self._begins not in line]
+
+    def sums(self) -> tuple[int, int]:
+        """Number and size of the files that count; known when all lines were read."""
+        elsewhere = _files(self._elsewhere).values()
+        return self.tree.ref.files - len(elsewhere), self.tree.ref.size - _size(elsewhere)
 
 
 def _unchanged(before: TreeRef, after: TreeRef) -> Profile:
     return Profile(after.files, after.size, before.files, before.size)
 
 
-def _changes(before: StoredTree, after: StoredTree, old: Contents, new: Contents) -> Changes:
+def _changes(before: _Side, after: _Side, old: Contents, new: Contents) -> Changes:
     old_contents, new_contents = {c["sha256"] for c in old.values()}, {c["sha256"] for c in new.values()}
     removed, added = old.keys() - new.keys(), new.keys() - old.keys()
     lost = {path: content for path, content in old.items() if content["sha256"] not in new_contents}
-    lost_seen = _sample(before, lost)
+    lost_seen = _sample(before.tree, lost)
     came = {path: content for path, content in new.items() if content["sha256"] not in old_contents}
-    new_seen = _sample(after, _successors(came, added, len(removed & lost.keys())))
+    new_seen = _sample(after.tree, _successors(came, added, len(removed & lost.keys())))
+    (files, size), (files_before, size_before) = after.sums(), before.sums()
     profile = Profile(
-        files=after.ref.files,
-        size=after.ref.size,
-        files_before=before.ref.files,
-        size_before=before.ref.size,
+        files=files,
+        size=size,
+        files_before=files_before,
+        size_before=size_before,
         added=len(added),
         added_size=_size(new[path] for path in added),
         changed=sum(old[path]["sha256"] != new[path]["sha256"] for path in old.keys() & new.keys()),
@@ -98,12 +122,9 @@ def _changes(before: StoredTree, after: StoredTree, old: Contents, new: Contents
     return Changes(profile, lost_seen, new_seen)
 
 
-def _files(lines: Iterable[bytes], below: str) -> Contents:
+def _files(lines: Iterable[bytes]) -> Contents:
     """The contents of the files among some entries, by their paths."""
-    entries = map(orjson.loads, lines)
-    return {
-        entry["path"]: entry["content"] for entry in entries if "content" in entry and entry["path"].startswith(below)
-    }
+    return {entry["path"]: entry["content"] for entry in map(orjson.loads, lines) if "content" in entry}
 
 
 def _sample(tree: StoredTree, contents: Contents) -> tuple[Glimpse, ...]:
