@@ -8,7 +8,7 @@ from typing import get_args
 from urllib.parse import unquote
 
 from muster.adapters.addresses import Form, checked_transport
-from muster.adapters.bucket_store import checked_prefix
+from muster.adapters.blob_keys import checked_prefix
 from muster.errors import UsageError
 from muster.ports import LockMode
 

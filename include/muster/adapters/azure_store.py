@@ -9,6 +9,7 @@ from typing import Any
 
 from muster.adapters.azure_client import AzureClient
 from muster.adapters.azure_location import AzureLocation
+from muster.adapters.blob_keys import key_below, path_below
 from muster.adapters.bucket import Layer, Seen
 from muster.adapters.bucket_proofs import Attempt, transport
 from muster.adapters.bucket_store import BucketStore
@@ -142,7 +143,7 @@ class AzureContainer:
         yield _public_access(settings.public_access)
 
     def _path(self, key: str) -> str:
-        return f"{self._location.prefix}/{key}" if self._location.prefix else key
+        return path_below(self._location.prefix, key)
 
     def _blob(self, key: str) -> Any:
         return self._client.container.get_blob_client(self._path(key))
@@ -187,7 +188,7 @@ class AzureContainer:
             raise
 
     def _key(self, blob: Any) -> str:
-        return str(blob.name)[len(self._location.prefix) + 1 if self._location.prefix else 0 :]
+        return key_below(self._location.prefix, str(blob.name))
 
     def _info(self, blob: Any) -> BlobInfo:
         return BlobInfo(self._key(blob), int(blob.size), blob.creation_time.astimezone(UTC).replace(microsecond=0))

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 
-from muster.adapters.blob_keys import checked_key, is_key
+from muster.adapters.blob_keys import check_range, checked_key, is_key
 from muster.adapters.bucket import Bucket, Layer
 from muster.adapters.bucket_proofs import proofs
 from muster.adapters.bucket_versions import BucketVersions, layers_of, proof_of_uncovering
 from muster.adapters.bulk import in_bulk
-from muster.adapters.retries import pause, tried
-from muster.errors import AlreadyExists, IntegrityError, NotFound, Refused, StoreUnavailable, UsageError
+from muster.adapters.retries import created, tried
+from muster.errors import NotFound, Refused, StoreUnavailable, UsageError
 from muster.ports import PROBES, BlobInfo, Guarantees, Lock, Proof
 
 
@@ -57,20 +57,8 @@ class BucketStore:
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         checked_key(key)
-        data = bytes(data)
-        for attempt in range(self._retries + 1):
-            try:
-                self._bucket.create(key, data)
-            except AlreadyExists:
-                if attempt and self.get(key) == data:
-                    return
-                raise
-            except StoreUnavailable:
-                if attempt == self._retries:
-                    raise
-                pause(attempt)
-            else:
-                return
+        whole = bytes(data)
+        created(lambda _: self._bucket.create(key, whole), lambda: self.get(key), whole, self._retries)
 
     def get(self, key: str) -> bytes:
         checked_key(key)
@@ -127,12 +115,7 @@ class BucketStore:
         return data
 
     def _check_range(self, key: str, start: int, length: int) -> None:
-        size = self.info(key).size
-        if start < 0 or length < 0 or start + length > size:
-            raise IntegrityError(
-                f"{key} in {self.url} has {size} bytes, and {length} bytes from {start} were asked for",
-                "the object was cut short: verify the vault and fetch it from a replica",
-            )
+        check_range(self.url, key, self.info(key).size, start, length)
 
 
 class BucketLocks:
@@ -160,14 +143,3 @@ def whole_second(moment: datetime) -> datetime:
         raise UsageError(f"the end of a retention has no time zone: {moment.isoformat()}", "give it in UTC")
     whole = moment.astimezone(UTC).replace(microsecond=0)
     return whole + timedelta(seconds=1) if moment.microsecond else whole
-
-
-def checked_prefix(prefix: str) -> str:
-    """
-    Return the prefix of a store unchanged if keys can follow it.
-
-    :raises UsageError: if it is neither empty nor a key
-    """
-    if prefix and not is_key(prefix):
-        raise UsageError(f"{prefix!r} cannot be the prefix of a store", "use segments of A-Z a-z 0-9 . _ -")
-    return prefix

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
+from muster.adapters.blob_keys import key_below, path_below
 from muster.adapters.bucket import Layer, Seen
 from muster.adapters.bucket_proofs import Attempt
 from muster.adapters.bucket_store import BucketStore
@@ -137,7 +138,7 @@ class GcsBucket:
         return proofs_of(self._client.loaded(), self._location.endpoint, self._location.kms_key)
 
     def _path(self, key: str) -> str:
-        return f"{self._location.prefix}/{key}" if self._location.prefix else key
+        return path_below(self._location.prefix, key)
 
     def _blob(self, key: str, version: str | None = None) -> Any:
         return self._client.bucket.blob(self._path(key), generation=int(version) if version else None)
@@ -172,7 +173,7 @@ class GcsBucket:
         self._set_retention(blob, blob.retention.mode, sooner, override=blob.retention.mode == "Locked")
 
     def _key(self, blob: Any) -> str:
-        return str(blob.name)[len(self._location.prefix) + 1 if self._location.prefix else 0 :]
+        return key_below(self._location.prefix, str(blob.name))
 
     def _info(self, blob: Any) -> BlobInfo:
         # Of its creation, since setting a retention changes when it was updated; whole seconds, as in the other stores.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from muster.adapters.blob_keys import checked_key, is_key
+from muster.adapters.blob_keys import check_range, checked_key, is_key
 from muster.adapters.bucket_proofs import overwriting_refused
 from muster.adapters.direct_write import write_all
 from muster.errors import AlreadyExists, IntegrityError, MusterError, NotFound, Refused, SourceInvalid, StoreUnavailable
@@ -89,11 +89,7 @@ class LocalStore:
             raise IntegrityError(f"{length} bytes from {start} of {key} make no sense", "verify the vault")
         with self._translated(key), self._path(key).open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
-            if start + length > size:
-                raise IntegrityError(
-                    f"{key} in {self.url} has {size} bytes, and {length} bytes from {start} were asked for",
-                    "the object was cut short: verify the vault and fetch it from a replica",
-                )
+            check_range(self.url, key, size, start, length)
             return _read_exactly(file.fileno(), start, length)
 
     def info(self, key: str) -> BlobInfo:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import random
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from muster.adapters.blob_keys import checked_key, is_key
+from muster.adapters.blob_keys import check_range, checked_key, is_key
 from muster.adapters.bucket_proofs import proofs
+from muster.adapters.retries import FIRST_PAUSE_S, LONGEST_PAUSE_S, created
 from muster.adapters.s3_admin import S3Admin
 from muster.adapters.s3_location import Credentials, S3Location
 from muster.adapters.s3_locks import S3Locks
 from muster.adapters.s3_proof import S3Trial
 from muster.adapters.s3_versions import S3Versions
-from muster.errors import AlreadyExists, IntegrityError, MusterError, NotFound, Refused, StoreUnavailable, UsageError
+from muster.errors import AlreadyExists, MusterError, NotFound, Refused, StoreUnavailable, UsageError
 from muster.ports import PROBES, BlobInfo, Guarantees, Proof
 
 _LIST_PAGE = 1000
-_FIRST_PAUSE_S = 0.2
-_LONGEST_PAUSE_S = 5.0
 _DETAIL = 300
 # A whole object of 64 MiB within this is 1.8 Mbit/s; a put that takes longer is taken for dead.
 _REQUEST_TIMEOUT = timedelta(minutes=5)
@@ -71,19 +68,12 @@ class S3Store:
 
     def put(self, key: str, data: bytes | memoryview) -> None:
         path = self._path(key)
-        for attempt in range(self._location.retries + 1):
-            try:
-                self._put_once(key, path, data, again=attempt > 0)
-            except AlreadyExists:
-                if attempt and self.get(key) == data:
-                    return
-                raise
-            except StoreUnavailable:
-                if attempt == self._location.retries:
-                    raise
-                _pause(attempt)
-            else:
-                return
+        created(
+            lambda again: self._put_once(key, path, data, again=again),
+            lambda: self.get(key),
+            data,
+            self._location.retries,
+        )
 
     def get(self, key: str) -> bytes:
         import obstore
@@ -152,12 +142,7 @@ class S3Store:
                         yield self._info(key, meta)
 
     def _check_range(self, key: str, start: int, length: int) -> None:
-        size = self.info(key).size
-        if start < 0 or length < 0 or start + length > size:
-            raise IntegrityError(
-                f"{key} in {self.url} has {size} bytes, and {length} bytes from {start} were asked for",
-                "the object was cut short: verify the vault and fetch it from a replica",
-            )
+        check_range(self.url, key, self.info(key).size, start, length)
 
     @staticmethod
     def _info(key: str, meta: Any) -> BlobInfo:
@@ -228,16 +213,11 @@ def _client(location: S3Location, retries: int) -> Any:
             "max_retries": retries,
             "retry_timeout": _REQUEST_TIMEOUT,
             "backoff": {
-                "init_backoff": timedelta(seconds=_FIRST_PAUSE_S),
-                "max_backoff": timedelta(seconds=_LONGEST_PAUSE_S),
+                "init_backoff": timedelta(seconds=FIRST_PAUSE_S),
+                "max_backoff": timedelta(seconds=LONGEST_PAUSE_S),
                 "base": 2,
             },
         },
         credential_provider=Credentials(location),
         **config,
     )
-
-
-def _pause(attempt: int) -> None:
-    longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
-    time.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - spreads retries, guards nothing

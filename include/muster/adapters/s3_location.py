@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, get_args
 from urllib.parse import unquote, urlsplit
 
-from muster.adapters.addresses import Form, checked_transport, is_loopback
-from muster.adapters.blob_keys import is_key
+from muster.adapters.addresses import Form, checked_transport
+from muster.adapters.blob_keys import checked_prefix, key_below, path_below
 from muster.errors import Refused, UsageError
 from muster.ports import LockMode
 
@@ -65,8 +65,7 @@ class S3Location:
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        if self.prefix and not is_key(self.prefix):
-            raise UsageError(f"{self.prefix!r} cannot be the prefix of a store", "use segments of A-Z a-z 0-9 . _ -")
+        checked_prefix(self.prefix)
         checked_transport(self.endpoint, insecure=self.insecure)
         if self.kms_key and self.sse != "aws:kms":
             raise UsageError(
@@ -91,22 +90,17 @@ class S3Location:
         return not (self.endpoint or "").startswith("http://")
 
     @property
-    def loopback(self) -> bool:
-        """Whether the server is on this machine."""
-        return is_loopback(self.endpoint or "")
-
-    @property
     def foreign(self) -> bool:
         """Whether the server is not Amazon's, so that it may know less of the protocol."""
         return self.endpoint is not None and not (urlsplit(self.endpoint).hostname or "").endswith(".amazonaws.com")
 
     def path(self, key: str) -> str:
         """The name of an object in the bucket, or the beginning of several."""
-        return f"{self.prefix}/{key}" if self.prefix else key
+        return path_below(self.prefix, key)
 
     def key(self, path: str) -> str:
         """What `path` was made of."""
-        return path[len(self.prefix) + 1 :] if self.prefix else path
+        return key_below(self.prefix, path)
 
     def without_secrets(self, text: str) -> str:
         """Foreign words, fit to be shown."""
