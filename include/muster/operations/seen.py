@@ -7,10 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from muster.operations.verify import Thoroughness
-from muster.vault.layout import AUDIT, digest
+from muster.vault.layout import AUDIT, DIGEST, digest
 from muster.vault.vault import Vault, VerifyReport
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class SeenHeads:
@@ -45,4 +43,4 @@ class SeenHeads:
             noted = (self._folder / self._name(vault)).read_text().strip()
         except (OSError, UnicodeDecodeError):
             return ""
-        return noted if _DIGEST.fullmatch(noted) else ""
+        return noted if re.fullmatch(DIGEST, noted) else ""

@@ -14,11 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from muster.codec import from_json, to_json
 from muster.errors import IntegrityError, NotFound
 from muster.ports import BlobInfo, BlobStore
 from muster.vault.envelope import Signatures
-from muster.vault.layout import CONDEMNED, digest, put_named
+from muster.vault.layout import CONDEMNED
+from muster.vault.pack_notes import PackNotes
 
 CONDEMNATION_TYPE = "application/vnd.muster.condemnation.v1+json"
 GRACE = timedelta(hours=72)
@@ -52,30 +52,19 @@ class Condemnation:
         return min(now - self.at, stored_now - self.stored_at)
 
 
-@dataclass(frozen=True, slots=True)
-class _Document:
-    vault: str
-    at: datetime
-    packs: tuple[str, ...]
-
-
 class Condemnations:
     """All condemnations of one vault."""
 
     def __init__(self, store: BlobStore, signer: Signatures, vault: str) -> None:
-        self._store, self._signer, self._vault = store, signer, vault
+        self._store = store
+        self._notes = PackNotes(
+            store, signer, vault, folder=CONDEMNED, payload_type=CONDEMNATION_TYPE, what="condemnation"
+        )
 
     def write(self, packs: Iterable[str], at: datetime) -> list[str]:
         """Condemn packs; return the keys of the objects that say so, each with up to `_MOST` names."""
         names = sorted(packs)
-        written = []
-        for start in range(0, len(names), _MOST):
-            document = _Document(self._vault, at, tuple(names[start : start + _MOST]))
-            data = self._signer.sign(CONDEMNATION_TYPE, to_json(document))
-            key = f"{CONDEMNED}{digest(data)}.json"
-            put_named(self._store, key, data)
-            written.append(key)
-        return written
+        return [self._notes.write(names[start : start + _MOST], at) for start in range(0, len(names), _MOST)]
 
     def all(self) -> list[Condemnation]:
         """
@@ -97,13 +86,8 @@ class Condemnations:
 
         :raises IntegrityError: if it is damaged, forged or misplaced
         """
-        document = from_json(_Document, self._signer.open(info.key, data, CONDEMNATION_TYPE))
-        if info.key != f"{CONDEMNED}{digest(data)}.json" or document.vault != self._vault:
-            raise IntegrityError(
-                f"{info.key} is not the condemnation that its name says",
-                "it was copied there by somebody: remove it, and find out who writes to the store",
-            )
-        return Condemnation(info.key, document.at, info.modified, frozenset(document.packs))
+        note = self._notes.parse(info.key, data)
+        return Condemnation(info.key, note.at, info.modified, frozenset(note.packs))
 
     def _readable(self, info: BlobInfo) -> Condemnation | None:
         for _ in range(2):

@@ -9,39 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
 
-from muster.codec import from_json, to_json
 from muster.errors import IntegrityError, NotFound
 from muster.ports import BlobStore
 from muster.vault.envelope import Signatures
-from muster.vault.layout import DAMAGED, digest, put_named
+from muster.vault.layout import DAMAGED
+from muster.vault.pack_notes import PackNotes
 
 DAMAGE_TYPE = "application/vnd.muster.damage.v1+json"
 _READERS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class _Document:
-    vault: str
-    at: datetime
-    packs: tuple[str, ...]
 
 
 class Damages:
     """What verifications noted in one vault."""
 
     def __init__(self, store: BlobStore, signatures: Signatures, vault: str) -> None:
-        self._store, self._signatures, self._vault = store, signatures, vault
+        self._store = store
+        self._notes = PackNotes(store, signatures, vault, folder=DAMAGED, payload_type=DAMAGE_TYPE, what="note")
 
     def write(self, packs: Iterable[str], at: datetime) -> str:
         """Note packs that were found damaged; return the key of the object that says so."""
-        document = to_json(_Document(self._vault, at, tuple(sorted(packs))))
-        data = self._signatures.sign(DAMAGE_TYPE, document)
-        key = f"{DAMAGED}{digest(data)}.json"
-        put_named(self._store, key, data)
-        return key
+        return self._notes.write(packs, at)
 
     def packs(self) -> set[str]:
         """Names of all packs that were ever noted. A note that cannot be read says nothing here: verification names it."""
@@ -58,13 +47,7 @@ class Damages:
 
         :raises IntegrityError: if it is damaged, forged or misplaced
         """
-        document = from_json(_Document, self._signatures.open(key, data, DAMAGE_TYPE))
-        if key != f"{DAMAGED}{digest(data)}.json" or document.vault != self._vault:
-            raise IntegrityError(
-                f"{key} is not the note that its name says",
-                "it was copied there by somebody: remove it, and find out who writes to the store",
-            )
-        return document.packs
+        return self._notes.parse(key, data).packs
 
     def _readable(self, key: str) -> tuple[str, ...]:
         try:

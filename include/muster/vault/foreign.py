@@ -10,30 +10,30 @@ from muster.vault.layout import (
     AUDIT,
     CONDEMNED,
     DAMAGED,
+    DIGEST,
     GENERATIONS,
     HEADER,
     INDEXES,
     KEYS,
     MARKS,
+    NAME,
     PACKS,
     POINTS,
     RESTORE,
     ROLLS,
 )
 
-_DIGEST = "[0-9a-f]{64}"
-_NAME = "[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _FORMS = {
     PACKS: "(?P<first>[0-9a-f]{2})/(?P=first)[0-9a-f]{62}",
-    INDEXES: _DIGEST,
-    KEYS: rf"{_DIGEST}\.json",
-    CONDEMNED: rf"{_DIGEST}\.json",
-    DAMAGED: rf"{_DIGEST}\.json",
-    POINTS: rf"{_NAME}/{_NAME}\.json",
-    MARKS: rf"{_NAME}/[a-z]+-[0-9]{{8}}T[0-9]{{6}}\.[0-9]{{6}}Z(-[0-9]+)?\.json",
-    AUDIT: rf"[0-9]{{8,}}-{_DIGEST}\.json",
+    INDEXES: DIGEST,
+    KEYS: rf"{DIGEST}\.json",
+    CONDEMNED: rf"{DIGEST}\.json",
+    DAMAGED: rf"{DIGEST}\.json",
+    POINTS: rf"{NAME}/{NAME}\.json",
+    MARKS: rf"{NAME}/[a-z]+-[0-9]{{8}}T[0-9]{{6}}\.[0-9]{{6}}Z(-[0-9]+)?\.json",
+    AUDIT: rf"[0-9]{{8,}}-{DIGEST}\.json",
     GENERATIONS: r"[0-9]{4,}\.json",
-    ROLLS: rf"[0-9]{{4,}}-{_DIGEST}\.json",
+    ROLLS: rf"[0-9]{{4,}}-{DIGEST}\.json",
 }
 _OWN = re.compile(
     "|".join(

@@ -22,7 +22,7 @@ from muster.vault.gate import store_anew
 from muster.vault.header import Header, read_header
 from muster.vault.index import Index
 from muster.vault.keys import MasterKey
-from muster.vault.layout import AUDIT, HEADER, KEYS, MARKS, POINTS, RESTORE, digest, pack_key
+from muster.vault.layout import AUDIT, HEADER, KEYS, MARKS, POINTS, RESTORE, digest, pack_key, slot_object
 from muster.vault.points import Points
 from muster.vault.reader import ChunkReader
 from muster.vault.rolls import read_roll, roll_key
@@ -150,7 +150,7 @@ class Healing:
     def _documents(self) -> dict[str, Prove]:
         """What the audit trail tells of, the instructions, and what proves the keys that were replaced."""
         generations = self._authority.chain.generations
-        first: Mapping[str, str | None] = {f"{KEYS}{slot}.json": None for each in generations for slot in each.slots}
+        first: Mapping[str, str | None] = {slot_object(slot): None for each in generations for slot in each.slots}
         wanted = {key: self._proof(key, sha256) for key, sha256 in told(self._trail.readable(), first).items()}
         wanted[RESTORE] = self._prove_instructions
         return wanted | {roll_key(each.number, each.roll): partial(read_roll, each) for each in generations[1:]}

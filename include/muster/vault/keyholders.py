@@ -17,7 +17,7 @@ from muster.vault.audit import AuditTrail
 from muster.vault.generations import Generation
 from muster.vault.holders import KmsKey, Passphrase, RecoveryKey, Secret, generate_recovery_key
 from muster.vault.keys import ScryptCost
-from muster.vault.layout import KEYS, digest, point_key, put_named
+from muster.vault.layout import KEYS, digest, point_key, put_named, slot_object
 from muster.vault.opening import Opened
 from muster.vault.shares import Share, share_out
 from muster.vault.slots import KeySlot, SlotMaker, describe_slot, slot_key, unwrap
@@ -119,7 +119,7 @@ class KeyHolders:
             elif record.action == "keys.test":
                 proven |= dict.fromkeys(record.details.get("proven", ()), record.at)
         return [
-            Holder(slot, self._standing(slot, made, f"{KEYS}{slot.slot}.json" in removed), proven.get(slot.slot))
+            Holder(slot, self._standing(slot, made, slot_object(slot.slot) in removed), proven.get(slot.slot))
             for slot, _ in self.slots()
         ]
 
@@ -133,7 +133,7 @@ class KeyHolders:
 
     def current_objects(self) -> list[str]:
         """The objects by which they come in."""
-        return [f"{KEYS}{holder.slot.slot}.json" for holder in self.current()]
+        return [slot_object(holder.slot.slot) for holder in self.current()]
 
     def _standing(self, slot: KeySlot, made: set[str], removed: bool) -> Standing:
         newest = self._opened.authority.chain.newest.number
@@ -274,7 +274,7 @@ class KeyHolders:
         )
 
     def _remove(self, holder: Holder) -> bool:
-        key = f"{KEYS}{holder.slot.slot}.json"
+        key = slot_object(holder.slot.slot)
         details = {"name": holder.slot.name, "sha256": holder.slot.slot}
         self._record("keys.remove", key, "removed", details)
         try:

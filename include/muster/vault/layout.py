@@ -27,7 +27,10 @@ DAMAGED = "damaged/"
 GENERATIONS = "generations/"
 ROLLS = "rolls/"
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+NAME = "[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+"""A regular expression: what a workload or a point may be called."""
+DIGEST = "[0-9a-f]{64}"
+"""A regular expression: a SHA-256 in hex."""
 
 
 def checked_name(what: str, name: str) -> str:
@@ -36,7 +39,7 @@ def checked_name(what: str, name: str) -> str:
 
     :raises UsageError: if it may not
     """
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(NAME, name):
         raise UsageError(
             f"{name!r} cannot be the name of a {what} in a vault",
             "use up to 128 of A-Z a-z 0-9 . _ - and begin with a letter, a digit or _",
@@ -57,6 +60,16 @@ def pack_key(pack: str) -> str:
 def point_key(workload: str, point: str) -> str:
     """The object that holds a manifest."""
     return f"{POINTS}{checked_name('workload', workload)}/{checked_name('point', point)}.json"
+
+
+def point_id(manifest: str) -> str:
+    """The point that a manifest is of, by the key of its object."""
+    return manifest.rpartition("/")[2].removesuffix(".json")
+
+
+def slot_object(slot: str) -> str:
+    """The object that holds a key slot, by the slot's name."""
+    return f"{KEYS}{slot}.json"
 
 
 def mark_key(point: str, kind: str, at: datetime, repetition: int) -> str:

@@ -12,7 +12,7 @@ from muster.errors import AlreadyExists, IntegrityError, NotFound, UsageError
 from muster.ports import BlobStore
 from muster.vault.damage import Damages
 from muster.vault.envelope import Signatures
-from muster.vault.layout import MARKS, POINTS, digest, mark_key, point_key
+from muster.vault.layout import MARKS, POINTS, digest, mark_key, point_id, point_key
 
 STATEMENT_TYPE = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -116,8 +116,8 @@ class Points:
 
     def _named(self, name: str, workload: str | None) -> str:
         """The object of the one point that has this name, or a name that begins so."""
-        found = [key for key in self.keys(workload) if _id(key).startswith(name)]
-        exact = [key for key in found if _id(key) == name]
+        found = [key for key in self.keys(workload) if point_id(key).startswith(name)]
+        exact = [key for key in found if point_id(key) == name]
         if len(exact or found) != 1 or not name:
             raise self._not_found(name, workload, found)
         return (exact or found)[0]
@@ -197,7 +197,7 @@ class Points:
 
     def _mark_keys_of(self, points: Iterable[str]) -> list[str]:
         """The objects of the marks of the points that these manifests are of."""
-        wanted = {_id(key) for key in points}
+        wanted = {point_id(key) for key in points}
         return [key for key in self.mark_keys() if key.split("/")[1] in wanted]
 
     def damaged_packs(self) -> set[str]:
@@ -242,10 +242,6 @@ def _status(point: RecoveryPoint, marks: list[Mark]) -> PointStatus:
 def _names(keys: list[str]) -> str:
     """The newest of these points, for a message."""
     return ", ".join(key.removeprefix(POINTS).removesuffix(".json") for key in keys[-10:])
-
-
-def _id(key: str) -> str:
-    return key.rpartition("/")[2].removesuffix(".json")
 
 
 def _misplaced(key: str, what: str) -> IntegrityError:

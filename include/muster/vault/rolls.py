@@ -19,11 +19,10 @@ from muster.errors import IntegrityError
 from muster.ports import BlobStore
 from muster.vault.envelope import SigningKey
 from muster.vault.generations import Generation
-from muster.vault.layout import ROLLS, digest
+from muster.vault.layout import DIGEST, ROLLS, digest
 
 PAYLOAD_TYPE = "application/vnd.muster.roll.v1+json"
 _DIGEST_BYTES = 32
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def make_roll(
@@ -81,7 +80,7 @@ class Rolls:
 
         :raises IntegrityError: if the roll of the rotation itself cannot be read: nothing earlier can be believed without it
         """
-        if not _DIGEST.fullmatch(one):
+        if not re.fullmatch(DIGEST, one):
             return False
         wanted = bytes.fromhex(one)
         with self._lock:

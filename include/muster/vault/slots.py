@@ -22,7 +22,7 @@ from muster.codec import canonical, from_json
 from muster.errors import IntegrityError, UsageError
 from muster.vault.holders import KmsKey, Passphrase, RecoveryKey, Secret, Shares
 from muster.vault.keys import KEY_BYTES, NONCE_BYTES, MasterKey, ScryptCost, derive
-from muster.vault.layout import FORMAT, KEYS, digest, read_document
+from muster.vault.layout import FORMAT, digest, read_document, slot_object
 
 _SCRYPT_MOST_MEMORY = 1 << 30
 _LONGEST_NAME = 64
@@ -146,7 +146,7 @@ class SlotMaker:
 
 def slot_key(data: bytes) -> str:
     """The object in which a slot lies: named by its bytes, so that damage is not mistaken for a wrong passphrase."""
-    return f"{KEYS}{digest(data)}.json"
+    return slot_object(digest(data))
 
 
 def describe_slot(key: str, data: bytes) -> KeySlot:

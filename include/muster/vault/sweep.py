@@ -12,7 +12,7 @@ from muster.errors import IntegrityError, NotFound
 from muster.ports import BlobInfo, BlobStore
 from muster.vault.condemned import Condemnation, Condemnations
 from muster.vault.index import Index
-from muster.vault.layout import MARKS, PACKS, pack_key, point_key
+from muster.vault.layout import MARKS, PACKS, pack_key, point_id, point_key
 from muster.vault.needs import needed_packs
 from muster.vault.points import Points
 from muster.vault.reader import ChunkReader
@@ -192,7 +192,7 @@ class Sweep:
         A point that has the name in another workload keeps them.
         """
         manifests = self._points.keys()
-        alive = {key.rpartition("/")[2].removesuffix(".json") for key in manifests}
+        alive = {point_id(key) for key in manifests}
         old = {marks_of(key) for key, record in seen.expired.items() if record.at < before}
         keys = [key for key in self._points.mark_keys() if f"{key.rpartition('/')[0]}/" in old]
         return [key for key in keys if key.removeprefix(MARKS).partition("/")[0] not in alive and not self._tells(key)]

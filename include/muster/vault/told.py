@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from muster.vault.audit import AuditRecord
-from muster.vault.layout import MARKS, POINTS
+from muster.vault.layout import MARKS, POINTS, point_id
 
 WRITES = ("seal", "mark", "keys.add", "keys.rotate", "keys.adopt")
 REMOVALS = ("expire", "keys.remove")
@@ -52,7 +52,7 @@ def marks_of(manifest: str) -> str:
     """What the keys of a point's marks begin with; empty if this is not the key of a manifest."""
     if not manifest.startswith(POINTS):
         return ""
-    return f"{MARKS}{manifest.rpartition('/')[2].removesuffix('.json')}/"
+    return f"{MARKS}{point_id(manifest)}/"
 
 
 def _folder(key: str) -> str:

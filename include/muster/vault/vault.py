@@ -27,7 +27,7 @@ from muster.vault.index import Index
 from muster.vault.index_merge import superseded
 from muster.vault.keyholders import KeyHolders
 from muster.vault.keys import ScryptCost
-from muster.vault.layout import FORMAT, digest, point_key
+from muster.vault.layout import FORMAT, digest, point_id, point_key
 from muster.vault.locking import PointLocks
 from muster.vault.opening import Opened, create, unlock
 from muster.vault.points import Points
@@ -197,7 +197,7 @@ class Vault:
 
     def point_ids(self, workload: str) -> list[str]:
         """The ids of all points of a workload, oldest first; nothing of them is read."""
-        return [key.rpartition("/")[2].removesuffix(".json") for key in self._points.keys(workload)]
+        return [point_id(key) for key in self._points.keys(workload)]
 
     def readable_points(self, workload: str | None = None, point: str | None = None) -> list[PointStatus]:
         """

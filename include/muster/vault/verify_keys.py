@@ -8,7 +8,7 @@ from muster.vault.authority import Authority
 from muster.vault.findings import Examination, Finding
 from muster.vault.foreign import own
 from muster.vault.generations import Generation
-from muster.vault.layout import KEYS, ROLLS, digest
+from muster.vault.layout import KEYS, ROLLS, digest, slot_object
 from muster.vault.rolls import read_roll, roll_key
 from muster.vault.slots import describe_slot
 
@@ -37,7 +37,7 @@ class KeyCheck:
     def made(self) -> dict[str, str | None]:
         """The key slots that ``vault.json`` and the rotations say they made."""
         slots = [slot for generation in self._chain.generations for slot in generation.slots]
-        return {f"{KEYS}{slot}.json": None for slot in slots}
+        return {slot_object(slot): None for slot in slots}
 
     def _check_slot(self, key: str) -> None:
         data = self._read(key)
