@@ -37,7 +37,7 @@ from muster.operations.smoke import Question
 from muster.operations.take import SnapshotJob, take_snapshot
 from muster.operations.tools import Tools
 from muster.ports import BlobStore, Clock, ComponentSource, ComponentTarget, Progress
-from muster.vault.holders import KINDS, secret_of
+from muster.vault.holders import KINDS, Secret, secret_of
 from muster.vault.vault import Actor, Passphrase, RecoveryKey, Vault
 
 Resolver = Callable[[str], str]
@@ -84,11 +84,7 @@ class Platform:
         :raises WrongKey: if the catalogued passphrase does not open it
         """
         if name not in self._vaults:
-            config = self._vault_config(name)
-            store, secret = (
-                open_store(self._resolve(config.url)),
-                secret_of(self._resolve(config.passphrase), AwsKeys()),
-            )
+            store, secret = self._way_into(self._vault_config(name))
             self._vaults[name] = Vault.open(store, secret, clock=self.clock, actor=self._actor)
         return self._vaults[name]
 
@@ -99,8 +95,7 @@ class Platform:
         :raises AlreadyExists: if there is one
         :raises UsageError: if the catalog does not refer to a passphrase for it
         """
-        config = self._vault_config(name)
-        store, secret = open_store(self._resolve(config.url)), secret_of(self._resolve(config.passphrase), AwsKeys())
+        store, secret = self._way_into(self._vault_config(name))
         if not isinstance(secret, Passphrase):
             raise UsageError(
                 f"the catalog opens the vault {name} with a {KINDS[type(secret)]}, and a vault is created with a passphrase",
@@ -112,11 +107,17 @@ class Platform:
         """Where copies of a vault may lie: the replicas of all workloads that are kept in it."""
         kept = [workload for workload in self.catalog.workloads.values() if workload.vault == name]
         replicas = dict.fromkeys(replica for workload in kept for replica in workload.replicas)
-        return [open_store(self._resolve(self._vault_config(replica).url)) for replica in replicas]
+        return [self._store(self._vault_config(replica)) for replica in replicas]
 
     def vault_of(self, workload: Workload) -> Vault:
         """The vault in which a workload's points are kept."""
         return self.vault(workload.vault)
+
+    def _store(self, config: VaultConfig) -> BlobStore:
+        return open_store(self._resolve(config.url))
+
+    def _way_into(self, config: VaultConfig) -> tuple[BlobStore, Secret]:
+        return self._store(config), secret_of(self._resolve(config.passphrase), AwsKeys())
 
     def _vault_config(self, name: str) -> VaultConfig:
         try:

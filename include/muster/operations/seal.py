@@ -66,7 +66,19 @@ def seal_point(
     )
     if lock and not point.locked_until:
         logger.warning(NOT_LOCKED, point.point, point.workload, vault.url)
-    failures = [handover.failure for handover in handovers if handover.failure] + _keys_not_held(components)
+    return _conclude(vault, pin, point, handovers, changes, clock)
+
+
+def _conclude(
+    vault: Vault,
+    pin: Pin,
+    point: RecoveryPoint,
+    handovers: Sequence[Handover],
+    changes: Sequence[Component],
+    clock: Clock,
+) -> PointStatus:
+    """Mark and record what speaks against a point that is sealed."""
+    failures = [handover.failure for handover in handovers if handover.failure] + _keys_not_held(point.components)
     alarms = failures_of(changes)
     _mark_suspect(vault, point, failures, clock)
     _mark_suspect(vault, point, alarms, clock, CHANGES)
@@ -132,12 +144,10 @@ def _keys_not_held(components: Sequence[Component]) -> list[str]:
 def _mark_suspect(
     vault: Vault, point: RecoveryPoint, failures: Sequence[str], clock: Clock, cause: str | None = None
 ) -> None:
-    known = {
-        str(mark.summary.get("reason"))
-        for mark in vault.point(point.point, point.workload).marks
-        if mark.kind == "suspect"
-    }
+    if not failures:
+        return
+    marks = vault.point(point.point, point.workload).marks
     reason = "; ".join(failures)
-    if failures and reason not in known:
+    if reason not in {str(mark.summary.get("reason")) for mark in marks if mark.kind == "suspect"}:
         summary = {"reason": reason, **({"cause": cause} if cause else {})}
         vault.mark(Mark(point.workload, point.point, "suspect", clock.now(), summary))
