@@ -20,13 +20,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from muster import __version__
 from muster.adapters.stores import open_store
 from muster.adapters.system_clock import SystemClock
 from muster.domain.recovery_point import Component, RecoveryPoint
 from muster.errors import NotFound
-from muster.ports import BlobInfo, BlobStore, Guarantees, Locks, Proof, SourceFile, TreeReader, Versions
+from muster.ports import BlobInfo, BlobStore, SourceFile, TreeReader
 from muster.vault.vault import Actor, Passphrase, Vault
 
 WORKLOAD = "benchmark"
@@ -44,21 +45,9 @@ class Counting:
         self.sent = self.received = 0
         self._lock = threading.Lock()
 
-    @property
-    def url(self) -> str:
-        return self.inner.url
-
-    def guarantees(self) -> Guarantees:
-        return self.inner.guarantees()
-
-    def locks(self) -> Locks | None:
-        return self.inner.locks()
-
-    def versions(self) -> Versions | None:
-        return self.inner.versions()
-
-    def prove(self) -> Iterator[Proof]:
-        return self.inner.prove()
+    def __getattr__(self, name: str) -> Any:
+        """What concerns no single object is the inner store's."""
+        return getattr(self.inner, name)
 
     def put(self, key: str, data: bytes) -> None:
         self._count("put", sent=len(data))

@@ -196,15 +196,11 @@ class Fault:
         return count >= self.at and (self.times is None or count < self.at + self.times)
 
 
-class FaultyStore:
-    """Another store, with faults. `calls` tells what was asked of it, in order; `faults` may be changed under way."""
+class AroundStore:
+    """Another store: what of the port concerns no single object. Subclasses say what becomes of the other calls."""
 
-    def __init__(self, inner: BlobStore, *faults: Fault) -> None:
+    def __init__(self, inner: BlobStore) -> None:
         self.inner = inner
-        self.faults = list(faults)
-        self.calls: list[tuple[str, str]] = []
-        self._counts: dict[Fault, int] = {}
-        self._lock = threading.Lock()
 
     @property
     def url(self) -> str:
@@ -214,14 +210,28 @@ class FaultyStore:
         return self.inner.guarantees()
 
     def locks(self) -> Locks | None:
-        inner = self.inner.locks()
-        return FaultyLocks(self, inner) if inner else None
+        return self.inner.locks()
 
     def versions(self) -> Versions | None:
         return self.inner.versions()
 
     def prove(self) -> Iterator[Proof]:
         return self.inner.prove()
+
+
+class FaultyStore(AroundStore):
+    """Another store, with faults. `calls` tells what was asked of it, in order; `faults` may be changed under way."""
+
+    def __init__(self, inner: BlobStore, *faults: Fault) -> None:
+        super().__init__(inner)
+        self.faults = list(faults)
+        self.calls: list[tuple[str, str]] = []
+        self._counts: dict[Fault, int] = {}
+        self._lock = threading.Lock()
+
+    def locks(self) -> Locks | None:
+        inner = self.inner.locks()
+        return FaultyLocks(self, inner) if inner else None
 
     def put(self, key: str, data: bytes) -> None:
         fault = self._before("put", key)

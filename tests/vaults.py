@@ -7,15 +7,16 @@ import hashlib
 import io
 import os
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fakes import FrozenClock
 from muster.domain.content import TreeRef
-from muster.domain.recovery_point import Component, RecoveryPoint
+from muster.domain.recovery_point import Component, PointStatus, RecoveryPoint
+from muster.operations.verify import Thoroughness, damaged, examine
 from muster.ports import BlobStore, Clock, SourceFile
 from muster.vault.keys import ScryptCost
-from muster.vault.vault import Actor, Passphrase, RecoveryKey, Vault
+from muster.vault.vault import Actor, Passphrase, RecoveryKey, Vault, VerifyReport
 
 ACTOR = Actor("tester", "localhost", "pytest")
 PASSPHRASE = Passphrase("correct horse battery staple")
@@ -99,3 +100,13 @@ def flip(data: bytes, at: int) -> bytes:
 def listing(folder: Path) -> set[str]:
     """Names of everything below a folder, hidden or not."""
     return {os.path.relpath(Path(top) / name, folder) for top, dirs, files in os.walk(folder) for name in dirs + files}
+
+
+def verify_points(
+    vault: Vault, statuses: Sequence[PointStatus], share: float | Thoroughness, clock: Clock
+) -> VerifyReport:
+    """Verify and mark points; IntegrityError if anything was found. `share` is that of the packs, or all that there is to say."""
+    report = examine(vault, statuses, share if isinstance(share, Thoroughness) else Thoroughness(share), clock)
+    if not report.ok:
+        raise damaged(vault, report)
+    return report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ from muster.adapters.object_store import S3Store
 from muster.adapters.stores import open_store
 from muster.ports import BlobStore
 from servers import S3Server
+
+
+def put_neighbours(store_below: Callable[[str], BlobStore]) -> None:
+    """Objects of others in the same bucket, whose names begin as those below ``team/vault`` do."""
+    for prefix in ("team", "team/vault2", "team/vaul"):
+        store_below(prefix).put("packs/aa/1", b"of a neighbour")
 
 
 class TestMemoryStore(BlobStoreContract):
@@ -48,8 +55,7 @@ class TestS3StoreBelowPrefix(BlobStoreContract):
     @pytest.fixture
     def store(self, moto_s3: S3Server) -> BlobStore:
         bucket = moto_s3.make_bucket()
-        for prefix in ("team", "team/vault2", "team/vaul"):
-            S3Store(moto_s3.location(bucket, prefix)).put("packs/aa/1", b"of a neighbour")
+        put_neighbours(lambda prefix: S3Store(moto_s3.location(bucket, prefix)))
         return open_store(moto_s3.address(bucket, "team/vault"))
 
 
@@ -76,8 +82,7 @@ class TestGcsStore(BlobStoreContract):
     @pytest.fixture
     def store(self, gcs: GcsServer) -> BlobStore:
         bucket = gcs.make_bucket()
-        for prefix in ("team", "team/vault2", "team/vaul"):
-            gcs_store(gcs.location(bucket, prefix)).put("packs/aa/1", b"of a neighbour")
+        put_neighbours(lambda prefix: gcs_store(gcs.location(bucket, prefix)))
         return open_store(gcs.address(bucket, "team/vault"))
 
 
@@ -88,6 +93,5 @@ class TestAzureStore(BlobStoreContract):
     @pytest.fixture
     def store(self, azure: AzureServer) -> BlobStore:
         container = azure.make_container()
-        for prefix in ("team", "team/vault2", "team/vaul"):
-            azure_store(azure.location(container, prefix)).put("packs/aa/1", b"of a neighbour")
+        put_neighbours(lambda prefix: azure_store(azure.location(container, prefix)))
         return open_store(azure.address(container, "team/vault"))

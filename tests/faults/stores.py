@@ -10,32 +10,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from fakes import FrozenClock
+from fakes import AroundStore, FrozenClock
 from muster.errors import NotFound, Refused, StoreUnavailable
-from muster.ports import BlobInfo, BlobStore, Clock, Guarantees, Locks, Proof, Versions
+from muster.ports import BlobInfo, BlobStore, Clock
 
 
-class StoreAround:
+class StoreAround(AroundStore):
     """Another store. Subclasses say what happens before and after each of its calls; here nothing does."""
-
-    def __init__(self, inner: BlobStore) -> None:
-        self.inner = inner
-
-    @property
-    def url(self) -> str:
-        return self.inner.url
-
-    def guarantees(self) -> Guarantees:
-        return self.inner.guarantees()
-
-    def locks(self) -> Locks | None:
-        return self.inner.locks()
-
-    def versions(self) -> Versions | None:
-        return self.inner.versions()
-
-    def prove(self) -> Iterator[Proof]:
-        return self.inner.prove()
 
     def put(self, key: str, data: bytes) -> None:
         self.before("put", key, len(data))

@@ -108,25 +108,24 @@ def test_no_object_can_be_cut_or_lengthened_without_notice(request: pytest.Fixtu
     assert [line for key in keys for line in unnoticed(store, key, resized(store.objects[key]))] == []
 
 
-@pytest.mark.parametrize("kind", ["vault.json", "RESTORE.md", "keys/", "packs/", "points/", "marks/", "audit/"])
-def test_no_object_can_be_taken_away_without_notice(plain: MemoryStore, kind: str) -> None:
-    """What is gone is named, unless it is a mere cache, or the newest record of the audit trail: only a later one names that."""
-    newest = max(keys_of(plain, "audit/"))
-    for key in [key for key in keys_of(plain, kind) if key != newest]:
+def assert_none_goes_unnoticed(store: MemoryStore, kind: str) -> None:
+    """Take each object of a kind away; the newest record of the trail is left, since only a later one would name it."""
+    newest = max(keys_of(store, "audit/"))
+    for key in [key for key in keys_of(store, kind) if key != newest]:
         without = MemoryStore()
-        without.objects = {name: data for name, data in plain.objects.items() if name != key}
+        without.objects = {name: data for name, data in store.objects.items() if name != key}
         found, restored = examined(without, 0)
         assert found, f"{key} is gone, and nothing says so"
         assert restored == FILES or not isinstance(restored, dict)
+
+
+@pytest.mark.parametrize("kind", ["vault.json", "RESTORE.md", "keys/", "packs/", "points/", "marks/", "audit/"])
+def test_no_object_can_be_taken_away_without_notice(plain: MemoryStore, kind: str) -> None:
+    """What is gone is named, unless it is a mere cache, or the newest record of the audit trail: only a later one names that."""
+    assert_none_goes_unnoticed(plain, kind)
 
 
 @pytest.mark.parametrize("kind", ["generations/", "rolls/", "points/", "audit/"])
 def test_what_a_rotation_wrote_cannot_be_taken_away_without_notice(grown: MemoryStore, kind: str) -> None:
     """As above; without its newest generation a vault is what it was before, with a trail that the old key has not signed."""
-    newest = max(keys_of(grown, "audit/"))
-    for key in [key for key in keys_of(grown, kind) if key != newest]:
-        without = MemoryStore()
-        without.objects = {name: data for name, data in grown.objects.items() if name != key}
-        found, restored = examined(without, 0)
-        assert found, f"{key} is gone, and nothing says so"
-        assert restored == FILES or not isinstance(restored, dict)
+    assert_none_goes_unnoticed(grown, kind)

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from muster.ports import BlobInfo, BlobStore, Guarantees, Locks, Proof, Versions
+from fakes import AroundStore
+from muster.ports import BlobInfo, BlobStore
 
 
 class Turns:
@@ -49,45 +50,30 @@ class Turns:
             self._passed.notify_all()
 
 
-class TurnStore:
+class TurnStore(AroundStore):
     """A store as one of the writers sees it."""
 
     def __init__(self, inner: BlobStore, turns: Turns, writer: int) -> None:
-        self._inner, self._turns, self._writer = inner, turns, writer
-
-    @property
-    def url(self) -> str:
-        return self._inner.url
-
-    def guarantees(self) -> Guarantees:
-        return self._inner.guarantees()
-
-    def locks(self) -> Locks | None:
-        return self._inner.locks()
-
-    def versions(self) -> Versions | None:
-        return self._inner.versions()
-
-    def prove(self) -> Iterator[Proof]:
-        return self._inner.prove()
+        super().__init__(inner)
+        self._turns, self._writer = turns, writer
 
     def put(self, key: str, data: bytes) -> None:
-        self._turns.call(self._writer, lambda: self._inner.put(key, data))
+        self._turns.call(self._writer, lambda: self.inner.put(key, data))
 
     def get(self, key: str) -> bytes:
-        return self._turns.call(self._writer, lambda: self._inner.get(key))
+        return self._turns.call(self._writer, lambda: self.inner.get(key))
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
-        return self._turns.call(self._writer, lambda: self._inner.get_range(key, start, length))
+        return self._turns.call(self._writer, lambda: self.inner.get_range(key, start, length))
 
     def info(self, key: str) -> BlobInfo:
-        return self._turns.call(self._writer, lambda: self._inner.info(key))
+        return self._turns.call(self._writer, lambda: self.inner.info(key))
 
     def list(self, prefix: str = "") -> Iterator[BlobInfo]:
-        return iter(self._turns.call(self._writer, lambda: list(self._inner.list(prefix))))
+        return iter(self._turns.call(self._writer, lambda: list(self.inner.list(prefix))))
 
     def delete(self, key: str) -> None:
-        self._turns.call(self._writer, lambda: self._inner.delete(key))
+        self._turns.call(self._writer, lambda: self.inner.delete(key))
 
 
 def together(

@@ -21,8 +21,8 @@ from muster.operations.smoke import Question
 from muster.operations.snapshot import capture, pin_point
 from muster.operations.take import SnapshotJob, take_snapshot
 from muster.operations.tools import Tools
-from muster.operations.verify import verify_points
 from muster.vault.vault import Actor, Passphrase, Vault
+from vaults import verify_points
 
 MODEL = "models:/delay@champion"
 FIRST_CHUNK = (

@@ -9,9 +9,8 @@ import pytest
 from fakes import FrozenClock, MemoryStore
 from muster.domain.content import TreeRef
 from muster.errors import IncompletePoint, IntegrityError, StoreUnavailable
-from muster.operations.verify import verify_points
 from muster.vault.vault import Vault
-from vaults import POINT, extract, flip, make_vault, memory_file, noise, reopen, seal, store_tree
+from vaults import POINT, extract, flip, make_vault, memory_file, noise, reopen, seal, store_tree, verify_points
 
 FILES = {"a": noise(5000), "b": b"text " * 1000}
 

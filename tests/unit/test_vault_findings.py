@@ -15,7 +15,7 @@ from fakes import FrozenClock, MemoryStore
 from muster.domain.content import TreeRef
 from muster.domain.recovery_point import Mark
 from muster.errors import IntegrityError
-from muster.operations.verify import Thoroughness, examine, verify_points
+from muster.operations.verify import Thoroughness, examine
 from muster.ports import Hidden
 from muster.vault.findings import VerifyReport
 from muster.vault.index import Index, write_index
@@ -23,7 +23,7 @@ from muster.vault.layout import digest, pack_key
 from muster.vault.trees import write_entries
 from muster.vault.turns import chosen
 from muster.vault.vault import Finding, Vault
-from vaults import POINT, flip, make_vault, memory_file, noise, reopen, seal, store_tree
+from vaults import POINT, flip, make_vault, memory_file, noise, reopen, seal, store_tree, verify_points
 
 DAY = timedelta(days=1)
 START = datetime(2026, 11, 23, 3, tzinfo=UTC)

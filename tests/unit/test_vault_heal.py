@@ -17,11 +17,22 @@ from muster.domain.recovery_point import Mark
 from muster.errors import IntegrityError, SourceInvalid, StoreUnavailable, UsageError
 from muster.operations.heal import Help, heal
 from muster.operations.take import SnapshotJob
-from muster.operations.verify import verify_points
 from muster.ports import BlobStore
 from muster.vault.vault import Vault
 from vault_snapshots import in_child
-from vaults import POINT, extract, flip, make_vault, memory_file, noise, point_over, reopen, seal, store_tree
+from vaults import (
+    POINT,
+    extract,
+    flip,
+    make_vault,
+    memory_file,
+    noise,
+    point_over,
+    reopen,
+    seal,
+    store_tree,
+    verify_points,
+)
 
 FILES = {"a": noise(5000), "b": b"text " * 1000}
 LARGE = {"large": noise(3_000_000, 5)}

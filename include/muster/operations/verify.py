@@ -30,40 +30,20 @@ class Thoroughness:
     head: str = ""
 
 
-def verify_points(
+def examine(
     vault: Vault,
     statuses: Sequence[PointStatus],
-    share: float | Thoroughness,
+    how: Thoroughness,
     clock: Clock,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """
     Verify points and mark each: ``verified``, or ``suspect`` with what was found, so that it stops being the latest good one.
 
-    :param share: part of the packs whose bytes are read again, or all that there is to say
-    :raises IntegrityError: if anything was found; all findings are in the message
-    """
-    report = examine(vault, statuses, share, clock, progress)
-    if not report.ok:
-        raise damaged(vault, report)
-    return report
-
-
-def examine(
-    vault: Vault,
-    statuses: Sequence[PointStatus],
-    share: float | Thoroughness,
-    clock: Clock,
-    progress: Progress | None = None,
-) -> VerifyReport:
-    """
-    What `verify_points` does, but for the error: the report says what was found.
-
     A point that is whole is marked ``verified`` although others are not. At a share of 1 that mark answers what earlier
     verifications found: then the point is no longer suspect for it. Packs that were found damaged are noted, on the points or in a
     note of their own: no later snapshot builds on them. The report's `head` is the record of this verification itself.
     """
-    how = share if isinstance(share, Thoroughness) else Thoroughness(share)
     points = None if how.whole else [status.point for status in statuses]
     report = vault.verify(points, share=how.share, files=how.files, head=how.head, progress=progress)
     for status in statuses:
