@@ -23,12 +23,13 @@ from muster.adapters.process_model_runner import ProcessModelRunner
 from muster.adapters.stores import open_store
 from muster.adapters.system_clock import SystemClock
 from muster.adapters.uv_environment import EnvironmentSource, EnvironmentTarget, UvEnvironment
-from muster.catalog import Anomaly, Catalog, VaultConfig, Workload
+from muster.catalog import Anomaly, Catalog, Retention, VaultConfig, Workload
 from muster.domain.anomaly import Limits
 from muster.domain.recovery_point import Component, PointStatus
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.restore_plan import RestorePlan
 from muster.domain.restore_target import RestoreTarget, target_below
+from muster.domain.retention import RetentionPolicy
 from muster.errors import CatalogError, NotFound, UsageError
 from muster.operations.conclude import Incident
 from muster.operations.recover import RestoreJob, make_sandbox, recover, tear_down
@@ -108,6 +109,11 @@ class Platform:
         kept = [workload for workload in self.catalog.workloads.values() if workload.vault == name]
         replicas = dict.fromkeys(replica for workload in kept for replica in workload.replicas)
         return [self._store(self._vault_config(replica)) for replica in replicas]
+
+    def policies(self, name: str) -> dict[str, RetentionPolicy | None]:
+        """How many points of each workload are kept that the catalog keeps in this vault; None for those that expire nothing."""
+        kept = [workload for workload in self.catalog.workloads.values() if workload.vault == name]
+        return {workload.workload: _policy(workload.retention) for workload in kept}
 
     def vault_of(self, workload: Workload) -> Vault:
         """The vault in which a workload's points are kept."""
@@ -267,6 +273,21 @@ class Platform:
 
 def _limits(anomaly: Anomaly) -> Limits | None:
     return Limits(anomaly.spoiled, anomaly.converted, anomaly.shrunk) if anomaly.judge else None
+
+
+def _policy(kept: Retention | None) -> RetentionPolicy | None:
+    if kept is None:
+        return None
+    return RetentionPolicy(
+        last=kept.last,
+        hourly=kept.hourly,
+        daily=kept.daily,
+        weekly=kept.weekly,
+        monthly=kept.monthly,
+        yearly=kept.yearly,
+        minimum=kept.minimum,
+        inquiry=kept.inquiry,
+    )
 
 
 def _suite(path: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import click
 from muster import __version__
 from muster.cli.accept import accept
 from muster.cli.doctor import doctor
+from muster.cli.expiry import expire, hold, release
 from muster.cli.keys import keys
 from muster.cli.points import plan, points, restore, show
 from muster.cli.protect import demo, drill, init, snapshot
@@ -100,6 +101,9 @@ for each in (
     verify,
     heal,
     accept,
+    hold,
+    release,
+    expire,
     drill,
     audit,
     keys,
