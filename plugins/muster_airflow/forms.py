@@ -14,6 +14,8 @@ TO = (
 INCIDENT_AT = "When the platform was lost. The recovery time counts from here. Empty: from the start of this run."
 SHARE = "Part of the stored bytes that is read again and checked, from 0 to 1. Structure and names are always checked whole."
 
+APPLY = "Whether points are removed. Switched off, the log only says which would be, and why."
+
 
 def point_param() -> Param:
     """Which recovery point."""
@@ -48,3 +50,8 @@ def incident_param() -> Param:
 def share_param() -> Param:
     """How much of the vault is read again."""
     return Param(0.1, type="number", minimum=0, maximum=1, title="Share of the data", description_md=SHARE)
+
+
+def apply_param() -> Param:
+    """Whether an expiry removes anything."""
+    return Param(True, type="boolean", title="Remove points", description_md=APPLY)

@@ -24,10 +24,12 @@ RECOVERY_RETRIES = ExceptionRetryPolicy(
 )
 """Our tree of errors is the whole of the policy. What it does not know (a killed worker) is tried again as `retries` says."""
 
+EXPIRE_SCHEDULE = "0 6 * * *"
 VERIFY_SCHEDULE = "0 4 * * *"
 DRILL_SCHEDULE = "0 5 * * *"
 """
-UTC, after the usual snapshot at night and before people come to work.
+UTC, after the usual snapshot at night and before people come to work. Expiry is last: what was found damaged or suspect in this night is
+judged as such.
 
 No DAG of ours has a start date: with one in the past, Airflow would run a DAG at once for the tick before it was first read, and a
 new installation would begin with drills that have nothing to restore.

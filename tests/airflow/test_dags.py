@@ -60,6 +60,7 @@ SHAPES: dict[str, dict[str, set[str]]] = {
         for name in ("penguins", "ledger")
     },
     "verify": {"verify": set()},
+    "expire": {"expire": set()},
 }
 MUTATING = ("restore_dataset", "restore_registry", "restore_environment", "restore_configuration")
 
@@ -90,7 +91,7 @@ def test_every_dag_can_be_found_read_and_trusted(runs: Runs, name: str) -> None:
 
 
 def test_snapshots_run_when_the_catalog_says_and_restores_only_when_somebody_asks(runs: Runs) -> None:
-    """Schedules come from the catalog; drills and verification have the nightly default."""
+    """Schedules come from the catalog; drills, verification and expiry have the nightly default."""
     schedules = {name: dag.schedule for name, dag in runs.bag.dags.items()}
     assert schedules == {
         "snapshot__penguins": "0 2 * * *",
@@ -100,6 +101,7 @@ def test_snapshots_run_when_the_catalog_says_and_restores_only_when_somebody_ask
         "drill__penguins": "0 5 * * *",
         "drill__ledger": "0 5 * * *",
         "verify": "0 4 * * *",
+        "expire": "0 6 * * *",
     }
 
 
@@ -220,7 +222,7 @@ def test_a_mistake_in_one_workload_is_shown_and_hinders_no_other(airflow_home: P
     wrong = "workload: wrong\nowner: x\nobjectives: {rpo: 1h, rto: 5m}\nvault: spare\nshedule: '@daily'\n"
     files = {"vaults.yaml": VAULTS, "workloads/ledger.yaml": LEDGER, "workloads/wrong.yaml": wrong}
     dags, errors = broken_catalog(tmp_path, files)
-    assert dags == ["drill__ledger", "restore__ledger", "snapshot__ledger", "verify"]
+    assert dags == ["drill__ledger", "expire", "restore__ledger", "snapshot__ledger", "verify"]
     ((file, text),) = errors
     assert file == "catalog.py"
     assert f"{tmp_path}/catalog/workloads/wrong.yaml:5: shedule: " in text
@@ -232,5 +234,6 @@ def test_without_readable_vaults_nothing_pretends_to_be_protected(airflow_home: 
     """No DAG is made, and every file says why."""
     dags, errors = broken_catalog(tmp_path, {"vaults.yaml": "vaults: [", "workloads/ledger.yaml": LEDGER})
     assert dags == []
-    assert {file for file, _ in errors} == {"catalog.py", "snapshot.py", "restore.py", "drill.py", "verify.py"}
+    files = {"catalog.py", "snapshot.py", "restore.py", "drill.py", "verify.py", "expire.py"}
+    assert {file for file, _ in errors} == files
     assert all("vaults.yaml:" in text for _, text in errors)

@@ -104,3 +104,15 @@ def test_verification_reads_both_vaults_and_marks_the_points(runs: Runs, penguin
     (status,) = site.platform().vault("primary").points("penguins")
     assert marks(status)[-1] == "verified"
     assert status.marks[-1].summary["share"] == 1.0
+
+
+def test_expiry_looks_at_both_vaults_and_takes_nothing_that_no_retention_gave_up(
+    runs: Runs, penguin_point: Run, site: AirflowSite
+) -> None:
+    """Every vault has its own task; without a retention every point stays, and its manifest too."""
+    done = runs.run("expire")
+    assert done.state == "success"
+    assert done.states == {"expire[0]": "success", "expire[1]": "success"}
+    told = done.xcom("expire", map_index=0)
+    assert (told["applied"], told["points"], told["expired"], told["removed"]) == (True, 1, 0, 0)
+    assert site.platform().vault("primary").verify(share=1.0).ok
