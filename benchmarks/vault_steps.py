@@ -11,7 +11,6 @@ A step prints one line of JSON: the requests that it sent to the store and the b
 
 from __future__ import annotations
 
-import functools
 import json
 import socket
 import sys
@@ -27,7 +26,8 @@ from muster.adapters.stores import open_store
 from muster.adapters.system_clock import SystemClock
 from muster.domain.recovery_point import Component, RecoveryPoint
 from muster.errors import NotFound
-from muster.ports import BlobInfo, BlobStore, SourceFile, TreeReader
+from muster.ports import BlobInfo, BlobStore
+from muster.vault.sources import changed_files
 from muster.vault.vault import Actor, Passphrase, Vault
 
 WORKLOAD = "benchmark"
@@ -93,9 +93,9 @@ def snapshot(store: BlobStore, folder: str) -> None:
         before = vault.point("latest", WORKLOAD).point
     except NotFound:
         before = None
-    previous = vault.tree(before.components[0].tree) if before else None
+    rows = vault.tree(before.components[0].tree).rows() if before else ()
     with vault.writer() as writer:
-        tree = writer.store_tree(_files(Path(folder), previous))
+        tree = writer.store_tree(changed_files(Path(folder), rows))
     vault.seal(
         RecoveryPoint(
             format=1,
@@ -114,29 +114,12 @@ def snapshot(store: BlobStore, folder: str) -> None:
     )
 
 
-def _files(folder: Path, previous: TreeReader | None) -> Iterator[SourceFile]:
-    """All files of a folder; one of the size and time that the point before has is known."""
-    before = {entry.path: entry for entry in previous.entries()} if previous else {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name, state = path.relative_to(folder).as_posix(), path.stat()
-        there = before.get(name)
-        same = there and there.content and (there.content.size, there.mtime_ns) == (state.st_size, state.st_mtime_ns)
-        yield SourceFile(
-            name,
-            functools.partial(path.open, "rb"),
-            size=state.st_size,
-            mode=state.st_mode & 0o7777,
-            mtime_ns=state.st_mtime_ns,
-            known=there.content if there and same else None,
-        )
-
-
 def restore(store: BlobStore, folder: str) -> None:
     """The folder of the latest point, at a new place."""
     vault = _open(store)
     (component,) = vault.point("latest", WORKLOAD).point.components
     tree, place = vault.tree(component.tree), Path(folder)
-    tree.extract((entry, place / entry.path) for entry in tree.entries())
+    tree.extract((entry, place / entry.path) for entry in tree.stream())
 
 
 def verify(store: BlobStore) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,9 @@ class FolderTree:
         twin = FolderTree(folder)
         twin._entries = dict(self._entries)
         return twin
+
+    def stream(self) -> Iterator[TreeEntry]:
+        return iter(self.entries())
 
     def entries(self) -> Sequence[TreeEntry]:
         return [self._entries[path] for path in sorted(self._entries)]

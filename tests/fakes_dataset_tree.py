@@ -22,6 +22,9 @@ class MemoryTree:
     def entries(self) -> Sequence[TreeEntry]:
         return self._entries
 
+    def stream(self) -> Iterator[TreeEntry]:
+        return iter(self.entries())
+
     def entry(self, path: str) -> TreeEntry:
         for entry in self._entries:
             if entry.path == path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from muster.domain.content import ContentRef, TreeEntry, checked_path
@@ -71,6 +71,9 @@ class FolderTree:
 
     def entries(self) -> Sequence[TreeEntry]:
         return [self._entries[path] for path in sorted(self._entries)]
+
+    def stream(self) -> Iterator[TreeEntry]:
+        return iter(self.entries())
 
     def entry(self, path: str) -> TreeEntry:
         if path not in self._entries:

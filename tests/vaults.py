@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fakes import FrozenClock
-from muster.domain.content import TreeRef
+from muster.domain.content import ContentRef, TreeEntry, TreeRef
 from muster.domain.recovery_point import Component, PointStatus, RecoveryPoint
 from muster.operations.verify import Thoroughness, damaged, examine
 from muster.ports import BlobStore, Clock, SourceFile
@@ -60,6 +60,12 @@ def store_tree(vault: Vault, files: Mapping[str, bytes] | Iterable[SourceFile]) 
 def component(tree: TreeRef, name: str = "flights", clock: Clock | None = None) -> Component:
     """A dataset over a tree."""
     return Component("dataset", name, tree, (clock or FrozenClock()).now(), "test")
+
+
+def summarise(root: ContentRef, entries: Sequence[TreeEntry]) -> TreeRef:
+    """The reference to a list of entries that is stored as `root`."""
+    sizes = [entry.content.size for entry in entries if entry.content]
+    return TreeRef(root, len(sizes), len(entries), sum(sizes))
 
 
 def point_over(vault: Vault, *trees: TreeRef, number: int = 0, workload: str = "flights") -> RecoveryPoint:

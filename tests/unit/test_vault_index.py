@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import threading
 from collections.abc import Iterable
 
@@ -250,3 +251,29 @@ def test_the_index_of_a_vault_is_loaded_once_for_many_threads() -> None:
 
 def vault_master(vault: Vault) -> MasterKey:
     return vault._master
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_many_chunks_are_found_as_each_one_is(copies: int) -> None:
+    """Thousands at once, those that are there and those that are not, in packs that are sound, condemned, damaged or gone."""
+    dice = random.Random(copies)
+    packs = [made_up(dice.randbytes(32) for _ in range(500)) for _ in range(8)]
+    for _ in range(copies - 1):
+        packs += [dice.choice(packs[3:])._replace(name=dice.randbytes(32).hex()) for _ in range(4)]
+    index = Index(MemoryStore(), MasterKey.generate())
+    index.refresh()
+    for pack in packs:
+        index.add(pack)
+    index.condemn([packs[1].name])
+    index.distrust([packs[2].name])
+    chunks = [chunk for pack in packs for chunk in pack.chunks()] + [dice.randbytes(32) for _ in range(500)]
+    dice.shuffle(chunks)
+    names, others = index.sound(chunks)
+    best = {chunk: index.best(chunk) for chunk in chunks}
+    assert names == {name for name, standing in best.values() if standing == Standing.SOUND}
+    assert others == [chunk for chunk in chunks if best[chunk][1] != Standing.SOUND]
+    assert {best[chunk][1] for chunk in others} == {Standing.CONDEMNED, Standing.DISTRUSTED, Standing.LOST}
+    assert index.sound(chunks[:5]) == (
+        {best[chunk][0] for chunk in chunks[:5] if best[chunk][1] == Standing.SOUND},
+        [chunk for chunk in chunks[:5] if best[chunk][1] != Standing.SOUND],
+    )

@@ -14,9 +14,9 @@ from fakes import MemoryStore
 from muster.domain.content import ContentRef, TreeRef
 from muster.errors import IntegrityError, NotFound, SourceChanged, SourceInvalid, TargetNotEmpty
 from muster.ports import SourceFile
-from muster.vault.trees import summarise, write_entries
+from muster.vault.trees import write_entries
 from muster.vault.vault import Vault
-from vaults import disk_file, extract, listing, make_vault, memory_file, noise, reopen, store_tree
+from vaults import disk_file, extract, listing, make_vault, memory_file, noise, reopen, store_tree, summarise
 
 MiB = 1024 * 1024
 

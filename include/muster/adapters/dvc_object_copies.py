@@ -14,10 +14,10 @@ from muster.adapters.dvc_objects_map import (
     CloudStore,
     Copy,
     FolderStore,
+    ObjectFile,
     ObjectStore,
     folder_object,
     md5_of,
-    open_file,
     read_folder_object,
 )
 from muster.adapters.dvc_repository import Output, describe_remote, dvc_errors
@@ -183,4 +183,4 @@ class _InWorkspace:
     def copy(self, oid: str) -> Copy | None:
         if self.found.md5 != oid:
             return None
-        return Copy(self.found.path, self.found.stamp.size, functools.partial(open_file, self.found.path))
+        return Copy(self.found.path, self.found.stamp.size, ObjectFile(self.found.path))

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, Protocol
 from muster.adapters.dvc_repository import dvc_errors
 from muster.domain.content import checked_path
 from muster.errors import IntegrityError, SourceChanged, SourceInvalid
+from muster.ports import LocalFile
 
 BLOCK = 1 << 20
 READERS = max(2, min(8, os.cpu_count() or 2))
@@ -67,7 +68,7 @@ class FolderStore:
             return None
         except OSError as error:
             raise SourceInvalid(f"DVC's object {path} cannot be read: {error}", "see to its permissions") from error
-        return Copy(path, size, functools.partial(open_file, path))
+        return Copy(path, size, ObjectFile(path))
 
 
 class CloudStore:
@@ -130,6 +131,13 @@ class _TranslatedStream(io.RawIOBase):
         if not self.closed:
             self._stream.close()
         super().close()
+
+
+class ObjectFile(LocalFile):
+    """A file of a living source; opening it raises what `open_file` does."""
+
+    def __call__(self) -> BinaryIO:
+        return open_file(self.path)
 
 
 def open_file(path: str) -> BinaryIO:

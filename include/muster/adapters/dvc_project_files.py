@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from muster.adapters.dvc_objects_map import open_file
+from muster.adapters.dvc_objects_map import ObjectFile, open_file
 from muster.adapters.dvc_repository import Version
 from muster.adapters.dvc_workspace import Stamp, WorkspaceFile, changed_files
 from muster.adapters.git_history import GitState, read_state, write_bundle
@@ -92,7 +92,7 @@ class ProjectFiles:
             return SourceFile(BUNDLE, self._open_bundle, mode=0o644, known=known)
         write_bundle(self._project.root, self._bundled)
         size = self._bundled.stat().st_size
-        return SourceFile(BUNDLE, functools.partial(open_file, str(self._bundled)), size=size, mode=0o644)
+        return SourceFile(BUNDLE, ObjectFile(str(self._bundled)), size=size, mode=0o644)
 
     @property
     def _bundled(self) -> Path:
@@ -143,7 +143,7 @@ class ProjectFiles:
         if found is None:
             raise SourceChanged(f"{path} was removed while it was being captured", ATTEMPT_AGAIN)
         self._others.append(WorkspaceFile(str(path), "", found.st_mode, Stamp.of(found)))
-        opener, mode = functools.partial(open_file, str(path)), stat.S_IMODE(found.st_mode)
+        opener, mode = ObjectFile(str(path)), stat.S_IMODE(found.st_mode)
         return SourceFile(f"{REPO}{name}", opener, size=found.st_size, mode=mode, mtime_ns=found.st_mtime_ns)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 
@@ -81,12 +82,10 @@ def hold_last_good(vault: Vault, pin: Pin, failures: Sequence[str], clock: Clock
 
 def looked_at(vault: Vault, component: Component) -> dict[str, list[tuple[str, int, str]]]:
     """Path, size and format of the contents that were looked at: those that were ``lost``, and the ``new`` ones."""
-    import orjson
-
     if not component.tree.files:
         return {"lost": [], "new": []}
     tree = vault.tree(component.tree)
-    return from_json(dict[str, list[tuple[str, int, str]]], orjson.loads(tree.read(tree.entry(LOOKED_AT))))
+    return from_json(dict[str, list[tuple[str, int, str]]], json.loads(tree.read(tree.entry(LOOKED_AT))))
 
 
 def _judged(vault: Vault, component: Component, before: RecoveryPoint, limits: Limits) -> Component | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -30,7 +31,7 @@ def plan_restore(vault: Vault, status: PointStatus, target: RestoreTarget, targe
     for action in plan.actions:
         component = _component(status, action.component)
         try:
-            vault.tree(component.tree).entries()
+            deque(vault.tree(component.tree).stream(), maxlen=0)  # so that its list is known to be whole
             target_of(component).check(component.details)
         except PermanentError as error:
             refusals.append(Refusal(action.component, type(error).__name__, error.message, error.hint))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import secrets
 from collections.abc import Iterable
@@ -123,6 +124,4 @@ def take_over(vault: Vault, handovers: Iterable[Handover]) -> list[Component]:
 
 def json_of(tree: TreeReader, path: str) -> object:
     """A small JSON file of a stored tree."""
-    import orjson
-
-    return orjson.loads(tree.read(tree.entry(path)))
+    return json.loads(tree.read(tree.entry(path)))

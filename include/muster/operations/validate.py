@@ -74,7 +74,7 @@ def validated_folder(root: Path, targets: Sequence[str]) -> Path:
 
 
 def _extract_data(tree: TreeReader, to: Path) -> None:
-    wanted = [(entry, to / entry.path.removeprefix(DATA)) for entry in tree.entries() if entry.path.startswith(DATA)]
+    wanted = [(entry, to / entry.path.removeprefix(DATA)) for entry in tree.stream() if entry.path.startswith(DATA)]
     if not any(entry.kind == "file" for entry, _ in wanted):
         raise NotFound(
             "the captured dataset holds no data files to validate", "check the dataset's targets in the catalog"

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from muster.domain.content import ContentRef, EntryKind, TreeEntry
+from muster.domain.content import EntryKind, TreeEntry
 from muster.domain.recovery_point import ComponentKind
 from muster.ports.stores import (
     PROBES,
@@ -42,6 +42,8 @@ __all__ = [
     "Hidden",
     "Json",
     "KeyService",
+    "KnownContent",
+    "LocalFile",
     "Lock",
     "LockMode",
     "Locks",
@@ -69,13 +71,37 @@ class Clock(Protocol):
         """The present moment, aware, in UTC."""
 
 
-@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file on a disk of this machine: gives a stream of it, and says where it is to whoever can read it faster by that."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __call__(self) -> BinaryIO:
+        return open(self.path, "rb")  # noqa: PTH123  the caller closes it
+
+
+class KnownContent(Protocol):
+    """A content that is in the vault already: a `ContentRef`, or what the vault's own list of entries has for one."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def chunks(self) -> tuple[str, ...]: ...
+
+
+@dataclass(slots=True, eq=False)
 class SourceFile:
     """
-    One thing to store.
+    One thing to store. Made by the million, so not frozen, which would take four times as long; nobody changes one.
 
     :param path: relative POSIX path in the component's tree
-    :param open: gives a fresh binary stream of the content; None unless `kind` is ``file``
+    :param open: gives a fresh binary stream of the content; None unless `kind` is ``file``. Several are open at a time if that takes time;
+        a `LocalFile` is read without a stream, if it is small
     :param size: length the content must have, where known: a different one raises SourceChanged
     :param md5: MD5 the content must have, where known: a different one raises SourceChanged
     :param known: content that is in the vault already (from an earlier point); it is then not opened at all
@@ -89,14 +115,21 @@ class SourceFile:
     mode: int | None = None
     mtime_ns: int | None = None
     link: str | None = None
-    known: ContentRef | None = None
+    known: KnownContent | None = None
 
 
 class TreeReader(Protocol):
     """A stored tree, opened for reading. Everything it gives was checked: each chunk by its seal and its id, each file by its digest."""
 
     def entries(self) -> Sequence[TreeEntry]:
-        """All entries, sorted by path."""
+        """All entries, sorted by path; those of a large tree take much memory."""
+
+    def stream(self) -> Iterator[TreeEntry]:
+        """
+        The same, one after the other, in little memory.
+
+        :raises IntegrityError: at the end, too: whoever stops before it knows nothing of the list as a whole
+        """
 
     def entry(self, path: str) -> TreeEntry:
         """

@@ -6,22 +6,20 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import orjson
-
-from muster.codec import from_json
 from muster.domain.anomaly import Profile
-from muster.domain.content import ContentRef, TreeRef
+from muster.domain.content import TreeRef
 from muster.domain.formats import WINDOW, format_of
 from muster.vault.tree_reader import StoredTree
+from muster.vault.trees import Content, Row
 
 SAMPLE_FILES = 32
 SAMPLE_BYTES = 16 * 1024 * 1024
 """How many lost contents, and how many new ones, are looked at, and the most that is read for either."""
 
 
-Contents = dict[str, dict[str, Any]]
+Contents = dict[str, Content]
 """By their paths, as they stand in a list of entries."""
 
 
@@ -51,9 +49,9 @@ def compare(before: StoredTree, after: StoredTree, below: str = "") -> Changes:
     """
     How `after` differs from `before`.
 
-    Of equal trees nothing is read. Otherwise both lists are compared as lines, and only those lines are understood that differ; memory:
-    the lines of the earlier tree. What is looked at is chosen by the smallest chunk ids, so that the same trees give the same sample, and
-    one that nobody can steer who has no key of the vault: the ids are keyed.
+    Of equal trees nothing is read. Otherwise both lists are read side by side; memory: what differs. What is looked at is chosen by the
+    smallest chunk ids, so that the same trees give the same sample, and one that nobody can steer who has no key of the vault: the ids
+    are keyed.
 
     :param below: what the paths of the files begin with that are compared and counted; of equal trees all are counted
     :raises IntegrityError: if either list, or a content of the sample, cannot be read
@@ -61,34 +59,41 @@ def compare(before: StoredTree, after: StoredTree, below: str = "") -> Changes:
     if before.ref == after.ref:
         return Changes(_unchanged(before.ref, after.ref))
     earlier, later = _Side(before, below), _Side(after, below)
-    gone = {line for lines in earlier.lines() for line in lines}
-    came: list[bytes] = []
-    for lines in later.lines():
-        came += [line for line in lines if line not in gone]
-        gone.difference_update(lines)
-    return _changes(earlier, later, _files(gone), _files(came))
+    gone: Contents = {}
+    came: Contents = {}
+    for old, new in _side_by_side(earlier.files(), later.files()):
+        if old != new:
+            gone |= {old.path: old.content} if old and old.content else {}
+            came |= {new.path: new.content} if new and new.content else {}
+    return _changes(earlier, later, gone, came)
 
 
 class _Side:
-    """A tree of which only what lies below a folder counts: most of it, so that what lies elsewhere is counted, and taken off."""
+    """A tree of which only what lies below a folder counts, with the number and size of the files that do."""
 
     def __init__(self, tree: StoredTree, below: str) -> None:
-        self.tree = tree
-        # No string of JSON holds a quotation mark that is not escaped, so this is nowhere but where the path begins.
-        self._begins = b'"path":"' + below.encode()
-        self._elsewhere: list[bytes] = []
+        self.tree, self._below = tree, below
+        self.count = self.size = 0
 
-    def lines(self) -> Iterator[list[bytes]]:
-        """The lines of the entries that count."""
-        for lines in self.tree.lines():
-            yield (here := [line for line in lines if self._begins in line])
-            if len(here) < len(lines):
-                self._elsewhere += [line for line in lines if self._begins not in line]
+    def files(self) -> Iterator[Row]:
+        """The files that count, sorted by path."""
+        for row in self.tree.rows():
+            if row.content is not None and row.path.startswith(self._below):
+                self.count += 1
+                self.size += row.content.size
+                yield row
 
-    def sums(self) -> tuple[int, int]:
-        """Number and size of the files that count; known when all lines were read."""
-        elsewhere = _files(self._elsewhere).values()
-        return self.tree.ref.files - len(elsewhere), self.tree.ref.size - _size(elsewhere)
+
+def _side_by_side(earlier: Iterator[Row], later: Iterator[Row]) -> Iterator[tuple[Row | None, Row | None]]:
+    """What two trees have at each path."""
+    old, new = next(earlier, None), next(later, None)
+    while old or new:
+        first = min(row.path for row in (old, new) if row)
+        yield (old if old and old.path == first else None), (new if new and new.path == first else None)
+        if old and old.path == first:
+            old = next(earlier, None)
+        if new and new.path == first:
+            new = next(later, None)
 
 
 def _unchanged(before: TreeRef, after: TreeRef) -> Profile:
@@ -96,21 +101,20 @@ def _unchanged(before: TreeRef, after: TreeRef) -> Profile:
 
 
 def _changes(before: _Side, after: _Side, old: Contents, new: Contents) -> Changes:
-    old_contents, new_contents = {c["sha256"] for c in old.values()}, {c["sha256"] for c in new.values()}
+    old_contents, new_contents = {c.sha256 for c in old.values()}, {c.sha256 for c in new.values()}
     removed, added = old.keys() - new.keys(), new.keys() - old.keys()
-    lost = {path: content for path, content in old.items() if content["sha256"] not in new_contents}
+    lost = {path: content for path, content in old.items() if content.sha256 not in new_contents}
     lost_seen = _sample(before.tree, lost)
-    came = {path: content for path, content in new.items() if content["sha256"] not in old_contents}
+    came = {path: content for path, content in new.items() if content.sha256 not in old_contents}
     new_seen = _sample(after.tree, _successors(came, added, len(removed & lost.keys())))
-    (files, size), (files_before, size_before) = after.sums(), before.sums()
     profile = Profile(
-        files=files,
-        size=size,
-        files_before=files_before,
-        size_before=size_before,
+        files=after.count,
+        size=after.size,
+        files_before=before.count,
+        size_before=before.size,
         added=len(added),
         added_size=_size(new[path] for path in added),
-        changed=sum(old[path]["sha256"] != new[path]["sha256"] for path in old.keys() & new.keys()),
+        changed=sum(old[path].sha256 != new[path].sha256 for path in old.keys() & new.keys()),
         removed=len(removed),
         removed_size=_size(old[path] for path in removed),
         moved=sum(path not in lost for path in removed),
@@ -122,14 +126,9 @@ def _changes(before: _Side, after: _Side, old: Contents, new: Contents) -> Chang
     return Changes(profile, lost_seen, new_seen)
 
 
-def _files(lines: Iterable[bytes]) -> Contents:
-    """The contents of the files among some entries, by their paths."""
-    return {entry["path"]: entry["content"] for entry in map(orjson.loads, lines) if "content" in entry}
-
-
 def _sample(tree: StoredTree, contents: Contents) -> tuple[Glimpse, ...]:
-    files = [(path, from_json(ContentRef, content)) for path, content in _drawn(contents.items(), SAMPLE_FILES)]
-    seen = tree.beginnings([content for _, content in files], SAMPLE_BYTES)
+    files = _drawn(contents.items(), SAMPLE_FILES)
+    seen = tree.beginnings([content.ref() for _, content in files], SAMPLE_BYTES)
     return tuple(
         Glimpse(path, content.size, format_of(plain[:WINDOW], plain[-WINDOW:]))
         for (path, content), plain in zip(files, seen, strict=False)
@@ -146,14 +145,14 @@ def _successors(came: Contents, added: set[str], removed: int) -> Contents:
     return changed | dict(_drawn([(path, content) for path, content in came.items() if path in added], removed))
 
 
-def _drawn(contents: Iterable[tuple[str, dict[str, Any]]], count: int) -> list[tuple[str, dict[str, Any]]]:
+def _drawn(contents: Iterable[tuple[str, Content]], count: int) -> list[tuple[str, Content]]:
     """So many contents, by the smallest ids of their first chunks; what is empty has none, and comes last."""
-    return heapq.nsmallest(count, contents, key=lambda item: (not item[1]["chunks"], item[1]["chunks"][:1], item[0]))
+    return heapq.nsmallest(count, contents, key=lambda item: (not item[1].chunks, item[1].chunks[:1], item[0]))
 
 
 def _formats(glimpses: Iterable[Glimpse]) -> dict[str, int]:
     return dict(sorted(Counter(glimpse.format for glimpse in glimpses).items()))
 
 
-def _size(contents: Iterable[dict[str, Any]]) -> int:
-    return sum(int(content["size"]) for content in contents)
+def _size(contents: Iterable[Content]) -> int:
+    return sum(content.size for content in contents)

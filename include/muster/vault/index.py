@@ -27,6 +27,7 @@ from muster.vault.packs import ENTRY, Pack, PackEntry, read_pack
 __all__ = ["Index", "Location", "Standing", "read_index", "write_index"]
 
 _READERS = 8
+_MANY = 256
 
 
 class Location(NamedTuple):
@@ -80,6 +81,37 @@ class Index:
         if len(rows) > 1:
             rows.sort(key=lambda row: self._standings[row[0]])
         return [self._location(number, ordinal) for number, ordinal in rows]
+
+    def best(self, chunk: bytes) -> tuple[str, int]:
+        """The pack of the best known copy of a chunk, and its standing; an empty name, and `Standing.LOST`, if there is none."""
+        if not self._loaded:
+            self._load()
+        name, best = "", int(Standing.LOST)
+        for number, _ in self._table.find(chunk):
+            if self._standings[number] < best:
+                name, best = self._packs[number].name, self._standings[number]
+        return name, best
+
+    def sound(self, chunks: Sequence[bytes]) -> tuple[set[str], list[bytes]]:
+        """
+        Of many chunks: the packs in which those lie of which there is a sound copy, and the other chunks. As `best` of each, and faster.
+        """
+        self._load()
+        if len(chunks) < _MANY:
+            names, others = set(), list(chunks)
+        else:
+            found = self._table.find_first(b"".join(chunks)).tolist()
+            firsts = {number for number in set(found) if number >= 0 and self._standings[number] == Standing.SOUND}
+            names = {self._packs[number].name for number in firsts}
+            others = [chunk for chunk, number in zip(chunks, found, strict=True) if number not in firsts]
+        left = []
+        for chunk in others:
+            name, standing = self.best(chunk)
+            if standing == Standing.SOUND:
+                names.add(name)
+            else:
+                left.append(chunk)
+        return names, left
 
     def holds(self, chunk: bytes) -> bool:
         """Whether there is a copy of a chunk on which a new point may build: one in a pack that nothing is known against."""

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import struct
 from array import array
+from typing import TYPE_CHECKING, Any
 
+from muster.vault.layout import ID_BYTES
 from muster.vault.packs import ENTRY
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 MOST_ROWS = 1 << 24
 """A directory has fewer rows than this: a pack of 32 MiB has less than 2 million."""
@@ -14,7 +20,6 @@ _ORDINAL_BITS = 24
 _TAG_SHIFT = 52
 _PLACE = (1 << _TAG_SHIFT) - 1
 _LEAST_SLOTS = 64
-_ID_BYTES = 32
 
 
 class ChunkTable:
@@ -66,10 +71,46 @@ class ChunkTable:
                 number = ((entry & _PLACE) >> _ORDINAL_BITS) - 1
                 ordinal = entry & MOST_ROWS - 1
                 at = ordinal * ENTRY.size
-                if self._directories[number][at : at + _ID_BYTES] == chunk:
+                if self._directories[number][at : at + ID_BYTES] == chunk:
                     found.append((number, ordinal))
             slot = slot + 1 if slot + 1 < len(slots) else 0
         return found
+
+    def find_first(self, chunks: bytes) -> npt.NDArray[np.int64]:
+        """
+        The number of the directory of the first row of each chunk, -1 where there is none.
+
+        :param chunks: ids, joined. For thousands of them this takes a twentieth of the time of as many calls of `find`
+        """
+        import numpy as np
+
+        ids = np.frombuffer(chunks, np.uint8).reshape(-1, ID_BYTES)
+        starts = np.ascontiguousarray(ids[:, :8]).view(">u8").ravel().astype(np.uint64)
+        slots = np.frombuffer(self._slots, np.uint64)
+        at = (starts % len(slots)).astype(np.int64)
+        tags = starts >> np.uint64(_TAG_SHIFT)
+        found = np.full(len(ids), -1, np.int64)
+        left = np.arange(len(ids))
+        while len(left):
+            entries = slots[at[left]]
+            left, entries = left[entries != 0], entries[entries != 0]
+            tagged = entries >> np.uint64(_TAG_SHIFT) == tags[left]
+            places = (entries[tagged] & np.uint64(_PLACE)).astype(np.int64)
+            self._settle(ids, left[tagged], places, found)
+            left = left[found[left] < 0]
+            at[left] = (at[left] + 1) % len(slots)
+        return found
+
+    def _settle(self, ids: Any, which: Any, places: Any, found: Any) -> None:
+        """Note where the rows at these places are those of the chunks that were looked for there."""
+        import numpy as np
+
+        numbers, ordinals = (places >> _ORDINAL_BITS) - 1, places & MOST_ROWS - 1
+        for number in np.unique(numbers):
+            here = numbers == number
+            rows = np.frombuffer(self._directories[number], np.uint8).reshape(-1, ENTRY.size)
+            same = (rows[ordinals[here], :ID_BYTES] == ids[which[here]]).all(axis=1)
+            found[which[here][same]] = number
 
     def row(self, number: int, ordinal: int) -> bytes:
         """A row of a directory, as it lies in the pack."""

@@ -69,13 +69,13 @@ class FileIntake:
         :raises SourceChanged: if it is not what the source said it would be, or changed while it was read
         :raises SourceInvalid: if it cannot be read
         """
-        with _opened(source) as stream:
-            before = _state(stream)
+        with opened(source) as stream:
+            before = state(stream)
             self._read(stream, source)
-            if before != _state(stream):
-                raise SourceChanged(f"{source.path} changed while it was read", "take the snapshot again")
-        self._compare(source, "size", source.size, self._size)
-        self._compare(source, "MD5", source.md5, self._md5.hexdigest())
+            if before != state(stream):
+                raise moved(source)
+        compare(source, "size", source.size, self._size)
+        compare(source, "MD5", source.md5, self._md5.hexdigest())
         return ContentRef(self._size, self._sha256.hexdigest(), tuple(self._chunks))
 
     @property
@@ -88,7 +88,7 @@ class FileIntake:
         while block := stream.read(ask):
             self._size += len(block)
             if source.size is not None and self._size > source.size:
-                self._compare(source, "size", source.size, f"{self._size} or more")
+                compare(source, "size", source.size, f"{self._size} or more")
             self._take_block(block, with_md5=source.md5 is not None)
             self._advance(len(block))
         self._keep(self._chunker.finish())
@@ -117,30 +117,50 @@ class FileIntake:
                 self._stored += self._sink.add(chunk, plain)
                 self._new += 1
 
-    def _compare(self, source: SourceFile, what: str, expected: object, found: object) -> None:
-        if expected is not None and expected != found:
-            raise SourceChanged(
-                f"{source.path} has {what} {found} instead of {expected}",
-                "it changed under the snapshot, or its record is stale: let it settle and take the snapshot again",
-            )
+
+def compare(source: SourceFile, what: str, expected: object, found: object) -> None:
+    """
+    Hold a file to what its source said.
+
+    :raises SourceChanged: if it is something else
+    """
+    if expected is not None and expected != found:
+        raise SourceChanged(
+            f"{source.path} has {what} {found} instead of {expected}",
+            "it changed under the snapshot, or its record is stale: let it settle and take the snapshot again",
+        )
 
 
 @contextmanager
-def _opened(source: SourceFile) -> Iterator[BinaryIO]:
+def opened(source: SourceFile) -> Iterator[BinaryIO]:
+    """
+    A stream of a file's content.
+
+    :raises SourceChanged: if the file is gone
+    :raises SourceInvalid: if it cannot be read
+    """
     if source.open is None:
         raise SourceInvalid(f"{source.path} is a file without content", "give it a stream to read")
     try:
         with source.open() as stream:
             yield stream
-    except FileNotFoundError as error:
-        raise SourceChanged(f"{source.path} is no longer there: {error}", "take the snapshot again") from error
     except OSError as error:
-        raise SourceInvalid(
-            f"{source.path} cannot be read: {error}", "let the user that takes snapshots read it"
-        ) from error
+        raise not_read(source, error) from error
 
 
-def _state(stream: BinaryIO) -> tuple[Any, ...] | None:
+def not_read(source: SourceFile, error: OSError) -> SourceChanged | SourceInvalid:
+    """What the system says of a file, in our words."""
+    if isinstance(error, FileNotFoundError):
+        return SourceChanged(f"{source.path} is no longer there: {error}", "take the snapshot again")
+    return SourceInvalid(f"{source.path} cannot be read: {error}", "let the user that takes snapshots read it")
+
+
+def moved(source: SourceFile) -> SourceChanged:
+    """The failure of a file that is written to."""
+    return SourceChanged(f"{source.path} changed while it was read", "take the snapshot again")
+
+
+def state(stream: BinaryIO) -> tuple[Any, ...] | None:
     """Size and times of the file behind a stream, or None if there is none."""
     try:
         stat = os.fstat(stream.fileno())

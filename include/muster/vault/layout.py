@@ -13,6 +13,8 @@ from muster.errors import AlreadyExists, IntegrityError, UsageError
 from muster.ports import BlobStore
 
 FORMAT = 1
+ID_BYTES = 32
+"""The length of a chunk's id."""
 
 HEADER = "vault.json"
 RESTORE = "RESTORE.md"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from muster.domain.content import ContentRef
 from muster.domain.recovery_point import PointStatus
 from muster.errors import IntegrityError
+from muster.ports import KnownContent
 from muster.vault.index import Index, Standing
 from muster.vault.reader import ChunkReader, ids
 from muster.vault.sealing import contents
@@ -31,19 +31,19 @@ def needed_packs(statuses: Iterable[PointStatus], index: Index, reader: ChunkRea
     return needed
 
 
-def _loose_contents(status: PointStatus, index: Index, reader: ChunkReader) -> Iterator[ContentRef]:
+def _loose_contents(status: PointStatus, index: Index, reader: ChunkReader) -> Iterator[KnownContent]:
     """What a point needs whose packs its manifest does not name, or not all."""
     trees = [mark.report for mark in status.marks if mark.report]
     if any(index.standing(pack) >= Standing.DISTRUSTED for pack in status.point.packs):
         trees += [component.tree for component in status.point.components]
     for tree in trees:
         try:
-            yield from (content for _, content in contents(status.point.point, tree, reader))
+            yield from (content for _, content in contents(tree, reader))
         except IntegrityError as error:
             raise _unknown(f"point {status.point.point} of {status.point.workload}", error.message) from error
 
 
-def _copies(what: str, content: ContentRef, index: Index) -> set[str]:
+def _copies(what: str, content: KnownContent, index: Index) -> set[str]:
     packs: set[str] = set()
     for chunk in ids(content):
         copies = index.locations(chunk)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from muster.domain.content import ContentRef
 from muster.errors import IntegrityError, NotFound
-from muster.ports import BlobStore
+from muster.ports import BlobStore, KnownContent
 from muster.vault.index import Index, Location
 from muster.vault.keys import MasterKey
 from muster.vault.layout import pack_key
@@ -138,7 +138,7 @@ class ChunkReader:
         return found, left
 
 
-def ids(content: ContentRef) -> list[bytes]:
+def ids(content: KnownContent) -> list[bytes]:
     """The chunk ids of a file as bytes."""
     try:
         return [bytes.fromhex(chunk) for chunk in content.chunks]

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from muster.domain.content import ContentRef, TreeRef
-from muster.domain.recovery_point import RecoveryPoint
+from muster.domain.content import TreeRef
+from muster.domain.recovery_point import Component, RecoveryPoint
 from muster.errors import IncompletePoint, IntegrityError
+from muster.ports import KnownContent
 from muster.vault.index import Index, Standing
 from muster.vault.reader import ChunkReader, ids
 from muster.vault.tree_reader import StoredTree
+from muster.vault.trees import chunk_ids
 
 
 def complete(
-    point: RecoveryPoint, index: Index, reader: ChunkReader, store_anew: Callable[[Iterable[bytes]], None]
+    point: RecoveryPoint,
+    index: Index,
+    reader: ChunkReader,
+    store_anew: Callable[[Iterable[bytes]], None],
+    settled: Mapping[TreeRef, frozenset[str]],
 ) -> RecoveryPoint:
     """
     The point with the names of all packs that it needs.
 
+    :param settled: trees of which this process has just read the list, and found all chunks in these packs
     :param store_anew: stores chunks again that lie in condemned packs only, on which no manifest may build
     :raises IncompletePoint: naming the component and file of which a chunk is nowhere, or whose list cannot be read
     """
@@ -28,13 +35,16 @@ def complete(
     packs: set[str] = set()
     for component in point.components:
         try:
-            for what, content in contents(component.label, component.tree, reader):
-                packs |= _packs_of(what, content, index, condemned)
+            known = settled.get(component.tree, frozenset())
+            if known and all(index.standing(pack) is Standing.SOUND for pack in known):
+                packs |= known
+            else:
+                packs |= _packs_of(component, index, reader, condemned)
         except IntegrityError as error:
             raise _incomplete(point, f"{component.label}: {error.message}") from error
     if condemned:
         store_anew(condemned)
-        packs |= {index.locations(chunk)[0].pack.name for chunk in condemned}
+        packs |= {index.best(chunk)[0] for chunk in condemned}
     return replace(point, packs=tuple(sorted(packs)))
 
 
@@ -53,35 +63,44 @@ def still_complete(point: RecoveryPoint, index: Index) -> None:
             )
 
 
-def contents(label: str, tree: TreeRef, reader: ChunkReader) -> Iterator[tuple[str, ContentRef]]:
+def contents(tree: TreeRef, reader: ChunkReader) -> Iterator[tuple[str, KnownContent]]:
     """
-    Everything that a tree needs, with its name: the list of entries, and each file.
+    Everything that a tree needs, with its path: the list of entries, and each file.
 
     :raises IntegrityError: if the list of entries cannot be read
     """
-    yield f"{label}: the list of entries", tree.root
-    for entry in StoredTree(reader, tree).entries():
-        if entry.content:
-            yield f"{label}: {entry.path}", entry.content
+    yield "the list of entries", tree.root
+    for row in StoredTree(reader, tree).rows():
+        if row.content:
+            yield row.path, row.content
 
 
-def _packs_of(what: str, content: ContentRef, index: Index, condemned: dict[bytes, None]) -> set[str]:
-    """The packs of a content; chunks that lie in condemned packs only are added to `condemned` instead."""
-    packs = set()
-    for chunk in ids(content):
-        copies = index.locations(chunk)
-        if not copies:
-            raise IntegrityError(f"{what} needs chunk {chunk.hex()}, which is in no pack")
-        standing = index.standing(copies[0].pack.name)
-        if standing is Standing.CONDEMNED:
-            condemned[chunk] = None
-            continue
-        if standing is not Standing.SOUND:
-            raise IntegrityError(
-                f"{what} needs chunk {chunk.hex()} of pack {copies[0].pack.name}, which was found damaged"
-            )
-        packs.add(copies[0].pack.name)
+def _packs_of(component: Component, index: Index, reader: ChunkReader, condemned: dict[bytes, None]) -> set[str]:
+    """The packs of a component; chunks that lie in condemned packs only are added to `condemned` instead."""
+    packs, others = index.sound(ids(component.tree.root))
+    _check_others(component.label, "the list of entries", others, index, condemned)
+    for _, rows in StoredTree(reader, component.tree).blocks():
+        names, others = index.sound(chunk_ids(rows))
+        packs |= names
+        if others:
+            for row in rows:
+                of_file = set(others).intersection(ids(row.content)) if row.content else ()
+                _check_others(component.label, row.path, of_file, index, condemned)
     return packs
+
+
+def _check_others(label: str, path: str, others: Iterable[bytes], index: Index, condemned: dict[bytes, None]) -> None:
+    """
+    Let chunks without a sound copy be stored anew if they have a condemned one.
+
+    :raises IntegrityError: if they do not
+    """
+    for chunk in others:
+        pack, standing = index.best(chunk)
+        if standing != Standing.CONDEMNED:
+            where = f"pack {pack}, which was found damaged" if pack else "no pack"
+            raise IntegrityError(f"{label}: {path} needs chunk {chunk.hex()}, which is in {where}")
+        condemned[chunk] = None
 
 
 def _incomplete(point: RecoveryPoint, why: str) -> IncompletePoint:

@@ -11,7 +11,7 @@ from muster.errors import IntegrityError, NotFound
 from muster.vault.extract import extract
 from muster.vault.files import FileReading, check_content
 from muster.vault.reader import ChunkReader, ids
-from muster.vault.trees import read_entries
+from muster.vault.trees import Row, checked_rows
 
 
 class StoredTree:
@@ -29,19 +29,24 @@ class StoredTree:
         """What it is known by."""
         return self._ref
 
-    def lines(self) -> Iterator[list[bytes]]:
+    def blocks(self) -> Iterator[tuple[bytes, list[Row]]]:
         """
-        The list of entries as it is stored, a line an entry, some at a time.
+        The list of entries as it is stored and as rows, some thousand lines at a time; what is wrong with the whole is found at its end.
 
-        :raises IntegrityError: if its digest is another one, at the end; of the entries themselves nothing is checked
+        :raises IntegrityError: if it is not the list that the reference names
         """
-        rest = b""
         with FileReading(self._reader) as reading:
-            for piece in reading.stream(TreeEntry("the list of entries", content=self._ref.root)):
-                *whole, rest = (rest + piece).split(b"\n")
-                yield whole
-        if rest:
-            yield [rest]
+            pieces = reading.stream(TreeEntry("the list of entries", content=self._ref.root))
+            yield from checked_rows(pieces, self._ref)
+
+    def rows(self) -> Iterator[Row]:
+        """All entries as they are stored, sorted by path, as `blocks` gives them."""
+        for _, rows in self.blocks():
+            yield from rows
+
+    def stream(self) -> Iterator[TreeEntry]:
+        """All entries, sorted by path, in little memory. See `muster.ports.TreeReader`."""
+        return (row.entry() for row in self.rows())
 
     def beginnings(self, contents: Sequence[ContentRef], budget: int) -> list[bytes]:
         """
@@ -96,8 +101,7 @@ class StoredTree:
     def _entries(self) -> Sequence[TreeEntry]:
         with self._lock:
             if self._listed is None:
-                listing = self._reader.read(self._ref.root, "the list of entries")
-                self._listed = tuple(read_entries(listing, self._ref))
+                self._listed = tuple(self.stream())
             return self._listed
 
     @property

@@ -2,37 +2,188 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from operator import lt
 
-import orjson
+import msgspec
 
-from muster.codec import from_json
-from muster.domain.content import ContentRef, TreeEntry, TreeRef, checked_path
-from muster.errors import IntegrityError, SourceInvalid
+from muster.domain.content import ContentRef, EntryKind, TreeEntry, TreeRef
+from muster.errors import IntegrityError
+from muster.ports import KnownContent, SourceFile
+from muster.vault.layout import ID_BYTES
+
+# No part of a path is empty, "." or "..": what must not be in paths that are joined by NUL, with one at either end.
+_BAD = ("//", "/\0", "\0/", "\0\0", "/./", "/.\0", "\0./", "\0.\0", "/../", "/..\0", "\0../", "\0..\0")
 
 
-def source_path(path: str, taken: set[str]) -> str:
+class Content(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A `ContentRef` as it stands in a list of entries."""
+
+    chunks: tuple[str, ...]
+    sha256: str
+    size: int
+
+    @classmethod
+    def of(cls, known: KnownContent) -> Content:
+        """What is known by another name."""
+        return cls(tuple(known.chunks), known.sha256, known.size)
+
+    def ref(self) -> ContentRef:
+        """The same for the rest of the program."""
+        return ContentRef(self.size, self.sha256, self.chunks)
+
+
+class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """
-    Return a path unchanged if it may be stored, and add it to those that are taken.
+    A `TreeEntry` as it stands in a list of entries, its fields in the order in which they are written.
 
-    :raises SourceInvalid: if a restore could not follow it, or if it is there already
+    Trees of a million files are read and written as these, which take a tenth of the time of validating and a third of the memory.
+    """
+
+    content: Content | None = None
+    kind: EntryKind
+    link: str | None = None
+    md5: str | None = None
+    mode: int | None = None
+    mtime_ns: int | None = None
+    path: str
+
+    def entry(self) -> TreeEntry:
+        """The same for the rest of the program."""
+        content = self.content.ref() if self.content else None
+        return TreeEntry(self.path, self.kind, content, self.md5, self.mode, self.mtime_ns, self.link)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """
+    Entries of files that are what they were in an earlier tree, in the order of their paths, to be taken over as they stand.
+
+    :param again: the file behind one of them, to be read if the vault has lost its content
+    """
+
+    rows: Sequence[Row]
+    again: Callable[[Row], SourceFile]
+
+
+def chunk_ids(rows: Iterable[Row]) -> list[bytes]:
+    """
+    The ids of all chunks of these entries.
+
+    :raises ValueError: if one is none
+    """
+    chunks = [chunk for row in rows if row.content for chunk in row.content.chunks]
+    joined = bytes.fromhex("".join(chunks))
+    if len(joined) != ID_BYTES * len(chunks) or any(len(chunk) != 2 * ID_BYTES for chunk in chunks):
+        raise ValueError("a chunk's id has another length")
+    return [joined[at : at + ID_BYTES] for at in range(0, len(joined), ID_BYTES)]
+
+
+_ROWS = msgspec.json.Decoder(Row)
+_ENCODER = msgspec.json.Encoder()
+
+
+class Reconciler:
+    """
+    Looks at all rows of a tree as they go by, in order: whether they can lie side by side in one folder, and what they add up to.
+
+    It remembers the paths of the files and links that the last path begins with, and nothing else.
+    """
+
+    def __init__(self) -> None:
+        self.files = self.entries = self.size = 0
+        self._last = ""
+        self._closed: list[str] = []
+
+    def see(self, rows: Sequence[Row]) -> str | None:
+        """The next rows; why they cannot follow those before, or None."""
+        paths = [row.path for row in rows]
+        self.entries += len(rows)
+        sizes = [row.content.size for row in rows if row.content is not None]
+        self.files += len(sizes)
+        self.size += sum(sizes)
+        return bad_path(paths) or self._disorder(paths) or self._clash(rows)
+
+    def ref(self, root: ContentRef) -> TreeRef:
+        """The reference to a list of all these rows."""
+        return TreeRef(root, self.files, self.entries, self.size)
+
+    def _disorder(self, paths: Sequence[str]) -> str | None:
+        """In order, each path is greater than the one before."""
+        if self._last < paths[0] and all(map(lt, paths, islice(paths, 1, None))):
+            self._last = paths[-1]
+            return None
+        before = self._last
+        for path in paths:
+            if path == before:
+                return f"the path {path} comes twice"
+            if path < before:
+                return "it is not sorted by path"
+            before = path
+        raise AssertionError
+
+    def _clash(self, rows: Sequence[Row]) -> str | None:
+        """Only a folder may have something below it; and only files have contents, and only links lead somewhere."""
+        closed = self._closed
+        for row in rows:
+            path, kind = row.path, row.kind
+            if (kind == "file") != (row.content is not None) or (kind == "link") != (row.link is not None):
+                return f"{path} is a {kind} without what makes it one, or with what does not"
+            while closed and not path.startswith(closed[-1]):
+                closed.pop()
+            for above in closed:
+                if path[len(above)] == "/":
+                    return f"{path} lies below {above}, which is not a folder"
+            if kind != "dir":
+                closed.append(path)
+        return None
+
+
+def bad_path(paths: Sequence[str]) -> str | None:
+    """Why a restore could not follow one of these paths, or None: see `muster.domain.content.checked_path`."""
+    joined = "\0".join(["", *paths, ""])
+    if joined.count("\0") == len(paths) + 1 and not any(bad in joined for bad in _BAD):
+        return None
+    if len(paths) == 1:
+        return f"the path {paths[0]!r} would leave the folder that it is restored to"
+    return next(why for path in paths if (why := bad_path([path])))
+
+
+def encode_rows(rows: Sequence[Row]) -> bytes:
+    """Lines of the list: canonical JSON; what an entry does not have is left out."""
+    return _ENCODER.encode_lines(rows)
+
+
+def decode_rows(lines: bytes) -> list[Row]:
+    """
+    Whole lines of a list.
+
+    :raises ValueError: if they are not lines of entries
     """
     try:
-        checked_path(path).encode()
-    except (IntegrityError, UnicodeEncodeError):
-        raise SourceInvalid(
-            f"the path {path!r} cannot be stored", "use relative paths in UTF-8, without '..', '.' and empty parts"
-        ) from None
-    if path in taken:
-        raise SourceInvalid(f"the path {path} comes twice in one tree", "give every file a path of its own")
-    taken.add(path)
-    return path
+        return _ROWS.decode_lines(lines)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise ValueError(f"its lines are not entries: {error}") from error
+
+
+def row_of(entry: TreeEntry) -> Row:
+    """An entry as it is written."""
+    return Row(
+        content=Content.of(entry.content) if entry.content else None,
+        kind=entry.kind,
+        link=entry.link,
+        md5=entry.md5,
+        mode=entry.mode,
+        mtime_ns=entry.mtime_ns,
+        path=entry.path,
+    )
 
 
 def write_entries(entries: Iterable[TreeEntry]) -> bytes:
-    """Canonical JSON, one entry a line, in the order of their paths; what an entry does not have is left out."""
-    return b"".join(orjson.dumps(_fields(entry), option=orjson.OPT_SORT_KEYS) + b"\n" for entry in entries)
+    """A whole list, of entries that are in order."""
+    return encode_rows([row_of(entry) for entry in entries])
 
 
 def read_entries(data: bytes, ref: TreeRef) -> list[TreeEntry]:
@@ -41,48 +192,43 @@ def read_entries(data: bytes, ref: TreeRef) -> list[TreeEntry]:
 
     :raises IntegrityError: if they do not add up, or could not be restored side by side
     """
-    try:
-        rows = orjson.loads(b"[" + data.removesuffix(b"\n").replace(b"\n", b",") + b"]")
-    except orjson.JSONDecodeError as error:
-        raise _wrong(ref, "it is not JSON lines") from error
-    entries = from_json(list[TreeEntry], rows)
-    if find_clash(entries) or any(a.path >= b.path for a, b in pairwise(entries)):
-        raise _wrong(ref, find_clash(entries) or "it is not sorted by path")
-    if summarise(ref.root, entries) != ref:
+    return [row.entry() for _, rows in checked_rows([data], ref) for row in rows]
+
+
+def checked_rows(blocks: Iterable[bytes], ref: TreeRef) -> Iterator[tuple[bytes, list[Row]]]:
+    """
+    The list of a tree, some whole lines at a time, as they stand and as rows.
+
+    What is wrong with the list as a whole (its sums) is found at its end.
+
+    :param blocks: its bytes, cut anywhere
+    :raises IntegrityError: if they are not sorted, do not add up, or could not be restored side by side
+    """
+    seen = Reconciler()
+    for lines in _whole_lines(blocks):
+        try:
+            rows = decode_rows(lines)
+        except ValueError as error:
+            raise _wrong(ref, str(error)) from error
+        if rows:
+            if why := seen.see(rows):
+                raise _wrong(ref, why)
+            yield lines, rows
+    if seen.ref(ref.root) != ref:
         raise _wrong(ref, "its counts and sizes do not add up")
-    for entry in entries:
-        checked_path(entry.path)
-    return entries
 
 
-def summarise(root: ContentRef, entries: Sequence[TreeEntry]) -> TreeRef:
-    """The reference to a list of entries."""
-    files = [entry.content for entry in entries if entry.content]
-    return TreeRef(root, len(files), len(entries), sum(content.size for content in files))
-
-
-def find_clash(entries: Sequence[TreeEntry]) -> str | None:
-    """Why the entries cannot lie side by side in one folder, or None: only a folder may have something below it."""
-    closed = {entry.path for entry in entries if entry.kind != "dir"}
-    for entry in entries:
-        if (entry.kind == "file") != (entry.content is not None) or (entry.kind == "link") != (entry.link is not None):
-            return f"{entry.path} is a {entry.kind} without what makes it one"
-        above = entry.path.rpartition("/")[0]
-        while above:
-            if above in closed:
-                return f"{entry.path} lies below {above}, which is not a folder"
-            above = above.rpartition("/")[0]
-    return None
-
-
-def _fields(entry: TreeEntry) -> dict[str, object]:
-    fields: dict[str, object] = {"path": entry.path, "kind": entry.kind}
-    if content := entry.content:
-        fields["content"] = {"chunks": content.chunks, "sha256": content.sha256, "size": content.size}
-    for name in ("md5", "mode", "mtime_ns", "link"):
-        if (value := getattr(entry, name)) is not None:
-            fields[name] = value
-    return fields
+def _whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for block in blocks:
+        whole, end, tail = block.rpartition(b"\n")
+        if end:
+            yield rest + whole + end
+            rest = tail
+        else:
+            rest += tail
+    if rest:
+        yield rest
 
 
 def _wrong(ref: TreeRef, why: str) -> IntegrityError:

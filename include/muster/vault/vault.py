@@ -69,6 +69,7 @@ class Vault:
         self._opened, self._master, self._authority = opened, opened.master, opened.authority
         self._index = Index(self._store, self._master)
         self._reader = ChunkReader(self._store, self._master, self._index)
+        self._settled: dict[TreeRef, frozenset[str]] = {}
         self._points = Points(self._store, self._authority, self._header.id)
         self._trail = AuditTrail(self._store, self._authority, self._header)
         self._condemned = Condemnations(self._store, self._authority, self._header.id)
@@ -145,6 +146,7 @@ class Vault:
             writer.close_after(error)
             raise
         writer.close()
+        self._settled |= writer.settled
 
     def tree(self, ref: TreeRef) -> StoredTree:
         """A stored tree, for reading."""
@@ -171,7 +173,7 @@ class Vault:
         gate = self._gate()
         locked_until = self._locks.end(self._clock.now(), lock)
         unsealed = replace(point, format=FORMAT, vault=self.id, locked_until=locked_until)
-        sealed = complete(unsealed, self._index, self._reader, self._store_anew)
+        sealed = complete(unsealed, self._index, self._reader, self._store_anew, self._settled)
         self._locks.packs(sealed)
         gate.check_time()
         self._authority.confirm()

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from muster.domain.content import ContentRef, TreeEntry, TreeRef
+from muster.domain.content import TreeEntry, TreeRef
 from muster.domain.recovery_point import Component, RecoveryPoint
 from muster.errors import IntegrityError
+from muster.ports import KnownContent
 from muster.vault.findings import Examination, Finding
 from muster.vault.index import Index
 from muster.vault.layout import point_key
@@ -68,8 +69,8 @@ class TreeCheck:
                 tree = self._tree(component.tree)
                 if not tree.broken:
                     known = {*tree.absent, *tree.wrong, *(path for paths in tree.hit.values() for path in paths)}
-                    entries = StoredTree(self._reader, component.tree).entries()
-                    yield point, component, (entry for entry in entries if entry.content and entry.path not in known)
+                    rows = StoredTree(self._reader, component.tree).rows()
+                    yield point, component, (row.entry() for row in rows if row.content and row.path not in known)
 
     def _tree(self, ref: TreeRef) -> _Tree:
         if ref not in self._trees:
@@ -80,14 +81,14 @@ class TreeCheck:
         tree = _Tree()
         self._note(tree, LIST, ids(ref.root))
         try:
-            for entry in StoredTree(self._reader, ref).entries():
-                if entry.content:
-                    self._check(tree, entry.path, entry.content)
+            for row in StoredTree(self._reader, ref).rows():
+                if row.content:
+                    self._check(tree, row.path, row.content)
         except IntegrityError as error:
             tree.broken = error.message
         return tree
 
-    def _check(self, tree: _Tree, path: str, content: ContentRef) -> None:
+    def _check(self, tree: _Tree, path: str, content: KnownContent) -> None:
         chunks, size = ids(content), 0
         for chunk in chunks:
             copies = self._index.locations(chunk)

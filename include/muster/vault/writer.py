@@ -2,57 +2,55 @@
 
 from __future__ import annotations
 
-import functools
-import io
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 
-from muster.domain.content import ContentRef, TreeEntry, TreeRef
-from muster.errors import SourceInvalid
+from muster.domain.content import TreeRef
 from muster.ports import BlobStore, Progress, SourceFile
+from muster.vault.entry_list import EntryList
 from muster.vault.index import Index
-from muster.vault.intake import FileIntake, WriterStats
+from muster.vault.intake import WriterStats
 from muster.vault.keys import MasterKey
+from muster.vault.reader import ids
+from muster.vault.readers import Readers, row_of_file
 from muster.vault.sink import PackSink
-from muster.vault.trees import find_clash, source_path, summarise, write_entries
+from muster.vault.small_files import SMALL
+from muster.vault.trees import Kept, Row, chunk_ids
 
 __all__ = ["VaultWriter", "WriterStats"]
 
-_WORKERS = 4
-_HASHERS = 2
 _BATCHES_AHEAD = 8
 _BATCH_FILES = 64
 _BATCH_BYTES = 4 * 1024 * 1024
-_UNKNOWN_SIZE = 1024 * 1024
 _ENTRIES_PATH = "the list of entries"
-
-Batch = list[SourceFile]
 
 
 class VaultWriter:
     """
     Takes trees into a vault; `Vault.writer` opens and closes it.
 
-    Files are opened, read and closed in threads of the writer, up to `_WORKERS` at a time; the iterable of files is consumed in
-    the caller's. Memory: a block of 4 MiB and what is left of the one before per worker, and the packs of `PackSink`.
+    The iterable of files is consumed in the caller's thread. Memory: that of `Readers`, of `PackSink` and of `EntryList`.
     """
 
     def __init__(self, store: BlobStore, master: MasterKey, index: Index) -> None:
-        self._master, self._index = master, index
+        self._index = index
         self._sink = PackSink(store, master, index)
-        self._workers = ThreadPoolExecutor(_WORKERS, "muster-read")
-        self._hashers = ThreadPoolExecutor(_HASHERS, "muster-hash")
-        self._lock = threading.Lock()
-        self._stats = WriterStats()
+        self._readers = Readers(master, self._sink)
+        self._settled: dict[TreeRef, frozenset[str]] = {}
 
     @property
     def stats(self) -> WriterStats:
         """What was stored so far."""
-        return self._stats
+        return self._readers.stats
 
-    def store_tree(self, files: Iterable[SourceFile], progress: Progress | None = None) -> TreeRef:
+    @property
+    def settled(self) -> Mapping[TreeRef, frozenset[str]]:
+        """Trees of which everything was there already, the list too, with the packs in which it was found."""
+        return self._settled
+
+    def store_tree(self, files: Iterable[SourceFile | Kept], progress: Progress | None = None) -> TreeRef:
         """
         Store files, folders and links as one tree. It is durable when the writer has been closed.
 
@@ -61,69 +59,105 @@ class VaultWriter:
         :raises StoreUnavailable: if the store did not take a pack
         """
         advance = _Counter(progress)
-        entries = sorted(self._store_all(files, advance), key=lambda entry: entry.path)
-        if clash := find_clash(entries):
-            raise SourceInvalid(f"this tree could not be restored: {clash}", "look at how the source lists its files")
-        listing = write_entries(entries)
-        root = self._read(SourceFile(_ENTRIES_PATH, functools.partial(io.BytesIO, listing)), advance)
-        return summarise(root, entries)
+        storing = _Storing(self._index, self._readers, advance)
+        entries = EntryList()
+        try:
+            for rows in storing.rows(files):
+                entries.extend(rows)
+        finally:
+            self._readers.count(storing.taken_over)
+        root = self._readers.read(SourceFile(_ENTRIES_PATH, entries.open), advance)
+        ref = entries.seen.ref(root)
+        packs, others = self._index.sound(ids(root))
+        if storing.nothing_read and not others:
+            self._settled[ref] = frozenset(packs | storing.packs)
+        return ref
 
     def close(self) -> None:
         """Make everything durable."""
-        self._stop()
+        self._readers.close()
         self._sink.close()
 
     def close_after(self, error: BaseException) -> None:
         """Keep what is whole when the work has failed."""
-        self._stop()
+        self._readers.close()
         self._sink.close_after(error)
 
-    def _stop(self) -> None:
-        self._workers.shutdown(wait=True, cancel_futures=True)
-        self._hashers.shutdown(wait=True)
 
-    def _store_all(self, files: Iterable[SourceFile], advance: _Counter) -> Iterator[TreeEntry]:
-        ahead: deque[Future[list[TreeEntry]]] = deque()
+class _Storing:
+    """
+    One tree on its way into the vault.
+
+    :param packs: in which all contents lie that were taken over
+    """
+
+    def __init__(self, index: Index, readers: Readers, advance: _Counter) -> None:
+        self._index, self._readers, self._advance = index, readers, advance
+        self._ahead: deque[Future[list[Row]]] = deque()
+        self._batch: list[SourceFile] = []
+        self._batch_size = 0
+        self.packs: set[str] = set()
+        self.nothing_read = True
+        self.taken_over = WriterStats()
+
+    def rows(self, files: Iterable[SourceFile | Kept]) -> Iterator[Sequence[Row]]:
+        """The entries of the tree, in about the order in which the files come."""
         try:
-            for batch in _batches(files):
-                ahead.append(self._workers.submit(self._store_batch, batch, advance))
-                if len(ahead) >= _BATCHES_AHEAD:
-                    yield from ahead.popleft().result()
-            while ahead:
-                yield from ahead.popleft().result()
+            for source in files:
+                yield self._taken_over(source) if isinstance(source, Kept) else self._taken(source)
+                while self._ahead and (len(self._ahead) >= _BATCHES_AHEAD or self._ahead[0].done()):
+                    yield self._ahead.popleft().result()
+            self._end_batch()
+            while self._ahead:
+                yield self._ahead.popleft().result()
         finally:
-            for future in ahead:
+            for future in self._ahead:
                 future.cancel()
 
-    def _store_batch(self, batch: Batch, advance: _Counter) -> list[TreeEntry]:
-        return [self._store(source, advance) for source in batch]
+    def _taken_over(self, kept: Kept) -> Sequence[Row]:
+        """Those entries of which the vault still has everything; the others are read."""
+        packs, lost = self._index.sound(chunk_ids(kept.rows))
+        rows = kept.rows
+        if lost:
+            gone = set(lost)
+            rows = [row for row in rows if row.content and gone.isdisjoint(ids(row.content))]
+            there = {row.path for row in rows}
+            for row in kept.rows:
+                if row.path not in there:
+                    self._read(kept.again(row))
+        self.packs |= packs
+        chunks = sum([len(row.content.chunks) for row in rows if row.content])
+        self.taken_over += WriterStats(reused_chunks=chunks, known_files=len(rows))
+        return rows
 
-    def _store(self, source: SourceFile, advance: _Counter) -> TreeEntry:
-        content = None
-        if source.kind == "file":
-            content = self._known(source) or self._read(source, advance)
-        return TreeEntry(source.path, source.kind, content, source.md5, source.mode, source.mtime_ns, source.link)
-
-    def _known(self, source: SourceFile) -> ContentRef | None:
-        """What an earlier point has of a file, if all of it is still there."""
+    def _taken(self, source: SourceFile) -> Sequence[Row]:
+        """The entry of what need not be read; nothing yet of what is being read."""
+        if source.kind != "file":
+            return (row_of_file(source, None),)
         known = source.known
-        if known is None or source.size not in (None, known.size):
-            return None
-        if not all(self._index.holds(bytes.fromhex(chunk)) for chunk in known.chunks):
-            return None
-        self._count(WriterStats(reused_chunks=len(known.chunks), known_files=1))
-        return known
+        if known is not None and source.size in (None, known.size):
+            packs, lost = self._index.sound(ids(known))
+            if not lost:
+                self.packs |= packs
+                self.taken_over += WriterStats(reused_chunks=len(known.chunks), known_files=1)
+                return (row_of_file(source, known),)
+        self._read(source)
+        return ()
 
-    def _read(self, source: SourceFile, advance: _Counter) -> ContentRef:
-        intake = FileIntake(self._master, self._sink, self._hashers, advance)
-        try:
-            return intake.take(source)
-        finally:
-            self._count(intake.stats)
+    def _read(self, source: SourceFile) -> None:
+        self.nothing_read = False
+        if source.size is None or source.size > SMALL:
+            self._ahead.append(self._readers.large(source, self._advance))
+            return
+        self._batch.append(source)
+        self._batch_size += source.size
+        if len(self._batch) >= _BATCH_FILES or self._batch_size >= _BATCH_BYTES:
+            self._end_batch()
 
-    def _count(self, more: WriterStats) -> None:
-        with self._lock:
-            self._stats += more
+    def _end_batch(self) -> None:
+        if self._batch:
+            self._ahead.append(self._readers.small(self._batch, self._advance))
+            self._batch, self._batch_size = [], 0
 
 
 class _Counter:
@@ -137,19 +171,3 @@ class _Counter:
             with self._lock:
                 self._done += size
                 self._progress("store", self._done, None)
-
-
-def _batches(files: Iterable[SourceFile]) -> Iterator[Batch]:
-    """Small files in groups, so that handing over costs little; large ones alone. Paths are checked on the way."""
-    batch: Batch = []
-    size = 0
-    taken: set[str] = set()
-    for source in files:
-        source_path(source.path, taken)
-        batch.append(source)
-        size += _UNKNOWN_SIZE if source.size is None else source.size
-        if len(batch) >= _BATCH_FILES or size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

@@ -1,0 +1,42 @@
+"""Whether small pieces of work are done side by side: that helps if they wait, and costs if they only compute."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_SLOW = 0.001
+_LOOK_AGAIN = 32
+
+
+class Pace:
+    """
+    Tells from the lot that was measured last whether pieces of work wait for a disk or a network.
+
+    Python runs one thread at a time. Pieces that give the interpreter up for some microseconds at a time, as reading and hashing small
+    files does, take several times as long in threads that take it from one another as in one thread (docs/adr/0010). Where each
+    piece waits for its source, for a millisecond or more, several threads wait at once. One lot in `_LOOK_AGAIN` is done alone all the
+    same, since lots that are done beside one another wait for one another.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = False
+        self._since = 0
+        self._lock = threading.Lock()
+
+    @property
+    def waits(self) -> bool:
+        """Whether the next lot is better done beside others."""
+        with self._lock:
+            self._since += 1
+            return self._waiting and self._since % _LOOK_AGAIN != 0
+
+    @contextmanager
+    def measured(self, pieces: int) -> Iterator[None]:
+        """Do a lot of so many pieces, and see whether each takes long, and longer than it computes."""
+        wall, processor = time.perf_counter(), time.thread_time()
+        yield
+        wall, processor = time.perf_counter() - wall, time.thread_time() - processor
+        self._waiting = wall > max(2 * processor, _SLOW * pieces)

@@ -1,0 +1,91 @@
+"""Who reads the files that a writer stores: large ones each in a thread, small ones in batches, where that is fastest."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from muster.domain.content import ContentRef
+from muster.ports import KnownContent, SourceFile
+from muster.vault.intake import FileIntake, WriterStats
+from muster.vault.keys import MasterKey
+from muster.vault.pace import Pace
+from muster.vault.sink import PackSink
+from muster.vault.small_files import SmallIntake
+from muster.vault.trees import Content, Row
+
+_WORKERS = 4
+_HASHERS = 2
+
+Advance = Callable[[int], None]
+"""Told the number of plain bytes after each piece that was read."""
+
+
+class Readers:
+    """
+    Reads files side by side and stores their chunks.
+
+    Large files are opened, read and closed in threads, up to `_WORKERS` at a time. Batches of small ones are read where they are asked
+    for, unless reading them means waiting (see `Pace`). Memory: a block of 4 MiB and what is left of the one before per worker.
+    """
+
+    def __init__(self, master: MasterKey, sink: PackSink) -> None:
+        self._master, self._sink = master, sink
+        self._workers = ThreadPoolExecutor(_WORKERS, "muster-read")
+        self._hashers = ThreadPoolExecutor(_HASHERS, "muster-hash")
+        self._pace = Pace()
+        self._lock = threading.Lock()
+        self.stats = WriterStats()
+
+    def large(self, source: SourceFile, advance: Advance) -> Future[list[Row]]:
+        """A file of any size, or of one that is not known."""
+        return self._workers.submit(lambda: [row_of_file(source, self.read(source, advance))])
+
+    def small(self, batch: list[SourceFile], advance: Advance) -> Future[list[Row]]:
+        """Files whose sizes are known and small."""
+        if self._pace.waits:
+            return self._workers.submit(self._read_small, batch, advance)
+        done: Future[list[Row]] = Future()
+        done.set_result(self._read_small(batch, advance))
+        return done
+
+    def read(self, source: SourceFile, advance: Advance) -> ContentRef:
+        """Store the content of one file, here."""
+        intake = FileIntake(self._master, self._sink, self._hashers, advance)
+        try:
+            return intake.take(source)
+        finally:
+            self.count(intake.stats)
+
+    def count(self, more: WriterStats) -> None:
+        """Add to what was stored so far."""
+        with self._lock:
+            self.stats += more
+
+    def close(self) -> None:
+        """Wait for what has begun; begin nothing more."""
+        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._hashers.shutdown(wait=True)
+
+    def _read_small(self, batch: list[SourceFile], advance: Advance) -> list[Row]:
+        intake = SmallIntake(self._master, self._sink, self._pace, advance)
+        try:
+            return [row_of_file(*stored) for stored in zip(batch, intake.take(batch), strict=True)]
+        finally:
+            self.count(intake.stats)
+
+
+def row_of_file(source: SourceFile, content: KnownContent | None) -> Row:
+    """The entry of a file, folder or link, by what its source says and what was stored."""
+    if content is not None and not isinstance(content, Content):
+        content = Content.of(content)
+    return Row(
+        content=content,
+        kind=source.kind,
+        link=source.link,
+        md5=source.md5,
+        mode=source.mode,
+        mtime_ns=source.mtime_ns,
+        path=source.path,
+    )

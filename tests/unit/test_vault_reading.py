@@ -1,0 +1,201 @@
+"""How files are read for a snapshot: small ones at once, where they are or side by side, and not at all if nothing changed."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fakes import MemoryStore
+from muster.domain.content import TreeRef
+from muster.errors import SourceChanged, SourceInvalid
+from muster.ports import LocalFile, SourceFile
+from muster.vault.pace import Pace
+from muster.vault.sources import changed_files
+from muster.vault.trees import Kept, Row
+from muster.vault.vault import Vault
+from vaults import extract, make_vault, noise, read_folder, reopen, store_tree
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def vault(store: MemoryStore) -> Vault:
+    return make_vault(store)[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Some hundred files in folders whose names sort otherwise than their paths."""
+    for number in range(300):
+        path = tmp_path / "source" / ("a", "a-b", "a.d", "a/deep")[number % 4] / f"{number:03}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(noise(number, number))
+    return tmp_path / "source"
+
+
+def snapshot(vault: Vault, folder: Path, before: TreeRef | None = None) -> tuple[TreeRef, int, int]:
+    """A tree of the folder; how many files were taken over, and how many bytes were read."""
+    rows = vault.tree(before).rows() if before else ()
+    with vault.writer() as writer:
+        tree = writer.store_tree(changed_files(folder, rows))
+    return tree, writer.stats.known_files, writer.stats.read_bytes
+
+
+def test_a_folder_that_did_not_change_is_not_read(vault: Vault, folder: Path, tmp_path: Path) -> None:
+    """Nothing is opened: the second snapshot works although nobody could read the files any more; the trees are one."""
+    tree, known, _ = snapshot(vault, folder)
+    assert known == 0
+    listing = tree.root.size
+    again, known, read = snapshot(vault, folder, tree)
+    assert (again, known, read) == (tree, 300, listing)
+    assert extract(vault, again, tmp_path / "back") == read_folder(folder)
+
+
+def test_only_what_changed_is_read(vault: Vault, folder: Path, tmp_path: Path) -> None:
+    """A file with other bytes of the same size, one removed, one new, one with another mode; all else is taken over."""
+    tree, _, _ = snapshot(vault, folder)
+    (folder / "a" / "100").write_bytes(noise(100, 7))
+    (folder / "a-b" / "101").unlink()
+    (folder / "a-b" / "new").write_bytes(b"new")
+    (folder / "a.d" / "102").chmod(0o600)
+    again, known, read = snapshot(vault, folder, tree)
+    assert known == 297
+    assert read == 100 + 3 + 102 + again.root.size
+    back = tmp_path / "back"
+    assert extract(vault, again, back) == read_folder(folder)
+    assert (back / "a.d" / "102").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_the_vault_has_lost_is_read_again(vault: Vault, store: MemoryStore, folder: Path, tmp_path: Path) -> None:
+    """Nothing changed, and the pack is gone: every file is read, and the new tree is whole."""
+    tree, _, _ = snapshot(vault, folder)
+    rows = list(vault.tree(tree).rows())
+    for key in [key for key in store.objects if key.startswith("packs/")]:
+        del store.objects[key]
+    later = reopen(store)
+    later._index.refresh()
+    later._index.reconcile()
+    with later.writer() as writer:
+        again = writer.store_tree(changed_files(folder, rows))
+    assert writer.stats.known_files == 1  # the empty file needs no pack
+    assert extract(reopen(store), again, tmp_path / "back") == read_folder(folder)
+
+
+def test_an_unchanged_tree_is_sealed_without_a_second_look_and_a_changed_one_is_not(vault: Vault, folder: Path) -> None:
+    """The writer tells in which packs it found a tree of which nothing is new; of a tree with one new file it tells nothing."""
+    tree, _, _ = snapshot(vault, folder)
+    assert tree not in vault._settled
+    snapshot(vault, folder, tree)
+    assert len(vault._settled[tree]) == 1
+    (folder / "new").write_bytes(b"new")
+    changed, _, _ = snapshot(vault, folder, tree)
+    assert changed not in vault._settled
+
+
+def test_entries_of_an_earlier_tree_need_not_be_files_of_the_folder(vault: Vault, folder: Path) -> None:
+    """Folders and links among them are passed over."""
+    rows = [Row(kind="dir", path="a"), Row(kind="link", link="x", path="a-b/101"), Row(kind="dir", path="z")]
+    found = list(changed_files(folder, rows))
+    assert len(found) == 300
+    assert not any(isinstance(one, Kept) for one in found)
+
+
+# --- small files ------------------------------------------------------------------------------------------------------
+
+
+def test_a_small_file_on_disk_is_held_to_what_its_source_said(vault: Vault, tmp_path: Path) -> None:
+    """Longer, shorter, gone, not readable: as for any other file."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    for size, said in ((3, "size 4 or more instead of 3"), (9, "size 7 instead of 9")):
+        with pytest.raises(SourceChanged, match=said):
+            store_tree(vault, [SourceFile("f", LocalFile(str(path)), size=size)])
+    with pytest.raises(SourceChanged, match="f is no longer there"):
+        store_tree(vault, [SourceFile("f", LocalFile(f"{path}-not"), size=7)])
+    with pytest.raises(SourceInvalid, match="f cannot be read"):
+        store_tree(vault, [SourceFile("f", LocalFile(str(tmp_path)), size=7)])
+
+
+def test_a_small_file_that_is_written_to_while_it_is_read_fails(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its size stays the same."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    read = os.read
+
+    def disturbed(file: int, size: int) -> bytes:
+        data = read(file, size)
+        if data == b"content":
+            path.write_bytes(b"CONTENT")
+            os.utime(path, ns=(1, 1))
+        return data
+
+    monkeypatch.setattr(os, "read", disturbed)
+    with pytest.raises(SourceChanged, match="f changed while it was read"):
+        store_tree(vault, [SourceFile("f", LocalFile(str(path)), size=7)])
+
+
+def test_a_stream_that_gives_its_bytes_in_drops_is_read_to_its_end(vault: Vault) -> None:
+    """A short read is not the end of a file."""
+
+    class Drops(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            return super().read(min(size or 1, 3) if size and size > 0 else 3)
+
+    tree = store_tree(vault, [SourceFile("f", lambda: Drops(b"content"), size=7)])
+    assert vault.tree(tree).read(vault.tree(tree).entry("f")) == b"content"
+
+
+# --- pace -------------------------------------------------------------------------------------------------------------
+
+
+class Waiting:
+    """Files that each take a while to be opened, and how many were being opened at the same time at most."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.most, self._now, self._lock = seconds, 0, 0, threading.Lock()
+
+    def files(self, count: int) -> Iterator[SourceFile]:
+        return (SourceFile(f"{number:04}", self._open, size=1) for number in range(count))
+
+    def _open(self) -> io.BytesIO:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        time.sleep(self.seconds)
+        with self._lock:
+            self._now -= 1
+        return io.BytesIO(b"x")
+
+
+def test_files_that_must_be_waited_for_are_waited_for_side_by_side(vault: Vault) -> None:
+    """After the first lot, as of a remote that takes three milliseconds a file; files that are there at once are read in one thread."""
+    slow = Waiting(0.003)
+    store_tree(vault, slow.files(640))
+    assert slow.most > 1
+    quick = Waiting(0)
+    store_tree(vault, quick.files(640))
+    assert quick.most == 1
+
+
+def test_the_pace_is_looked_at_again() -> None:
+    """One lot in 32 is done alone, so that a source which has become quick is noticed."""
+    pace = Pace()
+    assert not pace.waits
+    with pace.measured(1):
+        time.sleep(0.05)
+    told = [pace.waits for _ in range(64)]
+    assert told.count(False) == 2
+    with pace.measured(1):
+        pass
+    assert not pace.waits
