@@ -129,7 +129,9 @@ def shown(name: str, value: int) -> str:
 
 def table() -> dict[str, list[str]]:
     """The cells of the table of figures, by the first of each row."""
-    rows = [line.strip("| ").split(" | ") for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
+    rows = [
+        line.strip("| ").split(" | ") for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if line[:1] == "|"
+    ]
     return {cells[0]: cells[1:] for cells in rows}
 
 
@@ -141,7 +143,9 @@ def test_each_figure_follows_from_the_constants(name: str) -> None:
 
 def test_each_constant_that_is_cited_is_one_of_the_code() -> None:
     """By its module, and with the value that the document gives."""
-    cited = re.findall(r"^\| `(\w+)(?:\.size)?` \| `([\w/]+)\.py` \| ([\d,]+) ", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
+    cited = re.findall(
+        r"^\| `(\w+)(?:\.size)?` \| `([\w/]+)\.py` \| ([\d,]+) ", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert len(cited) >= 10
     for name, module, value in cited:
         found = getattr(__import__(f"muster.{module.replace('/', '.')}", fromlist=[name]), name)

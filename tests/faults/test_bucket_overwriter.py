@@ -222,6 +222,15 @@ def test_without_a_pack_all_that_need_it_are_named_and_the_next_snapshot_mends_t
     assert [restored(site.open(), number) for number in (0, 1)] == [FIRST, SECOND]
 
 
+def test_a_pack_that_was_moved_to_another_folder_is_missing(site: Site) -> None:
+    """By its name alone it would still be there, and a snapshot would build on what no restore finds."""
+    (pack,) = (key for key in site.keys("packs/") if len(site.store.objects[key]) > 4000)
+    site.store.put(f"packs/zz/{pack.rpartition('/')[2]}", site.take(pack)[pack])
+    assert pack in named(site.open().verify(share=0.0))
+    site.seal(site.open(), store_tree(site.open(), FIRST), number=2)
+    assert restored(site.open(), 2) == FIRST
+
+
 def test_without_any_slot_nobody_comes_in_and_any_copy_of_one_lets_its_holder_in_again(site: Site) -> None:
     """A slot is 700 bytes, useless without its secret: a copy in another place, or in a replica, is enough."""
     slots = site.take(*site.keys("keys/"))

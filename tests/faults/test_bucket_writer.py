@@ -52,6 +52,8 @@ def test_nothing_that_another_vaults_keys_made_counts(site: Site, kind: str) -> 
     assert planted
     assert planted <= named(report) | noticed(report)
     assert (planted <= named(report)) == (kind not in ("keys/", "rolls/", "indexes/"))
+    if kind == "keys/":
+        assert all("of another vault" in notice.what for notice in report.notices)
     assert_content_safe(site)
     vault = site.open()
     assert vault.holders.current() == before

@@ -162,13 +162,17 @@ def test_the_last_holder_who_is_known_to_come_in_is_not_revoked(desk: Desk) -> N
     assert "muster keys test" in error["hint"]
 
 
-def test_one_holder_is_warned_of(desk: Desk) -> None:
+def test_one_holder_is_warned_of(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     """By the command that brings it about, in the list and with every test, while another can still be added; refused is the last."""
     revoked = desk.does("keys", "revoke", "recovery")
     for document in (revoked, desk.does("keys", "list"), desk.does("keys", "test")):
         (warning,) = document["warnings"]
         assert "only first can open this vault" in warning
         assert "lost for ever; add another holder" in warning
+    for words in (("list",), ("test",)):
+        capsys.readouterr()
+        cli.run(["--vault", str(desk.vault), "--passphrase-file", "first", "keys", *words])
+        assert "warning: only first can open this vault" in " ".join(capsys.readouterr().out.split())
     error = desk.is_refused("keys", "revoke", "first")
     assert "there is no other holder; without any key everything in it is lost for ever" in error["message"]
 
