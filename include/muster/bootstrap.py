@@ -51,16 +51,25 @@ class Platform:
     :param resolve: turns ``conn:NAME`` and ``env:NAME`` into their values and leaves everything else as it is
     :param state: a folder of our own; what is in it can always be made again
     :param actor: who acts, for the audit trail
+    :param insecure: consent to reach vaults in the clear on other machines, whatever their addresses say
     """
 
     def __init__(
-        self, catalog: Catalog, resolve: Resolver, *, state: Path, actor: Actor, clock: Clock | None = None
+        self,
+        catalog: Catalog,
+        resolve: Resolver,
+        *,
+        state: Path,
+        actor: Actor,
+        clock: Clock | None = None,
+        insecure: bool = False,
     ) -> None:
         self.catalog = catalog
         self.state = state
         self.clock: Clock = clock or SystemClock()
         self._resolve = resolve
         self._actor = actor
+        self._insecure = insecure
         self._vaults: dict[str, Vault] = {}
 
     @cached_property
@@ -120,7 +129,7 @@ class Platform:
         return self.vault(workload.vault)
 
     def _store(self, config: VaultConfig) -> BlobStore:
-        return open_store(self._resolve(config.url))
+        return open_store(self._resolve(config.url), insecure=self._insecure)
 
     def _way_into(self, config: VaultConfig) -> tuple[BlobStore, Secret]:
         return self._store(config), secret_of(self._resolve(config.passphrase), AwsKeys())

@@ -67,6 +67,13 @@ def test_details_count_what_is_there(git_repository: Repository) -> None:
     assert details["remote"] == str(git_repository.remote)
 
 
+def test_details_name_a_file_that_is_tracked_by_itself_by_its_md5(plain_repository: Repository) -> None:
+    """So whoever reads the manifest can tell whether it is a file that they know, as docs/threat-model.md admits."""
+    _, details = take(DvcSource("flights", plain_repository.root))
+    (single,) = (output for output in details["outputs"] if output["nfiles"] == 1)
+    assert single["md5"] == hashlib.md5((plain_repository.root / single["path"]).read_bytes()).hexdigest()
+
+
 @pytest.mark.parametrize("target", ["data/flights", "data/flights.dvc", "./data/flights/", "data"])
 def test_target_is_a_path_or_a_dvc_file(plain_repository: Repository, target: str) -> None:
     """A target names an output, its .dvc file, or the folder above it; other outputs are left out."""

@@ -127,6 +127,15 @@ def test_what_a_killed_writer_left_is_not_listed(tmp_path: Path) -> None:
     assert [info.key for info in store.list()] == ["packs/aa/1"]
 
 
+def test_what_is_no_file_is_not_listed(tmp_path: Path) -> None:
+    """A pipe would be read for ever, and a link that leads nowhere not at all: whoever puts one there keeps nobody waiting."""
+    store = LocalStore(tmp_path)
+    store.put("points/flights/one.json", b"{}")
+    os.mkfifo(tmp_path / "points" / "flights" / "pipe.json")
+    (tmp_path / "points" / "flights" / "link.json").symlink_to(tmp_path / "nowhere")
+    assert [info.key for info in store.list()] == ["points/flights/one.json"]
+
+
 def test_an_object_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes are synced, then linked, then the folder is synced; a new folder is synced into the one above."""
     happened: list[str] = []

@@ -162,11 +162,29 @@ def test_the_last_holder_who_is_known_to_come_in_is_not_revoked(desk: Desk) -> N
     assert "muster keys test" in error["hint"]
 
 
-def test_one_holder_is_warned_of(desk: Desk) -> None:
-    """In the list, while another can still be added."""
-    desk.does("keys", "revoke", "recovery")
-    (warning,) = desk.does("keys", "list")["warnings"]
-    assert "only first can open this vault" in warning
+def test_one_holder_is_warned_of(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the command that brings it about, in the list and with every test, while another can still be added; refused is the last."""
+    revoked = desk.does("keys", "revoke", "recovery")
+    for document in (revoked, desk.does("keys", "list"), desk.does("keys", "test")):
+        (warning,) = document["warnings"]
+        assert "only first can open this vault" in warning
+        assert "lost for ever; add another holder" in warning
+    for words in (("list",), ("test",)):
+        capsys.readouterr()
+        cli.run(["--vault", str(desk.vault), "--passphrase-file", "first", "keys", *words])
+        assert "warning: only first can open this vault" in " ".join(capsys.readouterr().out.split())
+    error = desk.is_refused("keys", "revoke", "first")
+    assert "there is no other holder; without any key everything in it is lost for ever" in error["message"]
+
+
+def test_a_rotation_after_which_one_holder_is_left_says_so_before_it_does_anything(desk: Desk) -> None:
+    """In the plan, in the refusal where nobody can be asked, and in what it did."""
+    planned = desk.does("keys", "rotate", "--dry-run", "--without", "recovery")
+    error = desk.is_refused("keys", "rotate", "--without", "recovery")
+    done = desk.does("keys", "rotate", "--without", "recovery", "--yes")
+    for told in (*planned["warnings"], error["message"], *done["warnings"]):
+        assert "only first holds the new keys: if that key is lost" in told
+    assert len(planned["warnings"]) == len(done["warnings"]) == 1
 
 
 def test_what_is_shown_once_needs_a_reader(desk: Desk) -> None:

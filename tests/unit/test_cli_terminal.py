@@ -30,13 +30,15 @@ def test_at_a_terminal_the_recovery_key_is_shown_once_and_opens_the_vault(vault:
     assert code == 0, shown
     assert words not in shown
     assert "Two keys open this vault" in shown
+    assert "lose both, and\r\neverything in it is lost for ever" in shown
+    (fingerprint,) = re.findall(r"--fingerprint ([0-9a-f]{64})", shown)
     (key,) = re.findall(r"MUSTER-RECOVERY-1-[A-Z0-9-]+", shown)
     (vault.parent / "key").write_text(key)
     stored = b"".join(path.read_bytes() for path in vault.rglob("*") if path.is_file())
     assert key.encode() not in stored
     code, shown = on_a_terminal("--vault", str(vault), "--recovery-key-file", str(vault.parent / "key"), "points")
     assert (code, "there is no recovery point yet" in shown) == (0, True)
-    code, shown = on_a_terminal("--vault", str(vault), "points", answers=(words,))
+    code, shown = on_a_terminal("--vault", str(vault), "--fingerprint", fingerprint, "points", answers=(words,))
     assert (code, words in shown) == (0, False)
     assert "there is no recovery point yet" in shown
 

@@ -132,7 +132,19 @@ def test_plain_http_stays_on_this_machine(place: str, host: str) -> None:
             open_store(address)
         assert "insecure=true" in caught.value.hint
         assert open_store(f"{address}&insecure=true")
+        assert open_store(address, insecure=True)
+        assert open_store(f"{address}&insecure=true", insecure=True)
         assert open_store(address.replace("http:", "https:"))
+
+
+def test_consent_given_elsewhere_spoils_no_other_address(tmp_path: Path) -> None:
+    """A folder has no transport, an address without options gets one, and a wrong option stays wrong."""
+    assert open_store(str(tmp_path), insecure=True).url == tmp_path.as_uri()
+    assert open_store(tmp_path.as_uri(), insecure=True).url == tmp_path.as_uri()
+    assert open_store("s3://bucket?endpoint=https://s3.example.org", insecure=True)
+    assert "insecure" not in open_store("azure://account/vaults", insecure=True).url
+    with pytest.raises(UsageError, match="insecure=maybe"):
+        open_store("azure://account/vaults?insecure=maybe", insecure=True)
 
 
 def test_the_environments_endpoint_is_held_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,5 +120,5 @@ def checked_transport(endpoint: str | None, *, insecure: bool) -> None:
     if endpoint and endpoint.startswith("http://") and not (insecure or is_loopback(endpoint)):
         raise UsageError(
             f"{endpoint} would be sent credentials and data in the clear",
-            "use https://, or say insecure=true in the address if the network between is trusted",
+            "use https://, or say insecure=true in the address (or --insecure before the command) if the network between is trusted",
         )

@@ -120,7 +120,7 @@ class LocalStore:
             if entry.is_dir():
                 if f"{key}/".startswith(prefix) or prefix.startswith(f"{key}/"):
                     yield from self._below(Path(entry.path), f"{key}/", prefix)
-            elif key.startswith(prefix):
+            elif key.startswith(prefix) and entry.is_file():  # to read a pipe or a device may never end
                 try:
                     yield _info(key, entry.stat())
                 except FileNotFoundError:  # expired between the two looks

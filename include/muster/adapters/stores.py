@@ -19,12 +19,13 @@ from muster.ports import BlobStore
 _FORMS = f"use a path, file:///path, {S3_FORM}; {GCS_FORM}; or {AZURE_FORM}"
 
 
-def open_store(url: str) -> BlobStore:
+def open_store(url: str, *, insecure: bool = False) -> BlobStore:
     """
     The store at an address; nothing is sent or made yet.
 
     :param url: ``/path``, ``file:///path``, ``s3://[ACCESS:SECRET@]bucket[/prefix][?option=value&…]``,
         ``gs://[KEY@]bucket[/prefix][?…]`` or ``azure://[KEY@]account/container[/prefix][?…]``
+    :param insecure: consent to plain HTTP to another machine, as ``insecure=true`` in the address of a bucket
     :raises UsageError: if no store has such an address; the message shows no credentials
     """
     scheme, separator, _ = url.partition("://")
@@ -34,7 +35,8 @@ def open_store(url: str) -> BlobStore:
         return LocalStore(Path(url).expanduser())
     if scheme not in _OPENERS:
         raise UsageError(f"no store has addresses that begin with {scheme}://", _FORMS)
-    return _OPENERS[scheme](url)
+    consented = insecure and scheme != "file" and "insecure=" not in url.partition("?")[2]
+    return _OPENERS[scheme](f"{url}{'&' if '?' in url else '?'}insecure=true" if consented else url)
 
 
 def _file_path(url: str) -> Path:

@@ -48,17 +48,27 @@ def keys_rotate(session: Session, files: tuple[Path, ...], without: tuple[str, .
 
 def _planned(plan: RotationPlan) -> dict[str, Any]:
     left_out = [to_json(one.slot) | {"why": one.why} for one in plan.left_out]
-    return {"holders": [to_json(slot) for slot in plan.holders], "left_out": left_out}
+    return {"holders": [to_json(slot) for slot in plan.holders], "left_out": left_out, "warnings": _warnings(plan)}
+
+
+def _warnings(plan: RotationPlan) -> list[str]:
+    if len(plan.holders) > 1:
+        return []
+    (only,) = plan.holders
+    return [
+        f"only {only.name} holds the new keys: if that key is lost, everything stored from then on is lost for ever"
+    ]
 
 
 def _plan_lines(plan: RotationPlan, would: str) -> list[str | Table]:
     rows = [(slot.name, kind_of(slot), f"{would}hold the new keys") for slot in plan.holders]
     rows += [(one.slot.name, kind_of(one.slot), f"{would}be left out: {one.why}") for one in plan.left_out]
-    return ["", table(("name", "kind", "what becomes of them"), rows)]
+    warnings = [f"warning: {warning}" for warning in _warnings(plan)]
+    return ["", table(("name", "kind", "what becomes of them"), rows), *warnings]
 
 
 def _agree(session: Session, plan: RotationPlan) -> None:
-    names = ", ".join(f"{one.slot.name} ({one.why})" for one in plan.left_out)
+    names = "; ".join([", ".join(f"{one.slot.name} ({one.why})" for one in plan.left_out), *_warnings(plan)])
     if not session.screen.interactive:
         raise Refused(
             f"these holders would be left out of the new keys: {names}",

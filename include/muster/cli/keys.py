@@ -46,6 +46,7 @@ def keys_list(session: Session, everything: bool) -> None:
     warnings = vault.holders.warnings()
     document = {
         "vault": vault.url,
+        "fingerprint": vault.holders.fingerprint,
         "generation": vault.holders.generation,
         "signing_fingerprint": vault.signing_fingerprint,
         "keys": [to_json(holder.slot) | _known(holder) for holder in holders],
@@ -57,6 +58,7 @@ def keys_list(session: Session, everything: bool) -> None:
         for h in holders
     ]
     lines = (
+        f"vault {vault.holders.fingerprint}",
         f"generation {vault.holders.generation}, signing key {vault.signing_fingerprint[:16]}",
         "",
         table(headings, rows),
@@ -92,7 +94,9 @@ def keys_revoke(session: Session, name: str) -> None:
         lines.append(
             f"{len(stay)} are locked by the store and stay until their locks end: until the keys are rotated, {name} opens everything"
         )
-    session.screen.result({"vault": vault.url, "revoked": name, "slots": slots}, *lines, STILL_SHUTS)
+    warnings = vault.holders.warnings()
+    lines += [STILL_SHUTS, *(f"warning: {warning}" for warning in warnings)]
+    session.screen.result({"vault": vault.url, "revoked": name, "slots": slots, "warnings": warnings}, *lines)
 
 
 @keys.command("test")
@@ -113,7 +117,9 @@ def keys_test(session: Session, files: tuple[Path, ...]) -> None:
     unproven = [proof for proof in proofs if not proof.proven]
     verdict = f"{len(proofs) - len(unproven)} of {len(proofs)} holders are proven to open {vault.url}"
     document = {"vault": vault.url, "holders": [to_json(p.slot) | {"proven": p.proven, "why": p.why} for p in proofs]}
-    session.screen.result(document, table(("name", "kind", "proof", "why not"), rows), "", verdict)
+    warnings = document["warnings"] = vault.holders.warnings()
+    lines = ("", verdict, *(f"warning: {warning}" for warning in warnings))
+    session.screen.result(document, table(("name", "kind", "proof", "why not"), rows), *lines)
     if unproven:
         click.get_current_context().exit(1)
 

@@ -77,6 +77,12 @@ Exit codes:
 )
 @click.option("--kms-key", metavar="kms:ARN", help="Opens the vault by asking AWS KMS to use this key.")
 @click.option(
+    "--fingerprint",
+    metavar="HEX",
+    help="Opens only the vault that has it: tells it from one that somebody put in its place.",
+)
+@click.option("--insecure", is_flag=True, help="Consent to plain http to another machine; loopback needs none.")
+@click.option(
     "--json",
     "as_json",
     is_flag=True,

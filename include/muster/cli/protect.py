@@ -27,8 +27,13 @@ Write it down or print it, and keep it away from this platform, in a safe that t
 everything comes back even when every passphrase is lost; so whoever else has it can read everything, too."""
 TWO_KEYS = """\
 
-Two keys open this vault: the passphrase and the recovery key. Nobody, by no means, opens it without one of the two. Add holders with
-`muster keys add`, and prove from time to time that they can come in, with `muster keys test`."""
+Its fingerprint tells it from any vault that somebody could put in its place. Keep it beside the recovery key, and open with both:
+
+    --fingerprint {fingerprint}
+
+Two keys open this vault: the passphrase and the recovery key. Nobody, by no means, opens it without one of the two: lose both, and
+everything in it is lost for ever. Add holders with `muster keys add`, and prove from time to time that they can come in, with
+`muster keys test`."""
 
 
 @click.command()
@@ -61,9 +66,18 @@ def init(session: Session, vault: str | None, key_file: Path | None) -> None:
             created, key = _create(session, name)
             write(key.text + "\n")
         shown = f"Its recovery key is in {key_file}: take that file offline now, and remove it here."
-    document = {"vault": created.id, "url": created.url, "signing_fingerprint": created.signing_fingerprint}
+    document = {
+        "vault": created.id,
+        "url": created.url,
+        "fingerprint": created.holders.fingerprint,
+    }
     document["recovery_key_file"] = str(key_file)
-    session.screen.result(document, f"Created the vault {created.id} at {created.url}", shown, TWO_KEYS)
+    session.screen.result(
+        document,
+        f"Created the vault {created.id} at {created.url}",
+        shown,
+        TWO_KEYS.format(fingerprint=created.holders.fingerprint),
+    )
 
 
 def _create(session: Session, name: str) -> tuple[Vault, RecoveryKey]:

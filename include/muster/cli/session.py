@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from muster.cli.screen import Screen
-from muster.errors import NotFound, UsageError
+from muster.errors import IntegrityError, NotFound, UsageError
 from muster.secrets_file import SecretsFile, default_secrets_file
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from muster.vault.vault import Actor, Vault
 
 PLACES = ("include/catalog", "catalog")
+SHORTEST_FINGERPRINT = 32
 Found = TypeVar("Found")
 
 
@@ -35,6 +37,8 @@ class Options:
     What stands before the command.
 
     :param vault: name of a catalogued vault, or the URL of any vault; with a URL, no catalog is looked for
+    :param fingerprint: that the vault must have, or its first 32 digits and more
+    :param insecure: consent to plain HTTP to another machine
     """
 
     catalog: Path | None = None
@@ -45,6 +49,8 @@ class Options:
     recovery_key_file: Path | None = None
     share_files: tuple[Path, ...] = ()
     kms_key: str | None = None
+    fingerprint: str | None = None
+    insecure: bool = False
 
 
 class Session:
@@ -110,7 +116,7 @@ class Session:
         """Everything that the catalog names, wired up."""
         from muster.bootstrap import Platform
 
-        return Platform(self.catalog, self.secrets, state=self.state, actor=self.actor)
+        return Platform(self.catalog, self.secrets, state=self.state, actor=self.actor, insecure=self.options.insecure)
 
     @cached_property
     def actor(self) -> Actor:
@@ -136,22 +142,24 @@ class Session:
         from muster.adapters.stores import open_store
 
         url = self.vault_url or self._config_url(name)
-        return open_store(self.secrets(url))
+        return open_store(self.secrets(url), insecure=self.options.insecure)
 
     def store_at(self, place: str) -> BlobStore:
         """A store by its URL or path, or by the name of a catalogued vault."""
         from muster.adapters.stores import open_store
 
-        return open_store(self.secrets(place if any(sign in place for sign in ":/") else self._config_url(place)))
+        url = place if any(sign in place for sign in ":/") else self._config_url(place)
+        return open_store(self.secrets(url), insecure=self.options.insecure)
 
     def vault(self, name: str) -> Vault:
         """
         Open a vault: with the key that the command line names, or else with the passphrase that the catalog refers to.
 
         :param name: as in the catalog; the URL where ``--vault`` gives one
+        :raises IntegrityError: if it is not the vault of ``--fingerprint``
         """
         if name not in self._opened:
-            vault = self._opened[name] = self._open(name)
+            vault = self._opened[name] = self._recognised(self._open(name))
             if vault.outdated:
                 self.screen.note(
                     f"the keys of {vault.url} were rotated, and this one was left out: it reads what was stored before, and writes nothing"
@@ -210,6 +218,23 @@ class Session:
         if secret is None:
             return self.platform.vault(name)
         return Vault.open(self.store(name), secret, clock=SystemClock(), actor=self.actor)
+
+    def _recognised(self, vault: Vault) -> Vault:
+        """The vault, if it has the fingerprint that was asked for; without one, nobody knows better than the key that opened it."""
+        if self.options.fingerprint is None:
+            return vault
+        wanted = re.sub("[ :]", "", self.options.fingerprint).lower()
+        if not re.fullmatch(f"[0-9a-f]{{{SHORTEST_FINGERPRINT},64}}", wanted):
+            raise UsageError(
+                f"{self.options.fingerprint!r} is not the fingerprint of a vault",
+                f"give the hexadecimal digits that `muster init` or `muster keys list` showed, {SHORTEST_FINGERPRINT} of them at least",
+            )
+        if not vault.holders.fingerprint.startswith(wanted):
+            raise IntegrityError(
+                f"{vault.url} holds the vault with the fingerprint {vault.holders.fingerprint}, not {wanted}",
+                "somebody put another vault in its place: trust nothing in it, use a replica, and find out who writes to the store",
+            )
+        return vault
 
     def _config_url(self, name: str) -> str:
         try:

@@ -18,6 +18,7 @@ from muster.codec import from_json, to_json
 from muster.errors import IntegrityError
 from muster.ports import BlobStore
 from muster.vault.envelope import Signatures
+from muster.vault.foreign import own
 from muster.vault.header import Actor, Header
 from muster.vault.layout import AUDIT, digest, put_named
 
@@ -173,7 +174,7 @@ class AuditTrail:
         return [record for record in records if record.digest not in named], len(records)
 
     def _keys(self) -> list[str]:
-        return [info.key for info in self._store.list(AUDIT)]
+        return [info.key for info in own(self._store.list(AUDIT))]
 
     def _first(self) -> AuditRecord:
         header = self._header

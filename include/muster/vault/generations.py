@@ -21,9 +21,10 @@ from muster.codec import canonical, from_json, to_json
 from muster.errors import IntegrityError
 from muster.ports import BlobStore
 from muster.vault.envelope import SigningKey, VerifyingKey
+from muster.vault.foreign import own
 from muster.vault.header import Actor, read_header, root_key
 from muster.vault.keys import NONCE_BYTES, MasterKey
-from muster.vault.layout import GENERATIONS, HEADER, digest, read_document
+from muster.vault.layout import GENERATIONS, HEADER, digest, get_small, read_document
 
 PAYLOAD_TYPE = "application/vnd.muster.generation.v1+json"
 _SEALED = "sealed"
@@ -99,14 +100,14 @@ def first_generation(header: bytes) -> Generation:
 
 def read_chain(store: BlobStore, first: Generation) -> Chain:
     """All generations that there are in a store."""
-    there = {info.key for info in store.list(GENERATIONS)}
+    there = {info.key: info for info in own(store.list(GENERATIONS))}
     chain, foreign = [first], set(there)
     for place in count(1):
         key = f"{GENERATIONS}{place:04d}.json"
         if key not in there:
             return Chain(tuple(chain), key, tuple(sorted(foreign)))
         try:
-            chain.append(_parse(key, store.get(key), chain[-1]))
+            chain.append(_parse(key, get_small(store, there[key]), chain[-1]))
             foreign.discard(key)
         except IntegrityError:
             continue  # verification names it

@@ -123,7 +123,8 @@ def open_signing_key(data: bytes, master: MasterKey) -> SigningKey | None:
         sealed = document.pop(_SEALED)
         nonce, box = _unhex(sealed["nonce"]), _unhex(sealed["sealed"])
         raw = master.signing_cipher(document["id"]).decrypt(nonce, box, canonical(document))
-        return SigningKey(Ed25519PrivateKey.from_private_bytes(raw))
+        signer = SigningKey(Ed25519PrivateKey.from_private_bytes(raw))
+        return signer if signer.fingerprint == document.get("fingerprint") else None
     except InvalidTag:
         return None
     except (KeyError, TypeError, ValueError) as error:

@@ -136,6 +136,11 @@ class Index:
         with self._lock:
             return [key for key in self._contents if self._objects.stands(key)]
 
+    def named_by(self, objects: Iterable[str]) -> set[str]:
+        """Names of the packs, there or not, that these index objects name, as far as they were read."""
+        with self._lock:
+            return {self._packs[number].name for key in objects for number in self._contents.get(key, ())}
+
     def standing(self, pack: str) -> Standing:
         """What is known of a pack; one that is not known at all is lost."""
         self._load()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from muster.ports import BlobStore
-from muster.vault.layout import PACKS
+from muster.vault.layout import PACKS, pack_key
 
 MANY = 256_000
 """From so many packs on they are listed folder by folder: 1000 names a request, a listing at once then costs more than 256 small ones."""
@@ -23,4 +23,6 @@ def packs_there(store: BlobStore, expected: int) -> Iterator[tuple[str, int]]:
     with ThreadPoolExecutor(_LISTERS, "muster-list") as listers:
         for found in listers.map(lambda folder: list(store.list(folder)), folders):
             for info in found:
-                yield info.key.rpartition("/")[2], info.size
+                name = info.key.rpartition("/")[2]
+                if info.key == pack_key(name):  # a copy in another folder is not where a reader looks
+                    yield name, info.size

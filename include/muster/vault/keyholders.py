@@ -14,10 +14,11 @@ from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import AlreadyExists, IntegrityError, MusterError, NotFound, Refused
 from muster.ports import BlobStore
 from muster.vault.audit import AuditTrail
+from muster.vault.foreign import own
 from muster.vault.generations import Generation
 from muster.vault.holders import KmsKey, Passphrase, RecoveryKey, Secret, generate_recovery_key
 from muster.vault.keys import ScryptCost
-from muster.vault.layout import KEYS, digest, point_key, put_named, slot_object
+from muster.vault.layout import KEYS, digest, get_small, point_key, put_named, slot_object
 from muster.vault.opening import Opened
 from muster.vault.shares import Share, share_out
 from muster.vault.slots import KeySlot, SlotMaker, describe_slot, slot_key, unwrap
@@ -78,6 +79,16 @@ class KeyHolders:
         """How often the keys were rotated."""
         return self._opened.authority.chain.newest.number
 
+    @property
+    def fingerprint(self) -> str:
+        """
+        Hex SHA-256 of the public key that the vault was created with, by which it is told from any other, after every rotation too.
+
+        Whoever may write over ``vault.json`` can put a vault of their own there that a recovery key opens, for its public part is in
+        the slot; what is signed in it does not follow from this key.
+        """
+        return self._opened.authority.chain.generations[0].key.fingerprint
+
     def sealed_with(self, point: RecoveryPoint) -> Generation:
         """
         The generation whose key signed a point: its holders, and those of later ones, can read it.
@@ -96,9 +107,9 @@ class KeyHolders:
         Slots that a creation left behind which never came to its end are not of this vault.
         """
         found = []
-        for info in self._store.list(KEYS):
-            data = self._store.get(info.key)
+        for info in own(self._store.list(KEYS)):
             try:
+                data = get_small(self._store, info)
                 slot = describe_slot(info.key, data)
             except IntegrityError:
                 continue
@@ -269,7 +280,8 @@ class KeyHolders:
         names = ", ".join(holder.slot.name for holder in left)
         raise Refused(
             f"without {name} nobody is left of whom it is proven that they can open this vault: "
-            + (f"{names} was not tested within {PROVEN_FOR.days} days" if names else "there is no other holder"),
+            + (f"{names} was not tested within {PROVEN_FOR.days} days" if names else "there is no other holder")
+            + "; without any key everything in it is lost for ever",
             "prove one with `muster keys test`, or open the vault with their key for this, or add a holder first",
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from muster.codec import canonical
 from muster.errors import AlreadyExists, IntegrityError, UsageError
-from muster.ports import BlobStore
+from muster.ports import BlobInfo, BlobStore
 
 FORMAT = 1
 ID_BYTES = 32
@@ -33,6 +33,8 @@ NAME = "[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 """A regular expression: what a workload or a point may be called."""
 DIGEST = "[0-9a-f]{64}"
 """A regular expression: a SHA-256 in hex."""
+LARGEST_SMALL = 1024 * 1024
+"""More bytes than any key slot or generation has: whoever opens a vault reads no more of what somebody put among them."""
 
 
 def checked_name(what: str, name: str) -> str:
@@ -95,6 +97,20 @@ def put_named(store: BlobStore, key: str, data: bytes | memoryview) -> None:
                 f"{key} in {store.url} has {size} bytes instead of {len(data)}",
                 "it is damaged; verify the vault, remove that object, and run this again",
             ) from error
+
+
+def get_small(store: BlobStore, info: BlobInfo) -> bytes:
+    """
+    A key slot or a generation.
+
+    :raises IntegrityError: if the object is larger than any can be; it is not read
+    """
+    if info.size > LARGEST_SMALL:
+        raise IntegrityError(
+            f"{info.key} in {store.url} has {info.size} bytes, more than it can have",
+            "it was put there by somebody: remove it, and find out who writes to the store",
+        )
+    return store.get(info.key)
 
 
 def read_document(key: str, data: bytes) -> dict[str, Any]:

@@ -12,11 +12,12 @@ from muster.codec import to_json
 from muster.errors import AlreadyExists, IntegrityError, NotFound, WrongKey
 from muster.ports import BlobStore
 from muster.vault.authority import Authority
+from muster.vault.foreign import own
 from muster.vault.generations import Chain, first_generation, open_generation, read_chain
 from muster.vault.header import Actor, make_header, new_id, open_signing_key
 from muster.vault.holders import KINDS, Passphrase, RecoveryKey, Secret, generate_recovery_key
 from muster.vault.keys import MasterKey, ScryptCost
-from muster.vault.layout import GENERATIONS, HEADER, KEYS, RESTORE, digest, put_named
+from muster.vault.layout import AUDIT, GENERATIONS, HEADER, KEYS, PACKS, POINTS, RESTORE, digest, get_small, put_named
 from muster.vault.slots import KeySlot, SlotMaker, describe_slot, slot_key, unwrap
 
 
@@ -43,10 +44,16 @@ def create(
     """
     Make a vault: instructions and key slots, then ``vault.json``.
 
-    :raises AlreadyExists: if the store holds a vault
+    :raises AlreadyExists: if the store holds a vault, or what is left of one
     """
     if list(store.list(HEADER)):
         raise _exists(store)
+    for left in own(info for prefix in (POINTS, PACKS, AUDIT) for info in store.list(prefix)):
+        raise AlreadyExists(
+            f"{store.url} holds {left.key}, and no {HEADER}: that of the vault that lies there is gone",
+            f"put {HEADER} back, from a replica or from beneath what hides it (`muster doctor --uncover`); a new vault in its place "
+            "would bar the way to it: create that elsewhere",
+        )
     vault, master, recovery = new_id(), MasterKey.generate(), generate_recovery_key()
     restore = digest(_put_restore_text(store))
     maker = SlotMaker(master, vault, to_json(now))
@@ -113,9 +120,9 @@ def _read_slots(store: BlobStore) -> tuple[list[tuple[KeySlot, bytes]], list[Int
     """All key slots, those of the newest generation first, and what is wrong with others."""
     slots: list[tuple[KeySlot, bytes]] = []
     damaged: list[IntegrityError] = []
-    for info in store.list(KEYS):
-        data = store.get(info.key)
+    for info in own(store.list(KEYS)):
         try:
+            data = get_small(store, info)
             slots.append((describe_slot(info.key, data), data))
         except IntegrityError as error:
             damaged.append(error)

@@ -12,6 +12,7 @@ from muster.errors import AlreadyExists, IntegrityError, NotFound, UsageError
 from muster.ports import BlobStore
 from muster.vault.damage import Damages
 from muster.vault.envelope import Signatures
+from muster.vault.foreign import own
 from muster.vault.layout import MARKS, POINTS, digest, mark_key, point_id, point_key
 
 STATEMENT_TYPE = "application/vnd.in-toto+json"
@@ -74,9 +75,9 @@ class Points:
             return None
 
     def keys(self, workload: str | None = None) -> list[str]:
-        """The objects of all manifests, oldest point first."""
+        """The objects of all manifests, oldest point first. What no manifest can be called is somebody else's, and speaks for nothing."""
         prefix = f"{POINTS}{workload}/" if workload else POINTS
-        return sorted((info.key for info in self._store.list(prefix)), key=lambda key: key.rpartition("/")[2])
+        return sorted((info.key for info in own(self._store.list(prefix))), key=lambda key: key.rpartition("/")[2])
 
     def statuses(self, workload: str | None = None) -> list[PointStatus]:
         """All points with their marks, oldest first."""
@@ -193,7 +194,7 @@ class Points:
 
     def mark_keys(self, point: str | None = None) -> list[str]:
         """The objects of all marks, or of those of one point."""
-        return [info.key for info in self._store.list(f"{MARKS}{point}/" if point else MARKS)]
+        return [info.key for info in own(self._store.list(f"{MARKS}{point}/" if point else MARKS))]
 
     def _mark_keys_of(self, points: Iterable[str]) -> list[str]:
         """The objects of the marks of the points that these manifests are of."""

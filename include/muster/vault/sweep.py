@@ -11,8 +11,9 @@ from muster.domain.recovery_point import PointStatus
 from muster.errors import IntegrityError, NotFound
 from muster.ports import BlobInfo, BlobStore
 from muster.vault.condemned import Condemnation, Condemnations
+from muster.vault.foreign import own
 from muster.vault.index import Index
-from muster.vault.layout import MARKS, PACKS, pack_key, point_id, point_key
+from muster.vault.layout import INDEXES, MARKS, PACKS, pack_key, point_id, point_key
 from muster.vault.needs import needed_packs
 from muster.vault.points import Points
 from muster.vault.reader import ChunkReader
@@ -111,7 +112,7 @@ class Sweep:
         :param leaving: keys of manifests that are still there and count for nothing
         :raises IntegrityError: if it cannot be told what a point needs; nothing may be removed then
         """
-        self._there = {info.key.rpartition("/")[2]: info for info in self._store.list(PACKS)}
+        self._there = {info.key.rpartition("/")[2]: info for info in own(self._store.list(PACKS))}
         self._known = self._condemnations.all()
         self._index.refresh()
         self._index.reconcile()
@@ -206,8 +207,14 @@ class Sweep:
         return not self._there.keys().isdisjoint(str(pack) for pack in damaged)
 
     def _fulfilled(self) -> list[str]:
-        """Condemnations of which no pack was there when the sweep began, nor is now."""
+        """
+        Condemnations of which no pack was there when the sweep began, nor is now, and none is named by an index any more.
+
+        While one is, whoever writes to the store could put something of the right size under the name that became free: an index
+        would vouch for it, and only the condemnation says that nothing builds on it.
+        """
         now = self._there.keys() | {info.key.rpartition("/")[2] for info in self._store.list(PACKS)}
+        now |= self._index.named_by(info.key for info in self._store.list(INDEXES))
         return [one.key for one in self._known if one.packs.isdisjoint(now)]
 
     def _bytes(self, packs: Iterable[str]) -> int:

@@ -57,7 +57,7 @@ class DocumentCheck:
         self._each(self._damages.keys(), lambda key: self._damages.parse(key, self._found.read(key)))
         marks = self._each(self._points.mark_keys(), self._read_mark)
         manifests = self._each(self._points.keys(), self._read_point)
-        history = HistoryCheck(self._store, self._keys.made(), self._trail, self._found)
+        history = HistoryCheck(self._store, self._keys, self._trail, self._found)
         history.run(self._read_trail(), manifests, marks, head)
         self._notice_strangers()
         return [sealed.point for sealed in manifests.values()]

@@ -13,6 +13,7 @@ from muster.vault.audit import AuditRecord, AuditTrail, check_chain
 from muster.vault.findings import Examination, Finding
 from muster.vault.layout import AUDIT, GENERATIONS, KEYS, MARKS, POINTS, ROLLS, point_key
 from muster.vault.told import expired, told
+from muster.vault.verify_keys import KeyCheck
 
 T = TypeVar("T")
 _TOLD = (GENERATIONS, KEYS, MARKS, POINTS, ROLLS)
@@ -39,11 +40,11 @@ class HistoryCheck:
     """
     What the documents of a vault, each of which was checked before, say of each other.
 
-    :param made: objects that are told of elsewhere than in the trail: key slots of the creation and of rotations
+    :param keys: knows the key slots, and which of them creation and rotations tell of, and not the trail
     """
 
-    def __init__(self, store: BlobStore, made: Mapping[str, str | None], trail: AuditTrail, found: Examination) -> None:
-        self._store, self._made, self._trail, self._found = store, made, trail, found
+    def __init__(self, store: BlobStore, keys: KeyCheck, trail: AuditTrail, found: Examination) -> None:
+        self._store, self._keys, self._trail, self._found = store, keys, trail, found
 
     def run(
         self,
@@ -103,13 +104,16 @@ class HistoryCheck:
     ) -> None:
         """What the trail says was written, and no record says was taken away, must be there; what it does not tell of is noticed."""
         there = {info.key for prefix in _TOLD for info in self._store.list(prefix)}
-        expected = told(records, self._made)
+        expected = told(records, self._keys.made())
         for key, sha256 in expected.items():
             if key not in there:
                 self._found.report(Finding(key, "it was written once, and it is gone", point_of(key), absent=True))
             elif sha256 and written.get(key, sha256) != sha256:
                 what = "it is not the one that the audit trail says was written"
                 self._found.report(Finding(key, what, point_of(key)))
+        for key in self._keys.slots.keys() - expected.keys():
+            what = "this vault did not make it, or it was revoked: see `muster keys list --all`, and remove it"
+            self._found.notice(Finding(key, what))
         expired_points = {point for key in gone for point in point_of(key)}
         for key in written.keys() - expected.keys():
             if record := gone.get(key):
