@@ -12,13 +12,15 @@ import pytest
 from muster.adapters.object_store import _LIST_PAGE
 from muster.codec import canonical
 from muster.domain.content import ContentRef, TreeEntry
-from muster.vault.chunking import AVERAGE
+from muster.vault.chunking import AVERAGE, OF_LISTS
 from muster.vault.condemned import GRACE
 from muster.vault.index_objects import LARGEST, ROW
+from muster.vault.layout import ID_BYTES
 from muster.vault.pack_proof import _PIECE
 from muster.vault.packs import ENTRY, FOOTER, HEADER, PACK_TARGET, TAG_BYTES
 from muster.vault.reader import SPAN
 from muster.vault.trees import write_entries
+from muster.vault.writer import PAGED_FROM
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "one-tebibyte.md"
 KIB, MIB, GIB, TIB = (1 << shift for shift in (10, 20, 30, 40))
@@ -75,9 +77,11 @@ class Vault:
 
     @property
     def manifest(self) -> int:
-        """Names of packs, and of the chunks of the list, before the envelope writes them in Base64."""
+        """Names of packs, and of the chunks of the list or of the table of its pages, before the envelope writes them in Base64."""
         names = canonical([HASH, HASH])
-        return (self.packs + self.listing // AVERAGE) * (len(names) // 2) * 4 // 3
+        table = self.listing // OF_LISTS.average * ID_BYTES
+        named = (self.listing if self.files < PAGED_FROM else table) // AVERAGE
+        return (self.packs + named) * (len(names) // 2) * 4 // 3
 
     @property
     def reads_of_a_pack(self) -> int:

@@ -163,7 +163,11 @@ def restore(vault, secret, point, to):
 
     for component in manifest(vault, chain, point)["components"]:
         folder = to / component["kind"] / component["name"]
-        entries = [json.loads(line) for line in content(component["tree"]["root"]).split(b"\n") if line]
+        root = component["tree"]["root"]
+        if component["tree"].get("paged"):
+            table = b"".join(read_chunk(places, chunk_key, bytes.fromhex(chunk)) for chunk in root["chunks"])
+            root = root | {"chunks": [table[at : at + 32].hex() for at in range(0, len(table), 32)]}
+        entries = [json.loads(line) for line in content(root).split(b"\n") if line]
         assert len(entries) == component["tree"]["entries"]
         for entry in sorted(entries, key=lambda entry: ("dir", "file", "link").index(entry["kind"])):
             path = folder / entry["path"]

@@ -23,6 +23,7 @@ from muster.vault.index_merge import MOST
 from muster.vault.keys import MasterKey, ScryptCost, derive
 from muster.vault.slots import unwrap
 from muster.vault.vault import Passphrase, RecoveryKey, Vault
+from muster.vault.writer import PAGED_FROM
 from vaults import ACTOR, extract, make_vault, memory_file, noise, read_folder, seal
 from vaults import PASSPHRASE as CHEAP
 
@@ -123,6 +124,19 @@ def test_the_minimal_reader_restores_what_is_written_today(tmp_path: Path) -> No
         done = read_minimally(tmp_path / "vault", key, point.point, to)
         assert done.returncode == 0, done.stderr
         assert (read_folder(to / "dataset/d0"), read_folder(to / "dataset/d1")) == (large, small)
+
+
+def test_the_minimal_reader_reads_a_list_of_pages(tmp_path: Path) -> None:
+    """A tree of so many files that its list is stored in pieces, of which the manifest names only the table."""
+    vault, _ = make_vault(LocalStore(tmp_path / "vault"))
+    files = {f"{number % 50}/{number:05}": b"%d" % number for number in range(PAGED_FROM)}
+    with vault.writer() as writer:
+        tree = writer.store_tree([memory_file(*item) for item in files.items()])
+    assert tree.paged
+    assert len(tree.root.chunks) == 1
+    done = read_minimally(tmp_path / "vault", CHEAP.text, seal(vault, tree).point, tmp_path / "to")
+    assert done.returncode == 0, done.stderr
+    assert read_folder(tmp_path / "to/dataset/d0") == files
 
 
 def test_the_minimal_reader_reads_a_vault_whose_indexes_were_merged(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ import pytest
 
 from fakes import MemoryStore
 from muster.domain.content import TreeRef
-from muster.errors import SourceChanged, SourceInvalid
+from muster.errors import IntegrityError, SourceChanged, SourceInvalid
 from muster.ports import LocalFile, SourceFile
 from muster.vault.pace import Pace
 from muster.vault.sources import changed_files
+from muster.vault.tree_reader import list_chunks
 from muster.vault.trees import Kept, Row
 from muster.vault.vault import Vault
-from vaults import extract, make_vault, noise, read_folder, reopen, store_tree
+from vaults import extract, make_vault, memory_file, noise, read_folder, reopen, seal, store_tree
 
 
 @pytest.fixture
@@ -179,13 +180,10 @@ class Waiting:
 
 
 def test_files_that_must_be_waited_for_are_waited_for_side_by_side(vault: Vault) -> None:
-    """After the first lot, as of a remote that takes three milliseconds a file; files that are there at once are read in one thread."""
+    """After the first lot, as of a remote that takes three milliseconds a file."""
     slow = Waiting(0.003)
     store_tree(vault, slow.files(640))
     assert slow.most > 1
-    quick = Waiting(0)
-    store_tree(vault, quick.files(640))
-    assert quick.most == 1
 
 
 def test_the_pace_is_looked_at_again() -> None:
@@ -199,3 +197,51 @@ def test_the_pace_is_looked_at_again() -> None:
     with pace.measured(1):
         pass
     assert not pace.waits
+
+
+# --- long lists -------------------------------------------------------------------------------------------------------
+
+
+def many(changed: frozenset[int] = frozenset()) -> dict[str, bytes]:
+    """Ten thousand files of 16 bytes, some of which changed."""
+    return {
+        f"{number // 100}/{number:05}": b"%s %11d" % (b"new" if number in changed else b"old", number)
+        for number in range(10_000)
+    }
+
+
+def test_of_a_long_list_only_the_pieces_beside_changes_are_stored_anew(vault: Vault, tmp_path: Path) -> None:
+    """One file of a hundred, all over the list: less than a third of what the list took is new, and both trees come back."""
+    with vault.writer() as writer:
+        before = writer.store_tree([memory_file(*item) for item in many().items()])
+        whole = writer.stats.new_stored_bytes
+    changed = many(frozenset(range(0, 10_000, 100)))
+    with vault.writer() as writer:
+        after = writer.store_tree([memory_file(*item) for item in changed.items()])
+        new = writer.stats.new_stored_bytes
+    assert before.paged
+    assert after.paged
+    assert new < whole / 3
+    assert extract(vault, before, tmp_path / "before") == many()
+    assert extract(vault, after, tmp_path / "after") == changed
+
+
+def test_a_damaged_table_of_pages_is_named_and_every_piece_of_a_list_is_needed(
+    vault: Vault, store: MemoryStore
+) -> None:
+    """The point names the packs of the table and of the pages; without either, sealing and verifying say what is missing."""
+    with vault.writer() as writer:
+        writer.store_tree([memory_file("own pack", noise(10))])
+    apart = reopen(store)
+    with apart.writer() as writer:
+        tree = writer.store_tree([memory_file(*item) for item in many().items()])
+    point = seal(reopen(store), tree)
+    listed = list_chunks(apart._reader, tree)
+    assert len(listed) > 100
+    assert {apart._index.best(chunk)[0] for chunk in listed} <= set(point.packs)
+    (pack,) = {apart._index.best(chunk)[0] for chunk in listed}
+    del store.objects[f"packs/{pack[:2]}/{pack}"]
+    report = reopen(store).verify()
+    assert any("the list of entries of dataset/d0 cannot be read" in str(finding) for finding in report.findings)
+    with pytest.raises(IntegrityError, match="is in no pack"):
+        reopen(store).tree(tree).entries()

@@ -54,16 +54,18 @@ class TreeRef:
     """
     A stored tree: the reference to its list of entries, and the sums by which it is reconciled.
 
-    :param root: the list of entries, as canonical JSON lines, itself chunked
+    :param root: the list of entries, as canonical JSON lines, itself chunked; of a long list `chunks` are those of the table of its pages
     :param files: number of entries of kind ``file``
     :param entries: number of all entries
     :param size: sum of the files' plain sizes, in bytes
+    :param paged: whether the list is read by way of a table: the ids of its chunks, 32 bytes each, joined
     """
 
     root: ContentRef
     files: int
     entries: int
     size: int
+    paged: bool = False
 
 
 def checked_path(path: str) -> str:

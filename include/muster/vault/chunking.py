@@ -7,6 +7,7 @@ FastCDC (Xia et al., USENIX ATC 2016) as the ``fastcdc`` package does it, at 256
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from fastcdc.fastcdc_cy import fastcdc_cy
 
@@ -16,22 +17,39 @@ MAXIMUM = 4 * 1024 * 1024
 _ROOM = 16 * 1024 * 1024
 
 
+class Sizes(NamedTuple):
+    """The least, the average and the greatest size of chunks, in bytes."""
+
+    minimum: int
+    average: int
+    maximum: int
+
+
+OF_FILES = Sizes(MINIMUM, AVERAGE, MAXIMUM)
+OF_LISTS = Sizes(1024, 4096, 16 * 1024)
+"""
+Pieces of long lists of entries: about fourteen entries each, so that if one file of a hundred changes, a sixth of the list is stored anew.
+At the size of files' chunks all of it would be, and that is as much as the files if they are of 10 KiB.
+"""
+
+
 class Chunker:
     """
     Cuts a stream that is fed in blocks of any size, where the whole stream would be cut.
 
-    A cut depends only on the `MAXIMUM` bytes that follow the one before: as long as so many are there, or the end is,
+    A cut depends only on the greatest size of bytes that follow the one before: as long as so many are there, or the end is,
     it is final. Chunks are views into one buffer: use each lot before feeding again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Sizes = OF_FILES) -> None:
+        self._sizes = sizes
         self._buffer = bytearray()
         self._start = self._end = 0  # what is not cut yet
 
     def feed(self, block: bytes) -> Iterator[memoryview]:
         """The chunks that are whole now. Consume all before feeding again."""
         self._append(block)
-        return self._cut(self._end - MAXIMUM)
+        return self._cut(self._end - self._sizes.maximum)
 
     def finish(self) -> Iterator[memoryview]:
         """The chunks that are left when the stream has ended."""
@@ -56,12 +74,12 @@ class Chunker:
         if self._start > last_start:
             return
         view = memoryview(self._buffer)[self._start : self._end]
-        if len(view) <= MINIMUM:
+        if len(view) <= self._sizes.minimum:
             self._start = self._end
             yield view
             return
         offset = self._start
-        found = fastcdc_cy(view, MINIMUM, AVERAGE, MAXIMUM, False, None)
+        found = fastcdc_cy(view, *self._sizes, False, None)
         while self._start <= last_start:
             chunk = next(found)
             self._start = offset + chunk.offset + chunk.length

@@ -25,6 +25,7 @@ _PATH = attrgetter("path")
 class _Run:
     """So many entries in order: the first path, the last, and the lines, compressed some thousand at a time."""
 
+    count: int
     first: str
     last: str
     blocks: list[bytes]
@@ -48,6 +49,11 @@ class EntryList:
         self._in_order = True
         self.seen = Reconciler()
         """What the entries add up to, when all of them have been read."""
+
+    @property
+    def count(self) -> int:
+        """How many entries there are."""
+        return sum(run.count for run in self._runs) + len(self._rows)
 
     def add(self, row: Row) -> None:
         """Another entry, at any place of the list."""
@@ -81,7 +87,7 @@ class EntryList:
         self._rows.sort(key=_PATH)
         self._in_order = self._follows()
         lines = self._lines(self._rows) if self._in_order else map(_encoded, _blocks(self._rows))
-        return _Run(self._rows[0].path, self._rows[-1].path, [_packed(block) for block in lines])
+        return _Run(len(self._rows), self._rows[0].path, self._rows[-1].path, [_packed(block) for block in lines])
 
     def _follows(self) -> bool:
         """Whether all that came until now is in order, as it came."""

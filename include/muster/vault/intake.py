@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from muster.domain.content import ContentRef
 from muster.errors import SourceChanged, SourceInvalid
 from muster.ports import SourceFile
-from muster.vault.chunking import Chunker
+from muster.vault.chunking import OF_FILES, Chunker, Sizes
 from muster.vault.keys import MasterKey
 from muster.vault.sink import PackSink
 
@@ -52,13 +52,21 @@ class FileIntake:
     Reads a file once. Chunks are stored by the calling thread while another computes the digests of the same block.
 
     :param advance: told the number of plain bytes after each block
+    :param sizes: of the chunks into which it is cut
     """
 
-    def __init__(self, master: MasterKey, sink: PackSink, hashers: Executor, advance: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        master: MasterKey,
+        sink: PackSink,
+        hashers: Executor,
+        advance: Callable[[int], None],
+        sizes: Sizes = OF_FILES,
+    ) -> None:
         self._master, self._sink, self._hashers, self._advance = master, sink, hashers, advance
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
-        self._chunker = Chunker()
+        self._chunker = Chunker(sizes)
         self._chunks: list[str] = []
         self._size = self._new = self._stored = 0
 

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from muster.domain.content import ContentRef
 from muster.ports import KnownContent, SourceFile
+from muster.vault.chunking import OF_FILES, Sizes
 from muster.vault.intake import FileIntake, WriterStats
 from muster.vault.keys import MasterKey
 from muster.vault.pace import Pace
@@ -50,9 +51,9 @@ class Readers:
         done.set_result(self._read_small(batch, advance))
         return done
 
-    def read(self, source: SourceFile, advance: Advance) -> ContentRef:
-        """Store the content of one file, here."""
-        intake = FileIntake(self._master, self._sink, self._hashers, advance)
+    def read(self, source: SourceFile, advance: Advance, sizes: Sizes = OF_FILES) -> ContentRef:
+        """Store the content of one file, here, in chunks of these sizes."""
+        intake = FileIntake(self._master, self._sink, self._hashers, advance, sizes)
         try:
             return intake.take(source)
         finally:

@@ -11,8 +11,8 @@ from muster.errors import IncompletePoint, IntegrityError
 from muster.ports import KnownContent
 from muster.vault.index import Index, Standing
 from muster.vault.reader import ChunkReader, ids
-from muster.vault.tree_reader import StoredTree
-from muster.vault.trees import chunk_ids
+from muster.vault.tree_reader import StoredTree, list_chunks, list_content
+from muster.vault.trees import LIST, chunk_ids
 
 
 def complete(
@@ -69,7 +69,9 @@ def contents(tree: TreeRef, reader: ChunkReader) -> Iterator[tuple[str, KnownCon
 
     :raises IntegrityError: if the list of entries cannot be read
     """
-    yield "the list of entries", tree.root
+    yield LIST, tree.root
+    if tree.paged:
+        yield LIST, list_content(reader, tree)
     for row in StoredTree(reader, tree).rows():
         if row.content:
             yield row.path, row.content
@@ -77,8 +79,8 @@ def contents(tree: TreeRef, reader: ChunkReader) -> Iterator[tuple[str, KnownCon
 
 def _packs_of(component: Component, index: Index, reader: ChunkReader, condemned: dict[bytes, None]) -> set[str]:
     """The packs of a component; chunks that lie in condemned packs only are added to `condemned` instead."""
-    packs, others = index.sound(ids(component.tree.root))
-    _check_others(component.label, "the list of entries", others, index, condemned)
+    packs, others = index.sound(list_chunks(reader, component.tree))
+    _check_others(component.label, LIST, others, index, condemned)
     for _, rows in StoredTree(reader, component.tree).blocks():
         names, others = index.sound(chunk_ids(rows))
         packs |= names

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from muster.domain.content import ContentRef, TreeEntry, TreeRef
 from muster.errors import IntegrityError, NotFound
 from muster.vault.extract import extract
 from muster.vault.files import FileReading, check_content
+from muster.vault.layout import ID_BYTES
 from muster.vault.reader import ChunkReader, ids
-from muster.vault.trees import Row, checked_rows
+from muster.vault.trees import LIST, Row, checked_rows
 
 
 class StoredTree:
@@ -36,7 +38,7 @@ class StoredTree:
         :raises IntegrityError: if it is not the list that the reference names
         """
         with FileReading(self._reader) as reading:
-            pieces = reading.stream(TreeEntry("the list of entries", content=self._ref.root))
+            pieces = reading.stream(TreeEntry(LIST, content=list_content(self._reader, self._ref)))
             yield from checked_rows(pieces, self._ref)
 
     def rows(self) -> Iterator[Row]:
@@ -109,3 +111,21 @@ class StoredTree:
         if self._paths is None:
             self._paths = {entry.path: entry for entry in self._entries}
         return self._paths
+
+
+def list_content(reader: ChunkReader, ref: TreeRef) -> ContentRef:
+    """
+    The content that is a tree's list of entries.
+
+    :raises IntegrityError: if the table of its pages cannot be read
+    """
+    if not ref.paged:
+        return ref.root
+    table, chunks = ids(ref.root), reader.fetch(ids(ref.root))
+    pages = b"".join(chunks[chunk] for chunk in table)
+    return replace(ref.root, chunks=tuple(pages[at : at + ID_BYTES].hex() for at in range(0, len(pages), ID_BYTES)))
+
+
+def list_chunks(reader: ChunkReader, ref: TreeRef) -> list[bytes]:
+    """The ids of all chunks without which the list of a tree cannot be read. Errors as of `list_content`."""
+    return [*ids(ref.root), *(ids(list_content(reader, ref)) if ref.paged else ())]

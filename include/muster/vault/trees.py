@@ -18,6 +18,10 @@ from muster.vault.layout import ID_BYTES
 _BAD = ("//", "/\0", "\0/", "\0\0", "/./", "/.\0", "\0./", "\0.\0", "/../", "/..\0", "\0../", "\0..\0")
 
 
+LIST = "the list of entries"
+"""What messages call it."""
+
+
 class Content(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """A `ContentRef` as it stands in a list of entries."""
 
@@ -214,7 +218,7 @@ def checked_rows(blocks: Iterable[bytes], ref: TreeRef) -> Iterator[tuple[bytes,
             if why := seen.see(rows):
                 raise _wrong(ref, why)
             yield lines, rows
-    if seen.ref(ref.root) != ref:
+    if (seen.files, seen.entries, seen.size) != (ref.files, ref.entries, ref.size):
         raise _wrong(ref, "its counts and sizes do not add up")
 
 

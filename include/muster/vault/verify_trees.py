@@ -14,9 +14,8 @@ from muster.vault.findings import Examination, Finding
 from muster.vault.index import Index
 from muster.vault.layout import point_key
 from muster.vault.reader import ChunkReader, ids
-from muster.vault.tree_reader import StoredTree
-
-LIST = "the list of entries"
+from muster.vault.tree_reader import StoredTree, list_chunks
+from muster.vault.trees import LIST
 
 
 @dataclass(slots=True)
@@ -79,13 +78,15 @@ class TreeCheck:
 
     def _scan(self, ref: TreeRef) -> _Tree:
         tree = _Tree()
-        self._note(tree, LIST, ids(ref.root))
+        needed = ids(ref.root)
         try:
+            needed = list_chunks(self._reader, ref)
             for row in StoredTree(self._reader, ref).rows():
                 if row.content:
                     self._check(tree, row.path, row.content)
         except IntegrityError as error:
             tree.broken = error.message
+        self._note(tree, LIST, needed)
         return tree
 
     def _check(self, tree: _Tree, path: str, content: KnownContent) -> None:

@@ -6,25 +6,29 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 
-from muster.domain.content import TreeRef
+from muster.domain.content import ContentRef, TreeRef
 from muster.ports import BlobStore, Progress, SourceFile
+from muster.vault.chunking import OF_FILES, OF_LISTS
 from muster.vault.entry_list import EntryList
 from muster.vault.index import Index
 from muster.vault.intake import WriterStats
 from muster.vault.keys import MasterKey
 from muster.vault.reader import ids
-from muster.vault.readers import Readers, row_of_file
+from muster.vault.readers import Advance, Readers, row_of_file
 from muster.vault.sink import PackSink
 from muster.vault.small_files import SMALL
-from muster.vault.trees import Kept, Row, chunk_ids
+from muster.vault.sources import bytes_file
+from muster.vault.trees import LIST, Kept, Row, chunk_ids
 
 __all__ = ["VaultWriter", "WriterStats"]
 
 _BATCHES_AHEAD = 8
 _BATCH_FILES = 64
 _BATCH_BYTES = 4 * 1024 * 1024
-_ENTRIES_PATH = "the list of entries"
+PAGED_FROM = 4096
+"""Lists of so many entries are stored in small pieces."""
 
 
 class VaultWriter:
@@ -66,12 +70,19 @@ class VaultWriter:
                 entries.extend(rows)
         finally:
             self._readers.count(storing.taken_over)
-        root = self._readers.read(SourceFile(_ENTRIES_PATH, entries.open), advance)
-        ref = entries.seen.ref(root)
-        packs, others = self._index.sound(ids(root))
+        paged = entries.count >= PAGED_FROM
+        listed = self._readers.read(SourceFile(LIST, entries.open), advance, OF_LISTS if paged else OF_FILES)
+        root = self._table_of(listed, advance) if paged else listed
+        ref = replace(entries.seen.ref(root), paged=paged)
+        packs, others = self._index.sound([*ids(listed), *ids(root)])
         if storing.nothing_read and not others:
             self._settled[ref] = frozenset(packs | storing.packs)
         return ref
+
+    def _table_of(self, listed: ContentRef, advance: Advance) -> ContentRef:
+        """What a long list is known by: its size and digest, and the chunks of the table of its pages."""
+        table = self._readers.read(bytes_file(LIST, b"".join(ids(listed))), advance)
+        return replace(listed, chunks=table.chunks)
 
     def close(self) -> None:
         """Make everything durable."""
