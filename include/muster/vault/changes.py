@@ -14,6 +14,7 @@ from muster.codec import from_json
 from muster.domain.anomaly import Profile
 from muster.domain.content import ContentRef, TreeRef
 from muster.domain.formats import WINDOW, format_of
+from muster.errors import IntegrityError
 from muster.vault.tree_reader import StoredTree
 
 SAMPLE_FILES = 32
@@ -124,7 +125,13 @@ def _changes(before: _Side, after: _Side, old: Contents, new: Contents) -> Chang
 
 def _files(lines: Iterable[bytes]) -> Contents:
     """The contents of the files among some entries, by their paths."""
-    return {entry["path"]: entry["content"] for entry in map(orjson.loads, lines) if "content" in entry}
+    try:
+        found = {entry["path"]: entry["content"] for entry in map(orjson.loads, lines) if "content" in entry}
+        for content in found.values():
+            from_json(ContentRef, content)
+    except (TypeError, ValueError, KeyError) as error:
+        raise IntegrityError(f"a list of entries is not that of a tree: {error!r}", "verify the vault") from error
+    return found
 
 
 def _sample(tree: StoredTree, contents: Contents) -> tuple[Glimpse, ...]:

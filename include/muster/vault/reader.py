@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
@@ -49,18 +49,22 @@ class ChunkReader:
 
     def place(self, content: ContentRef) -> tuple[str, int]:
         """Pack and offset of a file's first chunk, as far as known: sorting files by it makes reading sequential."""
-        copies = self._index.locations(bytes.fromhex(content.chunks[0])) if content.chunks else []
+        copies = [place for chunk in ids(content, 1) for place in self._index.locations(chunk)]
         return (copies[0].pack.name, copies[0].entry.offset) if copies else ("", 0)
 
-    def fetch(self, chunks: Sequence[bytes]) -> dict[bytes, bytes]:
+    def fetch(self, chunks: Sequence[bytes], room: int | None = None) -> dict[bytes, bytes]:
         """
         The plain bytes of all these chunks, which must fit into memory.
 
+        :param room: how many bytes they have at most, as the files say that name them; None if they do not say
         :raises IntegrityError: if of any chunk no whole copy is left; the message names pack and chunk
         """
         found: dict[bytes, bytes] = {}
         damaged: list[bytes] = []
-        for span in _spans(self.locate(chunks)):
+        places = self.locate(chunks)
+        if room is not None and sum(place.entry.size for place in places.values()) > room:
+            raise IntegrityError("it names chunks that have more bytes than it", "verify the vault; use another point")
+        for span in _spans(places):
             try:
                 found.update(self._open(span))
             except (IntegrityError, NotFound):
@@ -80,8 +84,7 @@ class ChunkReader:
         :param what: its name, for the message
         """
         chunks = ids(content)
-        found = self.fetch(chunks)
-        plain = b"".join(found[chunk] for chunk in chunks)
+        plain = joined(chunks, self.fetch(chunks, content.size), content.size)
         if len(plain) != content.size or hashlib.sha256(plain).hexdigest() != content.sha256:
             raise digest_mismatch(what, content)
         return plain
@@ -138,10 +141,15 @@ class ChunkReader:
         return found, left
 
 
-def ids(content: ContentRef) -> list[bytes]:
-    """The chunk ids of a file as bytes."""
+def joined(chunks: Sequence[bytes], found: Mapping[bytes, bytes], size: int) -> bytes:
+    """The bytes of a small file; nothing if they are more than it has: one chunk may be named any number of times."""
+    return b"".join([found[chunk] for chunk in chunks]) if sum(len(found[chunk]) for chunk in chunks) <= size else b""
+
+
+def ids(content: ContentRef, most: int | None = None) -> list[bytes]:
+    """The chunk ids of a file as bytes, or the first ones."""
     try:
-        return [bytes.fromhex(chunk) for chunk in content.chunks]
+        return [bytes.fromhex(chunk) for chunk in content.chunks[:most]]
     except ValueError as error:
         raise IntegrityError(
             f"the content {content.sha256} names a chunk that cannot be", "verify the vault"

@@ -46,12 +46,12 @@ def read_entries(data: bytes, ref: TreeRef) -> list[TreeEntry]:
     except orjson.JSONDecodeError as error:
         raise _wrong(ref, "it is not JSON lines") from error
     entries = from_json(list[TreeEntry], rows)
+    for entry in entries:
+        checked_path(entry.path)
     if find_clash(entries) or any(a.path >= b.path for a, b in pairwise(entries)):
         raise _wrong(ref, find_clash(entries) or "it is not sorted by path")
     if summarise(ref.root, entries) != ref:
         raise _wrong(ref, "its counts and sizes do not add up")
-    for entry in entries:
-        checked_path(entry.path)
     return entries
 
 
@@ -67,6 +67,8 @@ def find_clash(entries: Sequence[TreeEntry]) -> str | None:
     for entry in entries:
         if (entry.kind == "file") != (entry.content is not None) or (entry.kind == "link") != (entry.link is not None):
             return f"{entry.path} is a {entry.kind} without what makes it one"
+        if "\0" in (entry.link or ""):
+            return f"{entry.path} is a link to what can have no name"
         above = entry.path.rpartition("/")[0]
         while above:
             if above in closed:
