@@ -10,7 +10,7 @@ from muster.domain.anomaly import Limits, Profile, judge
 from muster.domain.recovery_point import CHANGES, Component, RecoveryPoint
 from muster.errors import IntegrityError, NotFound, PermanentError
 from muster.operations.hold import hold_point
-from muster.operations.snapshot import Pin
+from muster.operations.snapshot import Pin, json_of
 from muster.ports import Clock
 from muster.vault.changes import Changes, compare
 from muster.vault.sources import bytes_file
@@ -81,12 +81,10 @@ def hold_last_good(vault: Vault, pin: Pin, failures: Sequence[str], clock: Clock
 
 def looked_at(vault: Vault, component: Component) -> dict[str, list[tuple[str, int, str]]]:
     """Path, size and format of the contents that were looked at: those that were ``lost``, and the ``new`` ones."""
-    import orjson
-
     if not component.tree.files:
         return {"lost": [], "new": []}
     tree = vault.tree(component.tree)
-    return from_json(dict[str, list[tuple[str, int, str]]], orjson.loads(tree.read(tree.entry(LOOKED_AT))))
+    return from_json(dict[str, list[tuple[str, int, str]]], json_of(tree, LOOKED_AT))
 
 
 def _judged(vault: Vault, component: Component, before: RecoveryPoint, limits: Limits) -> Component | None:
@@ -122,7 +120,7 @@ def _history(vault: Vault, workload: str, label: str) -> list[Profile]:
         if status.accepted:
             profiles.clear()
         elif changes and not status.suspect:
-            profiles.append(from_json(Profile, changes.details["profile"]))
+            profiles.append(from_json(Profile, changes.details.get("profile")))
     return profiles
 
 

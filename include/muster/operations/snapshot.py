@@ -122,7 +122,15 @@ def take_over(vault: Vault, handovers: Iterable[Handover]) -> list[Component]:
 
 
 def json_of(tree: TreeReader, path: str) -> object:
-    """A small JSON file of a stored tree."""
+    """
+    A small JSON file of a stored tree.
+
+    :raises IntegrityError: if it is none
+    """
     import orjson
 
-    return orjson.loads(tree.read(tree.entry(path)))
+    try:
+        found: object = orjson.loads(tree.read(tree.entry(path)))
+    except orjson.JSONDecodeError as error:
+        raise IntegrityError(f"{path} is not JSON: {error}", "verify the vault; use another point") from error
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -51,13 +50,12 @@ class VerifyingKey:
             envelope = Envelope.from_dict(read_document(key, data))
             envelope.verify([self._key], 1)
             _check_whole(envelope, payload_type, data)
-            payload = json.loads(envelope.payload)
+            return read_document(f"the payload of {key}", envelope.payload)
         except (Error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(
                 f"{key} does not carry a valid signature of this vault: {error}",
                 "it was damaged or forged; restore it from a replica and find out who writes to the store",
             ) from error
-        return dict(payload)
 
 
 class SigningKey(VerifyingKey):
