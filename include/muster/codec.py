@@ -17,7 +17,11 @@ T = TypeVar("T")
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 _VALIDATORS: dict[Any, SchemaValidator] = {}
 _NARROWER: dict[str, dict[str, Any]] = {
-    "datetime": {"tz_constraint": "aware", "ge": datetime(1970, 1, 1, tzinfo=UTC), "lt": datetime(9999, 1, 1, tzinfo=UTC)},
+    "datetime": {
+        "tz_constraint": "aware",
+        "ge": datetime(1970, 1, 1, tzinfo=UTC),
+        "lt": datetime(9999, 1, 1, tzinfo=UTC),
+    },
     "int": {"strict": True},
 }
 """

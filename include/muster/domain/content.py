@@ -75,7 +75,12 @@ def checked_path(path: str) -> str:
     :raises IntegrityError: if it is empty, absolute, climbs out of its root, holds a NUL, or is longer than `LONGEST_PATH`
     """
     parts = path.split("/")
-    if not 0 < len(path) <= LONGEST_PATH or path.startswith("/") or "\0" in path or any(p in ("", ".", "..") for p in parts):
+    if (
+        not 0 < len(path) <= LONGEST_PATH
+        or path.startswith("/")
+        or "\0" in path
+        or any(p in ("", ".", "..") for p in parts)
+    ):
         raise IntegrityError(
             f"the path {path[:LONGEST_PATH]!r} in a stored tree would leave the folder that it is restored to",
             "do not restore this point; verify the vault and look into the audit trail",

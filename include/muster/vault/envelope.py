@@ -80,5 +80,6 @@ class SigningKey(VerifyingKey):
 def _check_whole(envelope: Any, payload_type: str | None, data: bytes) -> None:
     if payload_type not in (None, envelope.payload_type):
         raise ValueError(f"it is a {envelope.payload_type}, not a {payload_type}")
-    if canonical(envelope.to_dict()) != data:
+    whole = envelope.to_dict()
+    if canonical(whole) != data or [set(one) for one in whole["signatures"]] != [{"keyid", "sig"}]:
         raise ValueError("it has more in it than was signed")

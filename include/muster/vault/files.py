@@ -67,7 +67,7 @@ class FileReading:
         try:
             chunks = ids(content_of(entry))
             size = content_of(entry).size
-            found = self._reader.fetch(chunks, size) if fetched is None else fetched
+            found = self._reader.fetch_within(chunks, size) if fetched is None else fetched
             plain = found[chunks[0]] if len(chunks) == 1 else joined(chunks, found, size)
             check_content(entry, plain)
         except IntegrityError as error:
@@ -106,7 +106,7 @@ class FileReading:
         """The chunks of small files; None if any of them is damaged: then `bytes_of` finds out which file is hit."""
         try:
             chunks = {chunk: None for entry, _ in pieces for chunk in ids(content_of(entry))}
-            return self._reader.fetch(list(chunks), sum(content_of(entry).size for entry, _ in pieces))
+            return self._reader.fetch_within(list(chunks), sum(content_of(entry).size for entry, _ in pieces))
         except IntegrityError:
             return None
 

@@ -29,7 +29,7 @@ GENERATIONS = "generations/"
 ROLLS = "rolls/"
 
 DEEPEST = 64
-"""How far values of a document may be nested. What is as deep as Python can just read cannot be handed on: it would end in RecursionError."""
+"""How far values of a document may be nested. What Python can just read is too deep to be handed on: that ends in RecursionError."""
 NAME = "[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 """A regular expression: what a workload or a point may be called."""
 DIGEST = "[0-9a-f]{64}"

@@ -52,24 +52,30 @@ class ChunkReader:
         copies = [place for chunk in ids(content, 1) for place in self._index.locations(chunk)]
         return (copies[0].pack.name, copies[0].entry.offset) if copies else ("", 0)
 
-    def fetch(self, chunks: Sequence[bytes], room: int | None = None) -> dict[bytes, bytes]:
+    def fetch(self, chunks: Sequence[bytes]) -> dict[bytes, bytes]:
         """
         The plain bytes of all these chunks, which must fit into memory.
 
-        :param room: how many bytes they have at most, as the files say that name them; None if they do not say
         :raises IntegrityError: if of any chunk no whole copy is left; the message names pack and chunk
         """
         found: dict[bytes, bytes] = {}
         damaged: list[bytes] = []
-        places = self.locate(chunks)
-        if room is not None and sum(place.entry.size for place in places.values()) > room:
-            raise IntegrityError("it names chunks that have more bytes than it", "verify the vault; use another point")
-        for span in _spans(places):
+        for span in _spans(self.locate(chunks)):
             try:
                 found.update(self._open(span))
             except (IntegrityError, NotFound):
                 damaged += [place.entry.chunk for place in span]
         return found | self._copies(damaged) if damaged else found
+
+    def fetch_within(self, chunks: Sequence[bytes], room: int) -> dict[bytes, bytes]:
+        """
+        What `fetch` gives, of files that say how many bytes they have.
+
+        :raises IntegrityError: also if the chunks have more; nothing was fetched then
+        """
+        if sum(place.entry.size for place in self.locate(chunks).values()) > room:
+            raise IntegrityError("it names chunks that have more bytes than it", "verify the vault; use another point")
+        return self.fetch(chunks)
 
     def stream(self, content: ContentRef, ahead: Executor) -> Iterator[bytes]:
         """The plain bytes of a file, chunk by chunk; the next ones are fetched by `ahead` meanwhile. Its digest is not checked."""
@@ -84,7 +90,7 @@ class ChunkReader:
         :param what: its name, for the message
         """
         chunks = ids(content)
-        plain = joined(chunks, self.fetch(chunks, content.size), content.size)
+        plain = joined(chunks, self.fetch_within(chunks, content.size), content.size)
         if len(plain) != content.size or hashlib.sha256(plain).hexdigest() != content.sha256:
             raise digest_mismatch(what, content)
         return plain

@@ -61,10 +61,10 @@ def read_roll(generation: Generation, key: str, data: bytes) -> frozenset[bytes]
         raise IntegrityError(f"{key} is the roll of another generation", "it was copied there by somebody: remove it")
     try:
         packed = base64.b64decode(str(payload.get("digests")), validate=True)
-        if len(packed) % _DIGEST_BYTES:
-            raise ValueError(f"{len(packed)} bytes are no digests")
     except ValueError as error:
         raise IntegrityError(f"{key} has no list of digests: {error}", "restore it from a replica") from error
+    if len(packed) % _DIGEST_BYTES:
+        raise IntegrityError(f"{key} has no list of digests: {len(packed)} bytes are none", "restore it from a replica")
     return frozenset(packed[start : start + _DIGEST_BYTES] for start in range(0, len(packed), _DIGEST_BYTES))
 
 
