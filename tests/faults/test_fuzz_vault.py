@@ -80,7 +80,7 @@ def readings(vault: Vault) -> list[Callable[[], object]]:
         vault.holders.all,
         vault.holders.warnings,
         vault.holders.slots,
-        lambda: vault.healing.noted(),
+        vault.healing.noted,
         lambda: expire_points(vault, POLICIES, LATER, apply=False),
     ]
 
