@@ -74,6 +74,13 @@ _WORDS = (
 _DEEP = (30, 400, 960, 3000)
 
 
+MERGES = "a: &a {x: y, z: w}\n" + "".join(
+    f"{name}: &{name} {{<<: [{','.join(['*' + before] * 9)}]}}\n"
+    for before, name in zip("abcdef", "bcdefg", strict=True)
+)
+"""YAML of a kilobyte: mappings merged into mappings, nine each time, of which each has what the nine before have."""
+
+
 def anything(chance: random.Random, depth: int = 0) -> Json:
     """JSON that is of another type, too large, too deep, not in UTF-8, or almost right."""
     kind = chance.randrange(9 if depth < 3 else 6)

@@ -13,10 +13,12 @@ import pytest
 import zstandard
 
 from fakes import MemoryStore
+from faults.fuzzing import MERGES
 from faults.sealing_lies import Lie, sealed_pack
 from faults.snapshots import FILES, take
 from muster.domain.content import ContentRef, TreeEntry
 from muster.errors import IntegrityError, MusterError
+from muster.secrets_file import SecretsFile
 from muster.vault.keys import MasterKey
 from muster.vault.layout import digest, pack_key, slot_object
 from muster.vault.pack_proof import prove_pack
@@ -97,6 +99,14 @@ def test_a_chunk_takes_no_more_memory_than_a_chunk_can_have(lie: Lie) -> None:
     assert peak_of(lambda: read_all(*with_pack(lie))) < ROOM + 4 * len(lie.payload)
 
 
+def test_a_secrets_file_of_a_kilobyte_takes_no_more_memory_than_its_bytes(tmp_path: Path) -> None:
+    """Mappings merged into mappings: nine each time, of which each has what the nine before have."""
+    path = tmp_path / "secrets.yaml"
+    path.write_text(MERGES)
+    path.chmod(0o600)
+    assert peak_of(lambda: SecretsFile(path).check()) < 4 * MIB
+
+
 def vault_with_zeros() -> tuple[Vault, ContentRef, ContentRef]:
     """A vault with one full chunk of zeros, and a file of 64 MiB of noise-free chunks that are all different."""
     vault, _ = make_vault(MemoryStore())
@@ -110,7 +120,7 @@ def vault_with_zeros() -> tuple[Vault, ContentRef, ContentRef]:
     return reopen(vault._store), zeros, many
 
 
-@pytest.mark.parametrize("size", [1, 1000, 4 * MIB - 1])
+@pytest.mark.parametrize("size", [1, 1000, 4 * MIB - 1, 4 * MIB])
 def test_a_small_file_takes_no_more_memory_than_it_says(size: int, tmp_path: Path) -> None:
     """A list of entries can name one chunk a thousand times, or all there are, and call that a small file."""
     vault, zeros, many = vault_with_zeros()
