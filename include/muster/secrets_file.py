@@ -21,6 +21,7 @@ from pathlib import Path
 
 import yaml
 
+from muster.bounded_yaml import UNREADABLE, LoaderWithoutAliases
 from muster.errors import NotFound, Refused, UsageError
 
 SHAPE = "it is YAML, a mapping of names to texts: mlflow_store: postgresql://user:password@host/database"
@@ -80,8 +81,8 @@ class SecretsFile:
     @cached_property
     def _values(self) -> Mapping[str, str]:
         try:
-            data = yaml.safe_load(_read_private(self.path))
-        except (yaml.YAMLError, UnicodeDecodeError, ValueError):
+            data = yaml.load(_read_private(self.path), LoaderWithoutAliases)  # noqa: S506 - it is a SafeLoader
+        except UNREADABLE:
             raise UsageError(f"the secrets file {self.path} cannot be read as YAML", SHAPE) from None
         if data is None:
             return {}

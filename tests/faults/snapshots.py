@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fakes import FrozenClock
-from muster.domain.recovery_point import Component, RecoveryPoint
+from fakes import FrozenClock, MemoryStore
+from muster.domain.recovery_point import Component, Mark, RecoveryPoint
+from muster.domain.retention import RetentionPolicy
 from muster.errors import MusterError
+from muster.operations.expire import expire_points
 from muster.ports import BlobStore, Clock
 from muster.vault.vault import Vault
-from vaults import memory_file, noise, reopen
+from vaults import make_vault, memory_file, noise, reopen
 
 Files = Mapping[str, bytes]
 FILES = {"empty": b"", "folder/text": b"to and fro " * 40, "noise": noise(300, 5)}
@@ -66,3 +68,28 @@ def examined(
         return found, contents(vault, vault.point(point_id(number), workload).point)
     except MusterError as error:
         return found, error
+
+
+def plain_vault() -> MemoryStore:
+    """A vault of a few kilobytes with an object of every kind that a snapshot and a verification write."""
+    store = MemoryStore()
+    vault, _ = make_vault(store)
+    point = take(vault, FILES)
+    vault.mark(Mark(point.workload, point.point, "verified", FrozenClock().now()))
+    assert examined(store, 0) == ([], FILES)
+    return store
+
+
+def grown_vault() -> MemoryStore:
+    """A vault with what comes later: a condemnation, a note of damage, a second generation of keys and its roll."""
+    clock = FrozenClock()
+    store = MemoryStore(clock)
+    vault, _ = make_vault(store, clock)
+    take(vault, {"old": b"old"}, 1, clock=clock)
+    clock.advance(5 * 24 * 3600)
+    take(vault, FILES, 0, clock=clock)
+    expire_points(vault, {"flights": RetentionPolicy(last=1)}, clock, apply=True)
+    vault.healing.note(["ab" * 32])
+    vault.rotate(vault.rotation.plan((), ()))
+    assert examined(store, 0) == ([], FILES)
+    return store

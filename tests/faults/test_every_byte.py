@@ -8,12 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fakes import FrozenClock, MemoryStore
-from faults.snapshots import FILES, examined, take
-from muster.domain.recovery_point import Mark
-from muster.domain.retention import RetentionPolicy
-from muster.operations.expire import expire_points
-from vaults import make_vault
+from fakes import MemoryStore
+from faults.snapshots import FILES, examined, grown_vault, plain_vault
 
 LONG = bool(os.environ.get("MUSTER_FAULTS_LONG"))
 EVERY = {"RESTORE.md": 8, "condemned/": 3, "damaged/": 3, "generations/": 4, "rolls/": 3}
@@ -24,28 +20,14 @@ GROWN = ("condemned/", "damaged/", "generations/", "rolls/")
 
 @pytest.fixture(scope="module")
 def plain() -> MemoryStore:
-    """A vault of a few kilobytes with an object of every kind that a snapshot and a verification write."""
-    store = MemoryStore()
-    vault, _ = make_vault(store)
-    point = take(vault, FILES)
-    vault.mark(Mark(point.workload, point.point, "verified", FrozenClock().now()))
-    assert examined(store, 0) == ([], FILES)
-    return store
+    """A vault that is not damaged yet."""
+    return plain_vault()
 
 
 @pytest.fixture(scope="module")
 def grown() -> MemoryStore:
-    """A vault with what comes later: a condemnation, a note of damage, a second generation of keys and its roll."""
-    clock = FrozenClock()
-    store = MemoryStore(clock)
-    vault, _ = make_vault(store, clock)
-    take(vault, {"old": b"old"}, 1, clock=clock)
-    clock.advance(5 * 24 * 3600)
-    take(vault, FILES, 0, clock=clock)
-    expire_points(vault, {"flights": RetentionPolicy(last=1)}, clock, apply=True)
-    vault.healing.note(["ab" * 32])
-    vault.rotate(vault.rotation.plan((), ()))
-    assert examined(store, 0) == ([], FILES)
+    """One that is older."""
+    store = grown_vault()
     assert all(keys_of(store, kind) for kind in GROWN)
     return store
 

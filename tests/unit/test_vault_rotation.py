@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fakes import Fault, FaultyStore, FrozenClock, MemoryStore
+from faults.snapshots import FILES, examined, take
 from kms import Kms
 from muster.adapters.local_store import LocalStore
 from muster.domain.recovery_point import Mark
@@ -505,3 +506,14 @@ def test_a_rotated_vault_can_be_rotated_on_a_locked_store(recovery: RecoveryKey)
     assert not [call for call in seen.calls if call[0] == "delete"]
     assert not reopen(store, key).outdated
     assert vault.id == reopen(store).id
+
+
+@pytest.mark.parametrize("name", ["packs/00", "packs/0", "packs/00/0", "indexes/00", "indexes/zz"])
+def test_a_strangers_object_among_the_packs_does_not_spoil_a_rotation(name: str) -> None:
+    """A name that is no digest is on no roll: one byte too many would make all digests after it others, and all points forgeries."""
+    store = MemoryStore()
+    vault, _ = make_vault(store)
+    take(vault, FILES)
+    store.objects[name] = bytes(99)
+    vault.rotate(vault.rotation.plan((), ()))
+    assert examined(store, 0) == ([], FILES)

@@ -93,7 +93,7 @@ class Form:
             raise UsageError(f"{what} has the unknown option {unknown[0]!r}", f"use {self.hint}")
         endpoint = options.get("endpoint")
         if endpoint is not None:
-            server = urlsplit(endpoint)
+            server = self._split(endpoint)
             if server.scheme not in ("http", "https") or not server.netloc or "@" in server.netloc:
                 raise UsageError(
                     f"the endpoint of {self.place} {place} is not an address of the form http(s)://host:port",
@@ -104,8 +104,8 @@ class Form:
 
 def is_loopback(endpoint: str) -> bool:
     """Whether a server is on this machine."""
-    host = urlsplit(endpoint).hostname or ""
     try:
+        host = urlsplit(endpoint).hostname or ""
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from muster.errors import IntegrityError, SourceChanged, SourceInvalid
 from muster.ports import LocalFile
 
 BLOCK = 1 << 20
+_MD5 = re.compile("[0-9a-f]{32}")
 READERS = max(2, min(8, os.cpu_count() or 2))
 
 
@@ -194,8 +196,12 @@ def read_folder_object(oid: str, content: bytes) -> dict[str, str]:
             f"DVC's object {oid} is damaged: its bytes have another MD5", "run: dvc fetch, or verify the vault"
         )
     try:
-        return {checked_path(str(item["relpath"])): str(item["md5"]) for item in json.loads(content)}
-    except (ValueError, TypeError, KeyError) as error:
+        found = {checked_path(str(item["relpath"])): str(item["md5"]) for item in json.loads(content)}
+        "".join(found).encode()  # a path that no file can have is none
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise IntegrityError(
             f"DVC's object {oid} is not a list of files", "run: dvc doctor; was it written by DVC 3?"
         ) from error
+    if wrong := [md5 for md5 in found.values() if not _MD5.fullmatch(md5)]:
+        raise IntegrityError(f"DVC's object {oid} names {wrong[0]!r}, which is no MD5", "verify the vault")
+    return found

@@ -179,10 +179,20 @@ def line_of(row: Row) -> bytes:
 
 
 def read_lines(path: Path) -> Iterator[Row]:
-    """The rows of a file whose digest was checked."""
+    """
+    The rows of a file whose digest was checked.
+
+    :raises IntegrityError: if a line is no row
+    """
     with path.open("rb") as file:
-        for line in file:
-            yield json.loads(line)
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, list):
+                raise IntegrityError(f"line {number} of {path.name} is no row of a registry", "verify the vault")
+            yield row
 
 
 def sum_of_file(path: Path) -> RowSum:
@@ -213,8 +223,9 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> Ro
     while batch := list(islice(source, BATCH)):
         values = []
         for row in batch:
-            digest.update(line_of(row))
-            values.append(_decoded(table, decode, row))
+            line, decoded = _decoded(table, decode, row)
+            digest.update(line)
+            values.append(decoded)
         try:
             connection.execute(statement, values)
         except ValueError as error:  # psycopg2, before anything is sent
@@ -225,10 +236,11 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> Ro
     return RowSum(count, digest.hexdigest())
 
 
-def _decoded(table: Table, decode: Callable[[Any], Any], row: Row) -> dict[str, Any]:
+def _decoded(table: Table, decode: Callable[[Any], Any], row: Row) -> tuple[bytes, dict[str, Any]]:
+    """The row as a line, and what the engine takes."""
     try:
-        return {name: decode(value) for name, value in zip(table.names, row, strict=True)}
-    except (TypeError, ValueError, KeyError):
+        return line_of(row), {name: decode(value) for name, value in zip(table.names, row, strict=True)}
+    except (TypeError, ValueError, KeyError, ArithmeticError):
         raise IntegrityError(
             f"a stored row of {table.name} does not have its columns {', '.join(table.names)}", "verify the vault"
         ) from None
@@ -241,6 +253,8 @@ def _decoder(engine: str) -> Callable[[Any], Any]:
         if isinstance(value, dict):
             ((tag, text),) = value.items()
             value = _DECODERS[tag](text)
+        if isinstance(value, list) or (isinstance(value, int) and not -(1 << 63) <= value < 1 << 63):
+            raise ValueError("no column holds this")
         return for_here(value)
 
     return decode

@@ -32,7 +32,7 @@ def open_store(url: str, *, insecure: bool = False) -> BlobStore:
     if not url:
         raise UsageError("the address of the vault is empty", _FORMS)
     if not separator:
-        return LocalStore(Path(url).expanduser())
+        return LocalStore(_folder(url))
     if scheme not in _OPENERS:
         raise UsageError(f"no store has addresses that begin with {scheme}://", _FORMS)
     consented = insecure and scheme != "file" and "insecure=" not in url.partition("?")[2]
@@ -44,7 +44,17 @@ def _file_path(url: str) -> Path:
     host, slash, path = rest.partition("/")
     if host not in ("", "localhost") or not slash:
         raise UsageError(f"file://{rest} names no folder of this machine", _FORMS)
-    return Path(f"/{unquote(path)}")
+    return _folder(f"/{unquote(path)}")
+
+
+def _folder(path: str) -> Path:
+    try:
+        folder = None if "\0" in path else Path(path).expanduser()
+    except RuntimeError:  # there is no such ~user
+        folder = None
+    if folder is None:
+        raise UsageError(f"{path!r} names no folder of this machine", _FORMS)
+    return folder
 
 
 _OPENERS: dict[str, Callable[[str], BlobStore]] = {

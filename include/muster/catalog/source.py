@@ -8,9 +8,11 @@ from typing import Any
 
 import yaml
 
+from muster.bounded_yaml import DEEPEST, UNREADABLE, BoundedLoader
+
 Location = tuple[str | int, ...]
-DEEPEST, MOST_NODES = 20, 20_000
-"""Far above any honest catalog; they stop an alias that contains itself, or one that multiplies."""
+MOST_NODES = 20_000
+"""Far above any honest catalog; with `DEEPEST` it stops an alias that contains itself, or one that multiplies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def read_document(file: Path) -> Document:
     """Read a YAML file; whatever is wrong with it is in `problems`, never an exception and never a quoted line of the file."""
     document = Document(file)
     try:
-        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
+        loader = BoundedLoader(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         document.report((), f"cannot be read: {reason}")
@@ -69,7 +71,7 @@ def read_document(file: Path) -> Document:
         line = mark.line + 1 if mark else 1
         what = " ".join(part for part in (error.context, error.problem) if part)
         document.problems.append(Problem(file, line, (), f"is not YAML: {what}"))
-    except ValueError as error:
+    except UNREADABLE as error:
         document.report((), f"is not YAML: {error}")
     finally:
         loader.dispose()

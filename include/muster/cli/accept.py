@@ -11,6 +11,7 @@ from muster.cli.points import of_workload
 from muster.cli.screen import table
 from muster.cli.session import Session
 from muster.codec import to_json
+from muster.domain.recovery_point import listed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,10 +48,11 @@ def change_lines(vault: Vault, status: PointStatus) -> Iterator[str | Table]:
     from muster.operations.anomaly import looked_at
 
     for component in status.point.of_kind("changes"):
-        if not component.details["failures"]:
+        failures = listed(component.details, "failures")
+        if not failures:
             continue
         yield ""
-        yield f"{component.label}: {'; '.join(component.details['failures'])}"
+        yield f"{component.label}: {'; '.join(map(str, failures))}"
         seen = looked_at(vault, component)
         rows = [(what, path, size, form) for what in ("lost", "new") for path, size, form in seen[what][:SHOWN]]
         yield table(("looked at", "file", "bytes", "looks like"), rows, right=("bytes",))

@@ -8,6 +8,8 @@ from typing import Literal
 
 from muster.errors import IntegrityError
 
+LONGEST_PATH = 4096
+"""In characters. No system that we restore to takes a longer one, and it bounds how deep folders can lie in each other."""
 EntryKind = Literal["file", "dir", "link"]
 
 
@@ -72,12 +74,17 @@ def checked_path(path: str) -> str:
     """
     Return the path unchanged if a restore may follow it.
 
-    :raises IntegrityError: if it is empty, absolute, climbs out of its root, or holds a NUL
+    :raises IntegrityError: if it is empty, absolute, climbs out of its root, holds a NUL, or is longer than `LONGEST_PATH`
     """
     parts = path.split("/")
-    if not path or path.startswith("/") or "\0" in path or any(p in ("", ".", "..") for p in parts):
+    if (
+        not 0 < len(path) <= LONGEST_PATH
+        or path.startswith("/")
+        or "\0" in path
+        or any(p in ("", ".", "..") for p in parts)
+    ):
         raise IntegrityError(
-            f"the path {path!r} in a stored tree would leave the folder that it is restored to",
+            f"the path {path[:LONGEST_PATH]!r} in a stored tree would leave the folder that it is restored to",
             "do not restore this point; verify the vault and look into the audit trail",
         )
     return posixpath.normpath(path)

@@ -52,7 +52,10 @@ def compare(golden: Mapping[str, Json], found: Mapping[str, Json], *, rtol: floa
     """
     if not (rtol >= 0 and atol >= 0):
         raise UsageError(f"tolerances are {rtol} and {atol}", "rtol and atol are numbers of 0 or more")
-    return list(_differences("outputs", golden, found, rtol, atol))
+    try:
+        return list(_differences("outputs", golden, found, rtol, atol))
+    except RecursionError:
+        raise _unreadable("it is nested too deeply") from None
 
 
 def count_values(answer: Mapping[str, Json]) -> int:
@@ -61,8 +64,15 @@ def count_values(answer: Mapping[str, Json]) -> int:
 
     :raises IntegrityError: if it is not of the form above
     """
+    try:
+        return _count(answer)
+    except RecursionError:
+        raise _unreadable("it is nested too deeply") from None
+
+
+def _count(answer: Mapping[str, Json]) -> int:
     dtype, _, values = _parts(answer)
-    return sum(count_values(value) for value in values) if dtype in NESTED else len(values)
+    return sum(map(_count, values)) if dtype in NESTED else len(values)
 
 
 def _differences(
@@ -108,7 +118,7 @@ def _identical(golden: Json, found: Json) -> bool:
 def _float(text: Json) -> float:
     try:
         return float(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _unreadable(f"{text!r} is no number") from None
 
 

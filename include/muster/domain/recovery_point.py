@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -122,7 +123,7 @@ class PointStatus:
         mended = self._mended()
         kinds: tuple[ComponentKind, ...] = ("validation", "golden", "changes")
         checks = [check for kind in kinds if kind != lifted for check in self.point.of_kind(kind)]
-        taken = [f"{check.label}: {failure}" for check in checks for failure in check.details.get("failures", ())]
+        taken = [f"{check.label}: {failure}" for check in checks for failure in listed(check.details, "failures")]
         suspect = [mark for mark in self.marks if mark.kind == "suspect" and mark not in mended]
         marks = [mark for mark in suspect if lifted is None or mark.summary.get("cause") != lifted]
         return (*taken, *(str(m.summary.get("reason", "no reason given")) for m in marks))
@@ -144,7 +145,7 @@ class PointStatus:
 
         A doubt of any other cause is never answered so.
         """
-        answered = {str(at) for mark in self.marks if mark.kind == "verified" for at in mark.summary.get("answers", ())}
+        answered = {str(at) for mark in self.marks if mark.kind == "verified" for at in listed(mark.summary, "answers")}
         return [mark for mark in self.marks if _tells_of_damage(mark) and mark.at.isoformat() in answered]
 
     @property
@@ -155,8 +156,14 @@ class PointStatus:
         A release names the holds that it lifts by their times, so that it is the same in whichever order clocks that differ have
         put the marks, and so that a hold which its writer did not know is not lifted.
         """
-        lifted = {str(at) for mark in self.marks if mark.kind == "released" for at in mark.summary.get("holds", ())}
+        lifted = {str(at) for mark in self.marks if mark.kind == "released" for at in listed(mark.summary, "holds")}
         return tuple(mark for mark in self.marks if mark.kind == "held" and mark.at.isoformat() not in lifted)
+
+
+def listed(facts: Mapping[str, Json], name: str) -> tuple[Json, ...]:
+    """What facts list under a name; what stands there and is no list counts as one thing: it is not passed over."""
+    found = facts.get(name)
+    return tuple(found) if isinstance(found, list | tuple) else () if found is None else (found,)
 
 
 def _tells_of_damage(mark: Mark) -> bool:

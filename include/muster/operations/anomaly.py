@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 
@@ -11,7 +10,7 @@ from muster.domain.anomaly import Limits, Profile, judge
 from muster.domain.recovery_point import CHANGES, Component, RecoveryPoint
 from muster.errors import IntegrityError, NotFound, PermanentError
 from muster.operations.hold import hold_point
-from muster.operations.snapshot import Pin
+from muster.operations.snapshot import Pin, json_of
 from muster.ports import Clock
 from muster.vault.changes import Changes, compare
 from muster.vault.sources import bytes_file
@@ -85,7 +84,7 @@ def looked_at(vault: Vault, component: Component) -> dict[str, list[tuple[str, i
     if not component.tree.files:
         return {"lost": [], "new": []}
     tree = vault.tree(component.tree)
-    return from_json(dict[str, list[tuple[str, int, str]]], json.loads(tree.read(tree.entry(LOOKED_AT))))
+    return from_json(dict[str, list[tuple[str, int, str]]], json_of(tree, LOOKED_AT))
 
 
 def _judged(vault: Vault, component: Component, before: RecoveryPoint, limits: Limits) -> Component | None:
@@ -121,7 +120,7 @@ def _history(vault: Vault, workload: str, label: str) -> list[Profile]:
         if status.accepted:
             profiles.clear()
         elif changes and not status.suspect:
-            profiles.append(from_json(Profile, changes.details["profile"]))
+            profiles.append(from_json(Profile, changes.details.get("profile")))
     return profiles
 
 

@@ -123,5 +123,13 @@ def take_over(vault: Vault, handovers: Iterable[Handover]) -> list[Component]:
 
 
 def json_of(tree: TreeReader, path: str) -> object:
-    """A small JSON file of a stored tree."""
-    return json.loads(tree.read(tree.entry(path)))
+    """
+    A small JSON file of a stored tree.
+
+    :raises IntegrityError: if it is none
+    """
+    try:
+        found: object = json.loads(tree.read(tree.entry(path)))
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{path} is not JSON: {error}", "verify the vault; use another point") from error
+    return found

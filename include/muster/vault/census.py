@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from muster.codec import from_json
 from muster.errors import IntegrityError, NotFound
 from muster.ports import BlobStore
 from muster.vault.audit import PAYLOAD_TYPE as AUDIT_TYPE
+from muster.vault.audit import AuditRecord
 from muster.vault.authority import Authority
+from muster.vault.foreign import own
 from muster.vault.keys import MasterKey
-from muster.vault.layout import AUDIT, GENERATIONS, HEADER, INDEXES, KEYS, PACKS, RESTORE, ROLLS, digest
+from muster.vault.layout import AUDIT, DIGEST, GENERATIONS, HEADER, INDEXES, KEYS, PACKS, RESTORE, ROLLS, digest
 from muster.vault.packs import HEADER as SEALED
 
 _OF_NO_KEY = (HEADER, RESTORE, KEYS, GENERATIONS, ROLLS)
@@ -40,7 +44,7 @@ class Census:
     """
     Goes through a vault, opened with its newest key, once, and reads every signed document and the first bytes of packs.
 
-    What this vault never made (neither a pack or index by its name, nor signed by any of its keys) is passed over.
+    What this vault never made (neither by its name, nor signed by any of its keys) is passed over.
     """
 
     def __init__(self, store: BlobStore, master: MasterKey, authority: Authority) -> None:
@@ -49,7 +53,7 @@ class Census:
 
     def take(self) -> list[Verdict]:
         """A verdict on every object, in the order of their keys."""
-        keys = (info.key for info in self._store.list() if not info.key.startswith(_OF_NO_KEY))
+        keys = (info.key for info in own(self._store.list()) if not info.key.startswith(_OF_NO_KEY))
         with ThreadPoolExecutor(_READERS) as readers:
             return [verdict for verdict in readers.map(self._judge, keys) if verdict]
 
@@ -59,13 +63,9 @@ class Census:
         except (IntegrityError, NotFound):
             return None
 
-    def _sealed(self, key: str) -> Verdict | None:
+    def _sealed(self, key: str) -> Verdict:
         name = key.rpartition("/")[2]
-        try:
-            raw = bytes.fromhex(name)
-        except ValueError:
-            return None
-        if raw in self._rolled or not self._master.generation:
+        if bytes.fromhex(name) in self._rolled or not self._master.generation:
             return Verdict(key, name, 0, counts=True)
         _, salt = SEALED.unpack(self._store.get_range(key, 0, SEALED.size))
         generation = self._master.sealed_in(salt)
@@ -79,10 +79,9 @@ class Census:
 
     def _told(self, key: str, data: bytes) -> Iterator[str]:
         if key.startswith(AUDIT):
-            record = self._authority.open(key, data, AUDIT_TYPE)
-            yield from record.get("parents", ())
-            if record.get("action") in _TELLING and isinstance(record.get("details"), dict):
-                yield from filter(None, [record["details"].get("sha256")])
+            record = from_json(AuditRecord, self._authority.open(key, data, AUDIT_TYPE))
+            written = str(record.details.get("sha256")) if record.action in _TELLING else ""
+            yield from (one for one in (*record.parents, written) if re.fullmatch(DIGEST, one))
 
 
 def counting(verdicts: list[Verdict]) -> set[str]:

@@ -7,7 +7,6 @@ of ours a second (docs/adr/0010). The tests hold these to that library.
 
 from __future__ import annotations
 
-import json
 from base64 import b64decode, b64encode
 from typing import Any, Protocol
 
@@ -49,13 +48,13 @@ class VerifyingKey:
     def open(self, key: str, data: bytes, payload_type: str | None) -> dict[str, Any]:
         """See `Signatures.open`."""
         try:
-            payload = json.loads(self._payload(read_document(key, data), data, payload_type))
+            payload = self._payload(read_document(key, data), data, payload_type)
+            return read_document(f"the payload of {key}", payload)
         except (InvalidSignature, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(
                 f"{key} does not carry a valid signature of this vault: {error or 'the signature is not of these bytes'}",
                 "it was damaged or forged; restore it from a replica and find out who writes to the store",
             ) from error
-        return dict(payload)
 
     def _payload(self, envelope: dict[str, Any], data: bytes, payload_type: str | None) -> bytes:
         """What was signed: of that type, with this key, and nothing beside it that was not."""

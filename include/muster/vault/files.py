@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from muster.domain.content import ContentRef, TreeEntry
 from muster.errors import IntegrityError
-from muster.vault.reader import SPAN, ChunkReader, digest_mismatch, ids, started
+from muster.vault.reader import SPAN, ChunkReader, digest_mismatch, ids, joined, started
 
 SMALL = 4 * 1024 * 1024
 _BATCH_FILES = 1024
@@ -66,8 +66,9 @@ class FileReading:
         """
         try:
             chunks = ids(content_of(entry))
-            found = self._reader.fetch(chunks) if fetched is None else fetched
-            plain = found[chunks[0]] if len(chunks) == 1 else b"".join([found[chunk] for chunk in chunks])
+            size = content_of(entry).size
+            found = self._reader.fetch_within(chunks, size) if fetched is None else fetched
+            plain = found[chunks[0]] if len(chunks) == 1 else joined(chunks, found, size)
             check_content(entry, plain)
         except IntegrityError as error:
             raise named(entry, error) from error
@@ -80,6 +81,8 @@ class FileReading:
             for plain in self._reader.stream(content, self._fetchers):
                 hashing = self._hashers.submit(sha256.update, plain)
                 size += len(plain)
+                if size > content.size:
+                    raise digest_mismatch(entry.path, content)
                 yield plain
                 hashing.result()
             if (size, sha256.hexdigest()) != (content.size, content.sha256):
@@ -102,7 +105,8 @@ class FileReading:
     def _fetch(self, pieces: Pieces[Piece]) -> Plain | None:
         """The chunks of small files; None if any of them is damaged: then `bytes_of` finds out which file is hit."""
         try:
-            return self._reader.fetch(list({chunk: None for entry, _ in pieces for chunk in ids(content_of(entry))}))
+            chunks = {chunk: None for entry, _ in pieces for chunk in ids(content_of(entry))}
+            return self._reader.fetch_within(list(chunks), sum(content_of(entry).size for entry, _ in pieces))
         except IntegrityError:
             return None
 

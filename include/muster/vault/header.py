@@ -111,7 +111,7 @@ def root_key(data: bytes) -> VerifyingKey:
         key = VerifyingKey(Ed25519PublicKey.from_public_bytes(_unhex(document["signing_key"]["public"])))
     except (KeyError, TypeError, ValueError) as error:
         raise _no_header(repr(error)) from error
-    if key.fingerprint != document["fingerprint"]:
+    if key.fingerprint != document.get("fingerprint"):
         raise _no_header("its key does not have its fingerprint")
     return key
 

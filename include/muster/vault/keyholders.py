@@ -10,7 +10,7 @@ from typing import Any, Literal
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from muster.codec import to_json
-from muster.domain.recovery_point import RecoveryPoint
+from muster.domain.recovery_point import RecoveryPoint, listed
 from muster.errors import AlreadyExists, IntegrityError, MusterError, NotFound, Refused
 from muster.ports import BlobStore
 from muster.vault.audit import AuditTrail
@@ -128,7 +128,7 @@ class KeyHolders:
             elif record.action == "keys.remove":
                 removed.add(record.subject)
             elif record.action == "keys.test":
-                proven |= dict.fromkeys(record.details.get("proven", ()), record.at)
+                proven |= dict.fromkeys(map(str, listed(record.details, "proven")), record.at)
         return [
             Holder(slot, self._standing(slot, made, slot_object(slot.slot) in removed), proven.get(slot.slot))
             for slot, _ in self.slots()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +30,8 @@ DAMAGED = "damaged/"
 GENERATIONS = "generations/"
 ROLLS = "rolls/"
 
+DEEPEST = 64
+"""How far values of a document may be nested. What Python can just read is too deep to be handed on: that ends in RecursionError."""
 NAME = "[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 """A regular expression: what a workload or a point may be called."""
 DIGEST = "[0-9a-f]{64}"
@@ -117,13 +120,24 @@ def read_document(key: str, data: bytes) -> dict[str, Any]:
     """
     A JSON object of the vault, which must be exactly as it was written.
 
-    :raises IntegrityError: if it is not canonical JSON: then it was damaged or altered
+    :raises IntegrityError: if it is not canonical JSON, or nested deeper than any document is: then it was damaged or altered
     """
     try:
         document = json.loads(data)
-        whole = isinstance(document, dict) and canonical(document) == data
+        whole = isinstance(document, dict) and not _deeper(document, DEEPEST) and canonical(document) == data
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{key} is not JSON: {error}", "it is damaged; restore it from a replica") from error
     if not whole:
         raise IntegrityError(f"{key} is not as it was written", "it is damaged; restore it from a replica")
     return dict(document)
+
+
+def _deeper(document: Any, most: int) -> bool:
+    level = [document]
+    for _ in range(most):
+        level = [inner for value in level for inner in _inside(value) if isinstance(inner, dict | list)]
+    return bool(level)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value

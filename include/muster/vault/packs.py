@@ -139,6 +139,8 @@ def open_chunk(master: MasterKey, cipher: AESGCM, name: str, ordinal: int, entry
 
     :raises IntegrityError: if they are not what was stored
     """
+    if entry.size > MAXIMUM:  # before anything of that size is made room for
+        raise _damaged(name, f"chunk {entry.chunk.hex()} is said to have {entry.size} bytes, more than any can have")
     try:
         payload = cipher.decrypt(_nonce(ordinal), sealed, ENTRY.pack(*entry))
         plain = _decompress(payload, entry.size) if entry.flags & FLAG_ZSTD else payload
@@ -175,7 +177,7 @@ def _decompress(payload: bytes, size: int) -> bytes:
     if not hasattr(_contexts, "decompressor"):
         _contexts.decompressor = zstandard.ZstdDecompressor()
     decompressor: zstandard.ZstdDecompressor = _contexts.decompressor
-    return decompressor.decompress(payload)
+    return decompressor.decompress(payload, allow_extra_data=False)
 
 
 def _samples(plain: memoryview) -> Iterator[memoryview]:

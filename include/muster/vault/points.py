@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from muster.codec import from_json, to_json
-from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint
+from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint, listed
 from muster.errors import AlreadyExists, IntegrityError, NotFound, UsageError
 from muster.ports import BlobStore
 from muster.vault.damage import Damages
@@ -63,7 +63,7 @@ class Points:
         if statement.get("predicateType") != PREDICATE:
             raise _misplaced(key, f"a {statement.get('predicateType')}")
         point = from_json(RecoveryPoint, statement.get("predicate"))
-        if point.vault != self._vault or point_key(point.workload, point.point) != key:
+        if point.vault != self._vault or _named_or_none(point_key, point.workload, point.point) != key:
             raise _misplaced(key, f"point {point.workload}/{point.point} of vault {point.vault}")
         return point, str(statement.get("audit_head"))
 
@@ -187,8 +187,8 @@ class Points:
         payload = self._signer.open(key, data, MARK_TYPE)
         mark = from_json(Mark, payload.get("mark"))
         here = key.removesuffix(".json")
-        first = mark_key(mark.point, mark.kind, mark.at, 0).removesuffix(".json")
-        if payload.get("vault") != self._vault or not (here == first or here.rpartition("-")[0] == first):
+        first = str(_named_or_none(mark_key, mark.point, mark.kind, mark.at, 0)).removesuffix(".json")
+        if payload.get("vault") != self._vault or first not in (here, here.rpartition("-")[0]):
             raise _misplaced(key, f"a mark of point {mark.point} of vault {payload.get('vault')}")
         return mark
 
@@ -210,7 +210,7 @@ class Points:
         suspect = [key for key in self.mark_keys() if key.rpartition("/")[2].startswith("suspect-")]
         with ThreadPoolExecutor(_READERS) as readers:
             marks = [mark for mark in readers.map(self._readable_mark, suspect) if mark]
-        marked = {str(pack) for mark in marks for pack in mark.summary.get("damaged_packs", ())}
+        marked = {str(pack) for mark in marks for pack in listed(mark.summary, "damaged_packs")}
         return marked | Damages(self._store, self._signer, self._vault).packs()
 
     def _readable(self, key: str) -> RecoveryPoint | None:
@@ -243,6 +243,14 @@ def _status(point: RecoveryPoint, marks: list[Mark]) -> PointStatus:
 def _names(keys: list[str]) -> str:
     """The newest of these points, for a message."""
     return ", ".join(key.removeprefix(POINTS).removesuffix(".json") for key in keys[-10:])
+
+
+def _named_or_none(key: Callable[..., str], *said: object) -> str | None:
+    """Where a document would lie that says this of itself; None if it can lie nowhere."""
+    try:
+        return key(*said)
+    except UsageError:
+        return None
 
 
 def _misplaced(key: str, what: str) -> IntegrityError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
@@ -49,7 +49,7 @@ class ChunkReader:
 
     def place(self, content: ContentRef) -> tuple[str, int]:
         """Pack and offset of a file's first chunk, as far as known: sorting files by it makes reading sequential."""
-        copies = self._index.locations(bytes.fromhex(content.chunks[0])) if content.chunks else []
+        copies = [place for chunk in ids(content, 1) for place in self._index.locations(chunk)]
         return (copies[0].pack.name, copies[0].entry.offset) if copies else ("", 0)
 
     def fetch(self, chunks: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -67,6 +67,16 @@ class ChunkReader:
                 damaged += [place.entry.chunk for place in span]
         return found | self._copies(damaged) if damaged else found
 
+    def fetch_within(self, chunks: Sequence[bytes], room: int) -> dict[bytes, bytes]:
+        """
+        What `fetch` gives, of files that say how many bytes they have.
+
+        :raises IntegrityError: also if the chunks have more; nothing was fetched then
+        """
+        if sum(place.entry.size for place in self.locate(chunks).values()) > room:
+            raise IntegrityError("it names chunks that have more bytes than it", "verify the vault; use another point")
+        return self.fetch(chunks)
+
     def stream(self, content: ContentRef, ahead: Executor) -> Iterator[bytes]:
         """The plain bytes of a file, chunk by chunk; the next ones are fetched by `ahead` meanwhile. Its digest is not checked."""
         for run, fetching in started(self.fetch, self._runs(content), ahead, _AHEAD):
@@ -80,8 +90,7 @@ class ChunkReader:
         :param what: its name, for the message
         """
         chunks = ids(content)
-        found = self.fetch(chunks)
-        plain = b"".join(found[chunk] for chunk in chunks)
+        plain = joined(chunks, self.fetch_within(chunks, content.size), content.size)
         if len(plain) != content.size or hashlib.sha256(plain).hexdigest() != content.sha256:
             raise digest_mismatch(what, content)
         return plain
@@ -138,10 +147,15 @@ class ChunkReader:
         return found, left
 
 
-def ids(content: KnownContent) -> list[bytes]:
-    """The chunk ids of a file as bytes."""
+def joined(chunks: Sequence[bytes], found: Mapping[bytes, bytes], size: int) -> bytes:
+    """The bytes of a small file; nothing if they are more than it has: one chunk may be named any number of times."""
+    return b"".join([found[chunk] for chunk in chunks]) if sum(len(found[chunk]) for chunk in chunks) <= size else b""
+
+
+def ids(content: KnownContent, most: int | None = None) -> list[bytes]:
+    """The chunk ids of a file as bytes, or the first ones."""
     try:
-        return [bytes.fromhex(chunk) for chunk in content.chunks]
+        return [bytes.fromhex(chunk) for chunk in content.chunks[:most]]
     except ValueError as error:
         raise IntegrityError(
             f"the content {content.sha256} names a chunk that cannot be", "verify the vault"

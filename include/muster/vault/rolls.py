@@ -63,6 +63,8 @@ def read_roll(generation: Generation, key: str, data: bytes) -> frozenset[bytes]
         packed = base64.b64decode(str(payload.get("digests")), validate=True)
     except ValueError as error:
         raise IntegrityError(f"{key} has no list of digests: {error}", "restore it from a replica") from error
+    if len(packed) % _DIGEST_BYTES:
+        raise IntegrityError(f"{key} has no list of digests: {len(packed)} bytes are none", "restore it from a replica")
     return frozenset(packed[start : start + _DIGEST_BYTES] for start in range(0, len(packed), _DIGEST_BYTES))
 
 

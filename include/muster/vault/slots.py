@@ -214,8 +214,17 @@ def _passphrase_key(passphrase: Passphrase, scrypt: dict[str, Any]) -> bytes:
     n, r, p = (int(scrypt[name]) for name in ("n", "r", "p"))
     if 128 * n * r > _SCRYPT_MOST_MEMORY or p > 16:
         raise ValueError(f"scrypt with n={n} r={r} p={p} would take too much memory")
-    words = unicodedata.normalize("NFKC", passphrase.text).encode()
-    return Scrypt(salt=bytes.fromhex(scrypt["salt"]), length=KEY_BYTES, n=n, r=r, p=p).derive(words)
+    words = unicodedata.normalize("NFKC", _encodable(passphrase.text)).encode()
+    try:
+        return Scrypt(salt=bytes.fromhex(scrypt["salt"]), length=KEY_BYTES, n=n, r=r, p=p).derive(words)
+    except MemoryError as error:
+        raise ValueError(f"scrypt with n={n} r={r} p={p} takes more memory than this machine has") from error
+
+
+def _encodable(words: str) -> str:
+    if any("\ud800" <= sign <= "\udfff" for sign in words):
+        raise UsageError("the passphrase is not text in UTF-8", "type it in a terminal, or save its file, in UTF-8")
+    return words
 
 
 def _agreed_key(kind: SlotKind, shared: bytes, slot: Mapping[str, Any]) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from muster.domain.recovery_point import PointStatus
+from muster.domain.recovery_point import PointStatus, listed
 from muster.errors import IntegrityError, NotFound
 from muster.ports import BlobInfo, BlobStore
 from muster.vault.condemned import Condemnation, Condemnations
@@ -201,7 +201,7 @@ class Sweep:
     def _tells(self, key: str) -> bool:
         """Whether a mark names damaged packs that are still there."""
         try:
-            damaged = self._points.read_mark(key).summary.get("damaged_packs", ())
+            damaged = listed(self._points.read_mark(key).summary, "damaged_packs")
         except (IntegrityError, NotFound):
             return False
         return not self._there.keys().isdisjoint(str(pack) for pack in damaged)

@@ -12,7 +12,7 @@ from muster.errors import IntegrityError, NotFound
 from muster.vault.extract import extract
 from muster.vault.files import FileReading, check_content
 from muster.vault.layout import ID_BYTES
-from muster.vault.reader import ChunkReader, ids
+from muster.vault.reader import ChunkReader, ids, joined
 from muster.vault.trees import LIST, Row, checked_rows
 
 
@@ -121,8 +121,8 @@ def list_content(reader: ChunkReader, ref: TreeRef) -> ContentRef:
     """
     if not ref.paged:
         return ref.root
-    table, chunks = ids(ref.root), reader.fetch(ids(ref.root))
-    pages = b"".join(chunks[chunk] for chunk in table)
+    table, most = ids(ref.root), ref.root.size * ID_BYTES  # were each page a single byte
+    pages = joined(table, reader.fetch_within(table, most), most)
     return replace(ref.root, chunks=tuple(pages[at : at + ID_BYTES].hex() for at in range(0, len(pages), ID_BYTES)))
 
 

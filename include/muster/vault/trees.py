@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import lt
+from typing import Annotated
 
 import msgspec
 
-from muster.domain.content import ContentRef, EntryKind, TreeEntry, TreeRef
+from muster.domain.content import LONGEST_PATH, ContentRef, EntryKind, TreeEntry, TreeRef
 from muster.errors import IntegrityError
 from muster.ports import KnownContent, SourceFile
 from muster.vault.layout import ID_BYTES
@@ -27,7 +28,7 @@ class Content(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True)
 
     chunks: tuple[str, ...]
     sha256: str
-    size: int
+    size: Annotated[int, msgspec.Meta(ge=0)]
 
     @classmethod
     def of(cls, known: KnownContent) -> Content:
@@ -51,7 +52,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tru
     link: str | None = None
     md5: str | None = None
     mode: int | None = None
-    mtime_ns: int | None = None
+    mtime_ns: Annotated[int, msgspec.Meta(ge=-(1 << 63), lt=1 << 63)] | None = None
     path: str
 
     def entry(self) -> TreeEntry:
@@ -135,6 +136,8 @@ class Reconciler:
             path, kind = row.path, row.kind
             if (kind == "file") != (row.content is not None) or (kind == "link") != (row.link is not None):
                 return f"{path} is a {kind} without what makes it one, or with what does not"
+            if row.link is not None and "\0" in row.link:
+                return f"{path} is a link to what can have no name"
             while closed and not path.startswith(closed[-1]):
                 closed.pop()
             for above in closed:
@@ -148,10 +151,11 @@ class Reconciler:
 def bad_path(paths: Sequence[str]) -> str | None:
     """Why a restore could not follow one of these paths, or None: see `muster.domain.content.checked_path`."""
     joined = "\0".join(["", *paths, ""])
-    if joined.count("\0") == len(paths) + 1 and not any(bad in joined for bad in _BAD):
+    longest = max(map(len, paths), default=0)
+    if joined.count("\0") == len(paths) + 1 and longest <= LONGEST_PATH and not any(bad in joined for bad in _BAD):
         return None
     if len(paths) == 1:
-        return f"the path {paths[0]!r} would leave the folder that it is restored to"
+        return f"the path {paths[0][:LONGEST_PATH]!r} would leave the folder that it is restored to"
     return next(why for path in paths if (why := bad_path([path])))
 
 
