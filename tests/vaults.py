@@ -16,6 +16,7 @@ from muster.domain.recovery_point import Component, PointStatus, RecoveryPoint
 from muster.operations.verify import Thoroughness, damaged, examine
 from muster.ports import BlobStore, Clock, SourceFile
 from muster.vault.keys import ScryptCost
+from muster.vault.trees import checked_rows
 from muster.vault.vault import Actor, Passphrase, RecoveryKey, Vault, VerifyReport
 
 ACTOR = Actor("tester", "localhost", "pytest")
@@ -66,6 +67,11 @@ def summarise(root: ContentRef, entries: Sequence[TreeEntry]) -> TreeRef:
     """The reference to a list of entries that is stored as `root`."""
     sizes = [entry.content.size for entry in entries if entry.content]
     return TreeRef(root, len(sizes), len(entries), sum(sizes))
+
+
+def read_entries(data: bytes, ref: TreeRef) -> list[TreeEntry]:
+    """The entries of a whole list, checked as those of any tree."""
+    return [row.entry() for _, rows in checked_rows([data], ref) for row in rows]
 
 
 def point_over(vault: Vault, *trees: TreeRef, number: int = 0, workload: str = "flights") -> RecoveryPoint:

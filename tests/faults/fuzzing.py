@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from securesystemslib.dsse import Envelope
+from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from muster.errors import MusterError
 from muster.vault.envelope import SigningKey
@@ -194,7 +195,7 @@ def documents(whole: Json) -> st.SearchStrategy[bytes]:
 def signed(signer: SigningKey, payload_type: str, payload: bytes) -> bytes:
     """An envelope over any bytes, as whoever has the private key can make it."""
     envelope = Envelope(payload, payload_type, {})
-    envelope.sign(signer._signer)
+    envelope.sign(CryptoSigner(signer.private, SSlibKey.from_crypto(signer.public, keyid=signer.fingerprint)))
     return raw_json(envelope.to_dict())
 
 

@@ -18,7 +18,7 @@ from muster.ports import LocalFile, SourceFile
 from muster.vault.pace import Pace
 from muster.vault.sources import changed_files
 from muster.vault.tree_reader import list_chunks
-from muster.vault.trees import Kept, Row
+from muster.vault.trees import Row, Unchanged
 from muster.vault.vault import Vault
 from vaults import extract, make_vault, memory_file, noise, read_folder, reopen, seal, store_tree
 
@@ -107,7 +107,7 @@ def test_entries_of_an_earlier_tree_need_not_be_files_of_the_folder(vault: Vault
     rows = [Row(kind="dir", path="a"), Row(kind="link", link="x", path="a-b/101"), Row(kind="dir", path="z")]
     found = list(changed_files(folder, rows))
     assert len(found) == 300
-    assert not any(isinstance(one, Kept) for one in found)
+    assert not any(isinstance(one, Unchanged) for one in found)
 
 
 # --- small files ------------------------------------------------------------------------------------------------------

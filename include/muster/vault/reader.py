@@ -58,14 +58,7 @@ class ChunkReader:
 
         :raises IntegrityError: if of any chunk no whole copy is left; the message names pack and chunk
         """
-        found: dict[bytes, bytes] = {}
-        damaged: list[bytes] = []
-        for span in _spans(self.locate(chunks)):
-            try:
-                found.update(self._open(span))
-            except (IntegrityError, NotFound):
-                damaged += [place.entry.chunk for place in span]
-        return found | self._copies(damaged) if damaged else found
+        return self._fetch(self.locate(chunks))
 
     def fetch_within(self, chunks: Sequence[bytes], room: int) -> dict[bytes, bytes]:
         """
@@ -73,9 +66,10 @@ class ChunkReader:
 
         :raises IntegrityError: also if the chunks have more; nothing was fetched then
         """
-        if sum(place.entry.size for place in self.locate(chunks).values()) > room:
+        places = self.locate(chunks)
+        if sum(place.entry.size for place in places.values()) > room:
             raise IntegrityError("it names chunks that have more bytes than it", "verify the vault; use another point")
-        return self.fetch(chunks)
+        return self._fetch(places)
 
     def stream(self, content: ContentRef, ahead: Executor) -> Iterator[bytes]:
         """The plain bytes of a file, chunk by chunk; the next ones are fetched by `ahead` meanwhile. Its digest is not checked."""
@@ -94,6 +88,16 @@ class ChunkReader:
         if len(plain) != content.size or hashlib.sha256(plain).hexdigest() != content.sha256:
             raise digest_mismatch(what, content)
         return plain
+
+    def _fetch(self, places: dict[bytes, Location]) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        damaged: list[bytes] = []
+        for span in _spans(places):
+            try:
+                found.update(self._open(span))
+            except (IntegrityError, NotFound):
+                damaged += [place.entry.chunk for place in span]
+        return found | self._copies(damaged) if damaged else found
 
     def _runs(self, content: ContentRef) -> Iterator[list[bytes]]:
         run: list[bytes] = []

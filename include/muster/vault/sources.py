@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from muster.ports import LocalFile, SourceFile
-from muster.vault.trees import Kept, Row
+from muster.vault.trees import Row, Unchanged
 
 _LOT = 1024
 
@@ -29,7 +29,7 @@ def folder_files(folder: Path, prefix: str = "") -> Iterator[SourceFile]:
         yield SourceFile(name, LocalFile(path), size=found.st_size)
 
 
-def changed_files(folder: Path, before: Iterable[Row]) -> Iterator[SourceFile | Kept]:
+def changed_files(folder: Path, before: Iterable[Row]) -> Iterator[SourceFile | Unchanged]:
     """
     As `folder_files`, with modes and times; a file of the same size, time and mode as in an earlier tree is not read again.
 
@@ -45,13 +45,13 @@ def changed_files(folder: Path, before: Iterable[Row]) -> Iterator[SourceFile | 
         facts = [(name, *_state(found)) for name, _, found in there]
         rows = earlier.take(len(facts))
         if facts == [(row.path, row.content and row.content.size, row.mtime_ns, row.mode) for row in rows]:
-            yield Kept(rows, again)
+            yield Unchanged(rows, again)
             continue
         earlier.put_back(rows)
         for fact, (name, path, _) in zip(facts, there, strict=True):
             row = earlier.at(name)
             if row and row.content and fact == (name, row.content.size, row.mtime_ns, row.mode):
-                yield Kept([row], again)
+                yield Unchanged([row], again)
             else:
                 yield _found(path, fact)
 

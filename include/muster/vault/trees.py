@@ -52,7 +52,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tru
     link: str | None = None
     md5: str | None = None
     mode: int | None = None
-    mtime_ns: Annotated[int, msgspec.Meta(ge=-(1 << 63), lt=1 << 63)] | None = None
+    mtime_ns: Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
     path: str
 
     def entry(self) -> TreeEntry:
@@ -62,7 +62,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tru
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Unchanged:
     """
     Entries of files that are what they were in an earlier tree, in the order of their paths, to be taken over as they stand.
 
@@ -192,15 +192,6 @@ def row_of(entry: TreeEntry) -> Row:
 def write_entries(entries: Iterable[TreeEntry]) -> bytes:
     """A whole list, of entries that are in order."""
     return encode_rows([row_of(entry) for entry in entries])
-
-
-def read_entries(data: bytes, ref: TreeRef) -> list[TreeEntry]:
-    """
-    The entries of a tree, reconciled with the sums by which it is known.
-
-    :raises IntegrityError: if they do not add up, or could not be restored side by side
-    """
-    return [row.entry() for _, rows in checked_rows([data], ref) for row in rows]
 
 
 def checked_rows(blocks: Iterable[bytes], ref: TreeRef) -> Iterator[tuple[bytes, list[Row]]]:

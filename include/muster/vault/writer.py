@@ -20,7 +20,7 @@ from muster.vault.readers import Advance, Readers, row_of_file
 from muster.vault.sink import PackSink
 from muster.vault.small_files import SMALL
 from muster.vault.sources import bytes_file
-from muster.vault.trees import LIST, Kept, Row, chunk_ids
+from muster.vault.trees import LIST, Row, Unchanged, chunk_ids
 
 __all__ = ["VaultWriter", "WriterStats"]
 
@@ -54,7 +54,7 @@ class VaultWriter:
         """Trees of which everything was there already, the list too, with the packs in which it was found."""
         return self._settled
 
-    def store_tree(self, files: Iterable[SourceFile | Kept], progress: Progress | None = None) -> TreeRef:
+    def store_tree(self, files: Iterable[SourceFile | Unchanged], progress: Progress | None = None) -> TreeRef:
         """
         Store files, folders and links as one tree. It is durable when the writer has been closed.
 
@@ -111,11 +111,11 @@ class _Storing:
         self.nothing_read = True
         self.taken_over = WriterStats()
 
-    def rows(self, files: Iterable[SourceFile | Kept]) -> Iterator[Sequence[Row]]:
+    def rows(self, files: Iterable[SourceFile | Unchanged]) -> Iterator[Sequence[Row]]:
         """The entries of the tree, in about the order in which the files come."""
         try:
             for source in files:
-                yield self._taken_over(source) if isinstance(source, Kept) else self._taken(source)
+                yield self._taken_over(source) if isinstance(source, Unchanged) else self._taken(source)
                 while self._ahead and (len(self._ahead) >= _BATCHES_AHEAD or self._ahead[0].done()):
                     yield self._ahead.popleft().result()
             self._end_batch()
@@ -125,17 +125,17 @@ class _Storing:
             for future in self._ahead:
                 future.cancel()
 
-    def _taken_over(self, kept: Kept) -> Sequence[Row]:
+    def _taken_over(self, unchanged: Unchanged) -> Sequence[Row]:
         """Those entries of which the vault still has everything; the others are read."""
-        packs, lost = self._index.sound(chunk_ids(kept.rows))
-        rows = kept.rows
+        packs, lost = self._index.sound(chunk_ids(unchanged.rows))
+        rows = unchanged.rows
         if lost:
             gone = set(lost)
             rows = [row for row in rows if row.content and gone.isdisjoint(ids(row.content))]
             there = {row.path for row in rows}
-            for row in kept.rows:
+            for row in unchanged.rows:
                 if row.path not in there:
-                    self._read(kept.again(row))
+                    self._read(unchanged.again(row))
         self.packs |= packs
         chunks = sum([len(row.content.chunks) for row in rows if row.content])
         self.taken_over += WriterStats(reused_chunks=chunks, known_files=len(rows))
