@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("contract.blob_store")
+pytest.register_assert_rewrite(
+    "contract.blob_store", "faults.kills", "faults.killed_expiries", "faults.killed_snapshots"
+)
 
 pytest_plugins = [
     "cloud_servers",

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from fakes import FrozenClock
+from muster.adapters.local_store import LocalStore
 from muster.domain.content import TreeRef
-from muster.domain.recovery_point import RecoveryPoint
+from muster.domain.recovery_point import Mark, RecoveryPoint
 from muster.domain.retention import RetentionPolicy
-from muster.operations.expire import ExpiryReport, expire_points
-from muster.ports import BlobStore
+from muster.operations.expire import ExpiryReport, Policies, expire_points
+from muster.ports import BlobStore, Clock
 from muster.vault.vault import Vault
-from vaults import extract, noise, point_over, reopen, store_tree
+from vaults import extract, make_vault, noise, point_over, reopen, store_tree
 
 DAY = timedelta(days=1)
 TWO_DAYS = {"flights": RetentionPolicy(daily=2)}
 SHARED = {"shared": noise(3000, 1)}
+
+
+class ClockedFolder(LocalStore):
+    """A folder whose objects are as old as a clock says."""
+
+    def __init__(self, path: Path, clock: FrozenClock) -> None:
+        super().__init__(path)
+        self._clock = clock
+
+    def put(self, key: str, data: bytes) -> None:
+        super().put(key, data)
+        os.utime(self._path(key), times=(self._clock.now().timestamp(),) * 2)
 
 
 def files_of(night: int) -> dict[str, bytes]:
@@ -43,10 +57,12 @@ def nightly(vault: Vault, clock: FrozenClock, nights: int, first: int = 0) -> li
     return points
 
 
-def expire(store: BlobStore, clock: FrozenClock, *, apply: bool = True, hours: float = 72) -> ExpiryReport:
+def expire(
+    store: BlobStore, clock: Clock, *, apply: bool = True, hours: float = 72, policies: Policies = TWO_DAYS
+) -> ExpiryReport:
     """One expiry, as another process would do it."""
     vault = reopen(store, clock=clock)
-    return expire_points(vault, TWO_DAYS, clock, apply=apply, grace=timedelta(hours=hours))
+    return expire_points(vault, policies, clock, apply=apply, grace=timedelta(hours=hours))
 
 
 def run_to_the_end(store: BlobStore, clock: FrozenClock, nights: int = 8) -> list[ExpiryReport]:
@@ -56,6 +72,29 @@ def run_to_the_end(store: BlobStore, clock: FrozenClock, nights: int = 8) -> lis
         reports.append(expire(store, clock))
         clock.advance(DAY.total_seconds())
     return reports
+
+
+def much_to_do(store: BlobStore, clock: FrozenClock, abandoned: int = 0) -> dict[str, dict[str, bytes]]:
+    """
+    A vault in which one more expiry has everything to do that it can: points to expire, packs to condemn, packs condemned long ago
+    to remove with the index objects and marks that nobody needs then, and a condemnation that is carried out.
+
+    :param abandoned: how many trees were stored in the last nights that no point names
+    :return: what each point that was ever sealed held
+    """
+    make_vault(store, clock)
+    held = {}
+    for first, nights in ((0, 3), (7, 2), (13, 2)):
+        if first:
+            expire(store, clock)
+        vault = reopen(store, clock=clock)
+        for night, point in enumerate(nightly(vault, clock, nights, first), first):
+            held[point.point] = files_of(night)
+            vault.mark(Mark("flights", point.point, "verified", clock.now()))
+        for number in range(abandoned if first == 13 else 0):
+            store_tree(reopen(store, clock=clock), {"abandoned": noise(1000, 1000 + number)})
+        clock.advance(4 * DAY.total_seconds())
+    return held
 
 
 def packs(store: BlobStore) -> set[str]:

@@ -10,16 +10,14 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from fakes import Fault, FaultKind, FaultyStore
 from muster.adapters.stores import open_store
 from muster.ports import BlobStore
+from programs import awaited, begin, ready, say, started
 from vaults import memory_file, noise, reopen, seal
-
-_HERE = Path(__file__).resolve()
 
 
 @dataclass(frozen=True)
@@ -46,31 +44,15 @@ class Writing:
 def run_together(address: str, writings: Sequence[Writing]) -> list[tuple[list[dict[str, int]], int]]:
     """Let several programs write into one vault at the same time; statistics and exit code of each."""
     with contextlib.ExitStack() as stack:
-        programs = [stack.enter_context(_started(address, writing)) for writing in writings]
+        programs = [
+            stack.enter_context(started("writing_process", address, json.dumps(asdict(writing))))
+            for writing in writings
+        ]
         for program in programs:
-            assert program.stdout is not None
-            assert program.stdout.readline() == "ready\n"
+            awaited(program)
         for program in programs:
-            assert program.stdin is not None
-            program.stdin.close()
+            begin(program)
         return [(_rest(program), program.wait(timeout=120)) for program in programs]
-
-
-@contextlib.contextmanager
-def _started(address: str, writing: Writing) -> Iterator[subprocess.Popen[str]]:
-    paths = [str(_HERE.parents[1] / "include"), str(_HERE.parent)]
-    code = f"import sys; sys.path[:0] = {paths!r}; import writing_process; writing_process.main()"
-    command = [sys.executable, "-c", code, address, json.dumps(asdict(writing))]
-    program = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        yield program
-    finally:
-        if program.poll() is None:
-            program.kill()
-        program.wait()
-        for stream in (program.stdin, program.stdout):
-            if stream:
-                stream.close()
 
 
 def _rest(program: subprocess.Popen[str]) -> list[dict[str, int]]:
@@ -88,16 +70,10 @@ def main() -> None:
         store = FaultyStore(store, Fault(kind, "put", at=at, prefix=prefix))
     reopen(store)
     files = [writing.files(number) for number in range(writing.snapshots)]
-    _say("ready")
-    sys.stdin.read()
+    ready()
     for number, content in enumerate(files):
         vault = reopen(store)
         with vault.writer() as writer:
             tree = writer.store_tree([memory_file(*item) for item in content.items()])
         seal(vault, tree, number=number, workload=writing.workload)
-        _say(json.dumps({"new": writer.stats.new_chunks, "reused": writer.stats.reused_chunks}))
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+        say(json.dumps({"new": writer.stats.new_chunks, "reused": writer.stats.reused_chunks}))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 from functools import cache
@@ -11,44 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from expiring import DAY, assert_whole, expire, night_of, nightly, packs, run_to_the_end
+from expiring import ClockedFolder, assert_whole, expire, much_to_do, night_of, packs, run_to_the_end
 from fakes import Fault, FaultKind, FaultyStore, FrozenClock, MemoryStore
-from muster.adapters.local_store import LocalStore
-from muster.domain.recovery_point import Mark
 from muster.errors import MusterError, StoreUnavailable
 from muster.ports import BlobStore
 from vault_snapshots import in_child
-from vaults import make_vault, reopen
+from vaults import reopen
 
 LEFT = [13, 14]
 KILLS: tuple[FaultKind, ...] = ("kill", "kill_after")
-
-
-class ClockedFolder(LocalStore):
-    """A folder whose objects are as old as a clock says."""
-
-    def __init__(self, path: Path, clock: FrozenClock) -> None:
-        super().__init__(path)
-        self._clock = clock
-
-    def put(self, key: str, data: bytes) -> None:
-        super().put(key, data)
-        os.utime(self._path(key), times=(self._clock.now().timestamp(),) * 2)
-
-
-def much_to_do(store: BlobStore, clock: FrozenClock) -> None:
-    """
-    A vault in which one more expiry has everything to do that it can: points to expire, packs to condemn, packs condemned long ago
-    to remove with the index objects and marks that nobody needs then, and a condemnation that is carried out.
-    """
-    make_vault(store, clock)
-    for first, nights in ((0, 3), (7, 2), (13, 2)):
-        if first:
-            expire(store, clock)
-        vault = reopen(store, clock=clock)
-        for point in nightly(vault, clock, nights, first):
-            vault.mark(Mark("flights", point.point, "verified", clock.now()))
-        clock.advance(4 * DAY.total_seconds())
 
 
 @cache

@@ -17,6 +17,9 @@ from pathlib import Path
 import pytest
 
 import muster
+from killed import killed_at
+from muster import nameless
+from muster.adapters import local_store
 from muster.adapters.local_store import LocalStore
 from muster.errors import AlreadyExists, NotFound, Refused, SourceInvalid, StoreUnavailable
 
@@ -136,8 +139,58 @@ def test_what_is_no_file_is_not_listed(tmp_path: Path) -> None:
     assert [info.key for info in store.list()] == ["points/flights/one.json"]
 
 
-def test_an_object_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=["nameless", "named", "nameless, and not to be linked"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How objects are written: as this file system lets us, and as others do that lack files without a name, or cannot link them."""
+    if request.param == "named":
+        monkeypatch.setattr(nameless, "_possible", lambda: False)
+    elif request.param != "nameless":
+        monkeypatch.setattr(local_store, "give_name", _not_to_be_linked)
+    return str(request.param)
+
+
+def _not_to_be_linked(handle: int, path: Path) -> None:
+    raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+
+def test_an_object_is_written_whole_and_once_in_each_way(way: str, tmp_path: Path) -> None:
+    """The same bytes and modes, nothing beside them, and never in the place of another."""
+    store = LocalStore(tmp_path)
+    large = os.urandom(3 * MIB + 5)
+    store.put("packs/aa/1", large)
+    with pytest.raises(AlreadyExists, match="packs/aa/1 is already in"):
+        store.put("packs/aa/1", b"other")
+    with pytest.raises(AlreadyExists, match="a part of packs/aa/1/2 is an object"):
+        store.put("packs/aa/1/2", b"other")
+    (path,) = _everything_below(tmp_path)
+    assert (path.read_bytes(), path.stat().st_mode & 0o777, path.stat().st_nlink) == (large, 0o444, 1)
+
+
+def test_two_who_put_at_once_in_each_way(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object that came between the look and the link stays; whoever was late is told, and leaves nothing."""
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)
+    store = LocalStore(tmp_path)
+    store.put("a", b"first")
+    with pytest.raises(AlreadyExists, match="a is already in"):
+        store.put("a", b"second")
+    (path,) = _everything_below(tmp_path)
+    assert path.read_bytes() == b"first"
+
+
+def test_a_put_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
+    """Bytes that were written when it was killed are in no file, so that vaults of killed writers do not grow."""
+    store = LocalStore(tmp_path)
+    killed_at("os.link", lambda *_: True, lambda: store.put("a", b"x" * MIB))
+    assert _everything_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["nameless", "named"])
+def test_an_object_is_durable_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
     """The bytes are synced, then linked, then the folder is synced; a new folder is synced into the one above."""
+    if named:
+        monkeypatch.setattr(nameless, "_possible", lambda: False)
     happened: list[str] = []
     fsync, link = os.fsync, os.link
 
@@ -145,15 +198,15 @@ def test_an_object_is_durable_before_it_has_its_name(tmp_path: Path, monkeypatch
         happened.append("sync " + Path(f"/proc/self/fd/{handle}").readlink().name)
         fsync(handle)
 
-    def noted_link(source: Path, target: Path) -> None:
+    def noted_link(source: Path, target: Path, **how: int) -> None:
         happened.append("link " + Path(target).name)
-        link(source, target)
+        link(source, target, **how)
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
     monkeypatch.setattr(os, "link", noted_link)
     LocalStore(tmp_path / "vault").put("packs/1", b"x")
     assert happened[0:2] == [f"sync {tmp_path.name}", "sync vault"]
-    assert happened[2].startswith("sync .put-")
+    assert happened[2].startswith("sync .put-" if named else "sync #")
     assert happened[3:] == ["link 1", "sync packs"]
 
 
@@ -177,7 +230,7 @@ def test_objects_are_read_only(tmp_path: Path) -> None:
 def test_no_hard_links_is_no_place_for_a_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system that cannot link is named as such, and nothing is left on it."""
 
-    def refused(source: Path, target: Path) -> None:
+    def refused(source: Path, target: Path, **how: int) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refused)

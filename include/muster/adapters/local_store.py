@@ -14,21 +14,24 @@ from muster.adapters.blob_keys import check_range, checked_key, is_key
 from muster.adapters.bucket_proofs import overwriting_refused
 from muster.adapters.direct_write import write_all
 from muster.errors import AlreadyExists, IntegrityError, MusterError, NotFound, Refused, SourceInvalid, StoreUnavailable
+from muster.nameless import give_name, open_nameless
 from muster.ports import PROBES, BlobInfo, Guarantees, Proof
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.ENOSYS}
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR}
+_READ_ONLY = 0o444
 
 
 class LocalStore:
     """
     A `muster.ports.BlobStore` below one folder, which is made by the first `put`.
 
-    An object is written under a name that begins with a dot, synced, linked to its own name and unlinked from the first:
-    a link never replaces anything, and no instant shows half an object. A writer that was killed leaves a dot name behind, which
-    no `list` shows; it may be removed by hand when no writer runs. Objects are made read-only.
+    An object is written without a name, synced and linked to its own: a link never replaces anything, no instant shows half an
+    object, and a writer that was killed leaves nothing of it. Where the file system has no such files (NFS), it is written under
+    a name that begins with a dot, and a killed writer leaves that behind, which no `list` shows; it may be removed by hand when
+    no writer runs. Objects are made read-only.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,13 +74,14 @@ class LocalStore:
             if os.path.lexists(path):
                 raise self._taken(path, key)
             try:
-                temporary = self._written(path.parent, data)
-            except (NotADirectoryError, FileExistsError):
+                _make_folder(path.parent)
+            except FileExistsError:
                 raise AlreadyExists(f"a part of {key} is an object in {self.url}", "use another key") from None
             try:
-                self._linked(temporary, path, key)
-            finally:
-                temporary.unlink()
+                if not _put_nameless(path, data):
+                    self._put_by_a_name(path, data)
+            except FileExistsError:
+                raise self._taken(path, key) from None
             _sync_folder(path.parent)
 
     def get(self, key: str) -> bytes:
@@ -126,29 +130,22 @@ class LocalStore:
                 except FileNotFoundError:  # expired between the two looks
                     continue
 
-    def _written(self, folder: Path, data: bytes | memoryview) -> Path:
-        """The data, durable, under a dot name in the folder."""
-        temporary = folder / f".put-{os.getpid()}-{secrets.token_hex(8)}"
+    def _put_by_a_name(self, path: Path, data: bytes | memoryview) -> None:
+        temporary = path.parent / f".put-{os.getpid()}-{secrets.token_hex(8)}"
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _READ_ONLY)
         try:
-            handle = _created(temporary)
-        except FileNotFoundError:
-            _make_folder(folder)
-            handle = _created(temporary)
-        try:
-            write_all(handle, data)
-            os.fsync(handle)
-        except BaseException:
-            temporary.unlink()
-            raise
+            try:
+                write_all(handle, data)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            self._link(temporary, path)
         finally:
-            os.close(handle)
-        return temporary
+            temporary.unlink()
 
-    def _linked(self, temporary: Path, path: Path, key: str) -> None:
+    def _link(self, temporary: Path, path: Path) -> None:
         try:
             path.hardlink_to(temporary)
-        except FileExistsError:
-            raise self._taken(path, key) from None
         except OSError as error:
             if error.errno in _NO_LINKS:
                 raise SourceInvalid(
@@ -183,8 +180,24 @@ class LocalStore:
         return StoreUnavailable(f"cannot reach {what}", "look at the disk or mount, then run this again")
 
 
-def _created(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+def _put_nameless(path: Path, data: bytes | memoryview) -> bool:
+    """Write a file that is whole before it has a name; whether this file system has such files, and lets them be linked."""
+    handle = open_nameless(path.parent, _READ_ONLY)
+    if handle is None:
+        return False
+    try:
+        write_all(handle, data)
+        os.fsync(handle)
+        give_name(handle, path)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS | _ABSENT:
+            raise
+        return False
+    finally:
+        os.close(handle)
+    return True
 
 
 def _read_exactly(handle: int, start: int, length: int) -> bytes:

@@ -8,10 +8,9 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-_NAMELESS = getattr(os, "O_TMPFILE", 0)
-_NO_NAMELESS = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
+from muster.nameless import give_name, open_nameless
+
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
-_OPEN_FILES = "/proc/self/fd"
 
 
 class Placement:
@@ -24,7 +23,7 @@ class Placement:
     """
 
     def __init__(self) -> None:
-        self._nameless = bool(_NAMELESS) and Path(_OPEN_FILES).is_dir()
+        self._nameless = True
 
     def create(self, path: str, parts: Iterable[bytes], mode: int | None, mtime_ns: int | None) -> int:
         """
@@ -41,8 +40,7 @@ class Placement:
             return _create_by_a_name(path, parts, mode, mtime_ns)
         try:
             size = _fill(handle, parts, mode, mtime_ns)
-            # Only `linkat` follows the link to the open file; Python calls that if it is given a folder, which is not looked at.
-            os.link(f"{_OPEN_FILES}/{handle}", path, src_dir_fd=handle)
+            give_name(handle, path)
         except FileExistsError:
             raise _taken(path) from None
         finally:
@@ -50,14 +48,9 @@ class Placement:
         return size
 
     def _opened(self, folder: str, mode: int | None) -> int | None:
-        if self._nameless:
-            try:
-                return os.open(folder, _NAMELESS | os.O_WRONLY | os.O_CLOEXEC, _first_mode(mode))
-            except OSError as error:
-                if error.errno not in _NO_NAMELESS:
-                    raise
-                self._nameless = False
-        return None
+        handle = open_nameless(folder, _first_mode(mode)) if self._nameless else None
+        self._nameless = handle is not None
+        return handle
 
 
 def _create_by_a_name(path: str, parts: Iterable[bytes], mode: int | None, mtime_ns: int | None) -> int:

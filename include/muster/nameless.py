@@ -1,0 +1,39 @@
+"""Files that have no name until they are whole (``O_TMPFILE``): of one whose writer is killed nothing is left."""
+
+from __future__ import annotations
+
+import errno
+import os
+from functools import cache
+from pathlib import Path
+
+_FLAG: int = getattr(os, "O_TMPFILE", 0)
+_NO_SUCH_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
+_OPEN_FILES = "/proc/self/fd"
+
+
+def open_nameless(folder: str | Path, mode: int) -> int | None:
+    """A new file in a folder, to be written and then given a name; None where there are no files without one."""
+    if not _possible():
+        return None
+    try:
+        return os.open(folder, _FLAG | os.O_WRONLY | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_FILES:
+            raise
+        return None
+
+
+def give_name(handle: int, path: str | Path) -> None:
+    """
+    Link an open file without a name to its own.
+
+    :raises FileExistsError: if something has that name
+    """
+    # Only `linkat` follows the link to the open file; Python calls that if it is given a folder, which is not looked at.
+    os.link(f"{_OPEN_FILES}/{handle}", path, src_dir_fd=handle)
+
+
+@cache
+def _possible() -> bool:
+    return bool(_FLAG) and Path(_OPEN_FILES).is_dir()
