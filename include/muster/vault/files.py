@@ -15,6 +15,7 @@ SMALL = 4 * 1024 * 1024
 _BATCH_FILES = 1024
 _BATCHES_AHEAD = 2
 _FETCHERS = 2
+_WORTH_A_THREAD = 256 * 1024
 Piece = TypeVar("Piece")
 Pieces = list[tuple[TreeEntry, Piece]]
 Plain = Mapping[bytes, bytes]
@@ -79,10 +80,14 @@ class FileReading:
         content, sha256, size = content_of(entry), hashlib.sha256(), 0
         try:
             for plain in self._reader.stream(content, self._fetchers):
-                hashing = self._hashers.submit(sha256.update, plain)
                 size += len(plain)
                 if size > content.size:
                     raise digest_mismatch(entry.path, content)
+                if len(plain) < _WORTH_A_THREAD:
+                    sha256.update(plain)
+                    yield plain
+                    continue
+                hashing = self._hashers.submit(sha256.update, plain)
                 yield plain
                 hashing.result()
             if (size, sha256.hexdigest()) != (content.size, content.sha256):

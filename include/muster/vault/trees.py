@@ -86,6 +86,7 @@ def chunk_ids(rows: Iterable[Row]) -> list[bytes]:
     return [joined[at : at + ID_BYTES] for at in range(0, len(joined), ID_BYTES)]
 
 
+_AT_ONCE = 512 * 1024
 _ROWS = msgspec.json.Decoder(Row)
 _ENCODER = msgspec.json.Encoder()
 
@@ -218,15 +219,18 @@ def checked_rows(blocks: Iterable[bytes], ref: TreeRef) -> Iterator[tuple[bytes,
 
 
 def _whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    rest = b""
+    """The same bytes, cut behind lines, and not into small pieces."""
+    parts: list[bytes] = []
+    size = 0
     for block in blocks:
-        whole, end, tail = block.rpartition(b"\n")
-        if end:
-            yield rest + whole + end
-            rest = tail
-        else:
-            rest += tail
-    if rest:
+        parts.append(block)
+        size += len(block)
+        if size >= _AT_ONCE:
+            whole, end, rest = b"".join(parts).rpartition(b"\n")
+            if end:
+                yield whole + end
+            parts, size = [rest], len(rest) if end else 0
+    if rest := b"".join(parts):
         yield rest
 
 
