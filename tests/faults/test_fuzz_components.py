@@ -33,7 +33,7 @@ FOLDER = folder_object({"a": "0" * 32, "b/c": "1" * 32})
 @given(by_chance(lambda chance: mutate(FOLDER, chance)) | documents(json.loads(FOLDER)))
 @example(b"[" * 100_000)
 @example(raw_json([{"md5": "0" * 32, "relpath": "\ud800"}]))
-@bounded(200)
+@bounded(120)
 def test_any_bytes_are_a_folder_of_dvc_or_damaged(content: bytes) -> None:
     """With the digest that they have, since whoever stores an object names it."""
     found = ours(lambda: read_folder_object(f"{hashlib.md5(content).hexdigest()}.dir", content))
@@ -74,7 +74,7 @@ ODD = (
 @example(b"\xff")
 @example(b"[" * 100_000)
 @example(b"5")
-@bounded(250)
+@bounded(150)
 def test_any_line_is_a_row_or_damaged(line: bytes) -> None:
     """A row that no capture wrote ends the restore with an error of ours, before anything of it is kept."""
     with tempfile.TemporaryDirectory() as folder, database() as connection:
@@ -137,7 +137,7 @@ def deep_answer(depth: int) -> Mapping[str, Any]:
 @given(altered(ANSWER) | ANYTHING, altered(ANSWER) | st.just(ANSWER))
 @example({"dtype": "float64", "shape": [1], "values": [10**400]}, {"dtype": "float64", "shape": [1], "values": [1]})
 @example({"dtype": "list", "shape": [1], "values": [5]}, ANSWER)
-@bounded(300)
+@bounded(180)
 def test_any_json_is_an_answer_of_a_model_or_none(golden: Any, found: Any) -> None:
     """Golden predictions are compared, or cannot be read."""
     ours(lambda: count_values(golden))

@@ -91,7 +91,7 @@ SLOTS = [json.loads(data) for _, data in objects("keys/")]
 
 
 @given(st.data())
-@bounded(400)
+@bounded(250)
 def test_any_bytes_are_a_slot_that_does_not_open_or_none(data: st.DataObject) -> None:
     """A recovery key and shares are tried that are genuine, so that what they would open is looked at."""
     raw = data.draw(st.sampled_from(SLOTS).flatmap(documents))
@@ -218,7 +218,7 @@ def test_any_signed_words_are_a_document_or_none(kind: str) -> None:
         assert not isinstance(ours(lambda key=key, data=data: read(key, data)), MusterError)  # type: ignore[misc]
 
     @given(st.data())
-    @bounded(150)
+    @bounded(100)
     def run(data: st.DataObject) -> None:
         key, whole = data.draw(st.sampled_from(good))
         payload_type, payload = payload_of(whole)

@@ -99,7 +99,7 @@ def half_true(draw: st.DrawFn) -> Lie:
     st.none() | st.binary(max_size=100) | st.binary(min_size=45, max_size=45),
     st.none() | SIZES,
 )
-@bounded(250)
+@bounded(150)
 def test_any_pack_with_good_seals_is_read_or_damaged(
     lies: list[Lie], directory: bytes | None, count: int | None
 ) -> None:
@@ -121,7 +121,7 @@ ROWS = st.builds(
 
 
 @given(st.lists(ROWS, max_size=4).map(b"".join) | st.binary(max_size=200), st.data())
-@bounded(200)
+@bounded(120)
 def test_any_index_with_a_good_seal_is_read_or_damaged(rows: bytes, data: st.DataObject) -> None:
     """It may name packs that are not there, stand for others, or for itself: what is stored is read all the same."""
     there, vault = vault_of()
@@ -198,7 +198,7 @@ LISTS = (
 
 
 @given(LISTS)
-@bounded(300)
+@bounded(180)
 def test_any_bytes_are_a_list_of_entries_or_none(lines: bytes) -> None:
     """A list that is taken for one can be restored, or the restore says what is wrong."""
     entries = ours(lambda: read_entries(lines, reference(lines)))

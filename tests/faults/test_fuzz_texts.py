@@ -43,7 +43,7 @@ SHARES = [share.text for share in share_out(PRIVATE, 2, 3)]
 @given(mutated_text(generate_recovery_key().text, *SHARES, "kms:arn:aws:kms:eu:123456789012:key/x"), st.integers(0, 2))
 @example("MUSTER-RECOVERY-1-" + "=" * 56, 0)
 @example("ß" * 56, 0)
-@bounded(400)
+@bounded(250)
 def test_any_text_is_a_key_or_mistyped(text: str, number: int) -> None:
     """As a recovery key, as a share beside genuine ones, and as whatever a key file may hold."""
     for read in (
@@ -102,7 +102,7 @@ def test_any_words_can_be_a_passphrase_or_are_refused(text: str) -> None:
 @example("/vault\0")
 @example("file:///vault%00")
 @example("/" + "x" * 5000)
-@bounded(400)
+@bounded(250)
 def test_any_text_is_an_address_or_refused(text: str) -> None:
     """A store is made, or an error of ours says what an address looks like."""
     found = ours(lambda: open_store(text))
@@ -177,7 +177,7 @@ SHORT = [odd for odd in ODD if len(odd) < 300]
 
 
 @given(mutated_text("muster_vault: s3://bucket\nname: 'text'\n", "a: &a b\nc: *a\n", *SHORT))
-@bounded(150)
+@bounded(100)
 def test_any_secrets_file_gives_texts_or_is_refused(text: str) -> None:
     """No value of it stands in an error, and none takes more time or memory than its bytes."""
     read_secrets(text)
