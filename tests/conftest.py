@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.register_assert_rewrite("contract.blob_store")
+pytest.register_assert_rewrite("contract.blob_store", "faults.comparing")
 
 pytest_plugins = [
     "cloud_servers",
