@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 pytest.register_assert_rewrite(
-    "contract.blob_store", "faults.kills", "faults.killed_expiries", "faults.killed_snapshots"
+    "contract.blob_store", "faults.comparing", "faults.kills", "faults.killed_expiries", "faults.killed_snapshots"
 )
 
 pytest_plugins = [

@@ -26,12 +26,21 @@ def take(
     vault: Vault, files: Files, number: int = 0, workload: str = "flights", clock: Clock | None = None
 ) -> RecoveryPoint:
     """Store files as the one dataset of a point, and seal it."""
+    return seal_dataset(vault, store_dataset(vault, files, clock), number, workload)
+
+
+def store_dataset(vault: Vault, files: Files, clock: Clock | None = None) -> Component:
+    """Store files as a dataset that was cut now; no point has it yet."""
     with vault.writer() as writer:
         tree = writer.store_tree([memory_file(path, content) for path, content in files.items()])
-    now = (clock or FrozenClock()).now()
-    dataset = Component("dataset", "files", tree, now, "test")
+    return Component("dataset", "files", tree, (clock or FrozenClock()).now(), "test")
+
+
+def seal_dataset(vault: Vault, dataset: Component, number: int, workload: str) -> RecoveryPoint:
+    """Seal a point of which this is all, as of when it was cut."""
+    at = dataset.cut_at
     point = RecoveryPoint(
-        1, vault.id, workload, point_id(number), now, now, None, (dataset,), (), {"rpo_s": 60.0}, {}, "0"
+        1, vault.id, workload, point_id(number), at, at, None, (dataset,), (), {"rpo_s": 60.0}, {}, "0"
     )
     return vault.seal(point)
 

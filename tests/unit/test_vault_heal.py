@@ -94,6 +94,12 @@ def damage_packs(store: MemoryStore) -> None:
         store.objects[key] = flip(store.objects[key], 100)
 
 
+def chunks_of(vault: Vault, tree: TreeRef) -> set[str]:
+    """The ids of everything that a tree needs."""
+    contents = [tree.root, *(entry.content for entry in vault.tree(tree).entries() if entry.content)]
+    return {chunk for content in contents for chunk in content.chunks}
+
+
 def assert_whole(store: MemoryStore, trees: tuple[TreeRef, TreeRef], tmp_path: Path) -> None:
     """Restored as it was stored, verified without a finding, and nothing speaks against any point."""
     vault = reopen(store)
@@ -117,6 +123,18 @@ def test_damaged_chunks_come_back_in_new_packs(
     assert_whole(store, trees, tmp_path)
     assert reopen(store).point("latest", "flights").point.point == f"{POINT}1"
     assert {finding.object for finding in reopen(store).verify().notices} == set(keys(replica, "packs/"))
+
+
+def test_a_pack_that_was_cut_is_healed_at_once_with_its_lists_and_files(
+    vault: Vault, store: MemoryStore, replica: MemoryStore, trees: tuple[TreeRef, TreeRef], tmp_path: Path
+) -> None:
+    """While a list of entries is lost nobody knows what else is; when it has come back, its files do too."""
+    for key in keys(store, "packs/"):
+        store.objects[key] = store.objects[key][: len(store.objects[key]) // 3]
+    healed = heal(vault, Help(replicas=[replica]), vault._clock)
+    assert healed.left.ok
+    assert healed.chunks == len({chunk for tree in trees for chunk in chunks_of(vault, tree)})
+    assert_whole(store, trees, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["packs/", "points/", "marks/", "keys/", "RESTORE.md", "indexes/"])

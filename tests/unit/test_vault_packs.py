@@ -106,6 +106,23 @@ def test_no_bytes_make_the_pack_reader_fail_otherwise(data: bytes, cut: int) -> 
                 read_pack(MASTER, PACK.name, len(broken), ranges(broken))
 
 
+@pytest.mark.parametrize("call", [0, 1, 2], ids=["header", "footer", "directory"])
+@pytest.mark.parametrize("proves", [False, True], ids=["read", "proved"])
+def test_a_store_that_gives_fewer_bytes_than_asked_is_noticed(call: int, proves: bool) -> None:
+    """Whichever range comes back short: reading the pack fails as for damage, and proving it names damage."""
+    asked: list[int] = []
+
+    def short(start: int, length: int) -> bytes:
+        asked.append(start)
+        return DATA[start : start + (length // 2 if len(asked) == call + 1 else length)]
+
+    if proves:
+        assert prove_pack(MASTER, PACK.name, len(DATA), short, None).damage
+    else:
+        with pytest.raises(IntegrityError, match=PACK.name):
+            read_pack(MASTER, PACK.name, len(DATA), short)
+
+
 def test_an_index_repeats_the_directories_of_packs() -> None:
     """What an index says of a pack is what the pack says of itself."""
     packs = list(read_index(MASTER, f"indexes/{digest(INDEX)}", INDEX))

@@ -78,19 +78,34 @@ def heal_found(
     looked at again that was ever found damaged, so that what a point was suspect for is known to be gone.
     """
     objects = [key for replica in help_.replicas for key in vault.healing.put_back(replica)]
-    lost = left = list(vault.verify(share=0.0, files=files, progress=progress).lost)
+    tried: set[str] = set()
+    missing = 0
+    after = vault.verify(share=0.0, files=files, progress=progress)
+    while True:
+        # A list of entries that comes back tells of files whose chunks are lost as well.
+        lost = [chunk for chunk in after.lost if chunk not in tried]
+        tried.update(lost)
+        missing += len(_bring_chunks(vault, help_, lost, clock, progress))
+        vault.healing.index_all()
+        after = vault.verify(share=0.0, files=files, progress=progress)
+        if tried.issuperset(after.lost):
+            break
+    came_back = {"objects": len(objects), "chunks": len(tried) - missing}
+    points = _mark(vault, after, came_back, clock, files=files)
+    facts = {**came_back, "points": len(points), "put_back": objects[:100], "left": len(after.findings)}
+    vault.record("heal", vault.id, "whole" if after.ok else "not whole", facts)
+    return Healed(tuple(objects), came_back["chunks"], tuple(points), after)
+
+
+def _bring_chunks(vault: Vault, help_: Help, lost: list[str], clock: Clock, progress: Progress | None) -> list[str]:
+    """Store lost chunks anew, from replicas before sources; return those that nobody has."""
+    left = lost
     for replica in help_.replicas:
         left = vault.healing.store_again(replica, left)
     if left and help_.sources:
         _read_sources(vault, help_.sources, clock, progress)
         left = vault.healing.prove(left)
-    vault.healing.index_all()
-    after = vault.verify(share=0.0, files=files, progress=progress)
-    came_back = {"objects": len(objects), "chunks": len(lost) - len(left)}
-    points = _mark(vault, after, came_back, clock, files=files)
-    facts = {**came_back, "points": len(points), "put_back": objects[:100], "left": len(after.findings)}
-    vault.record("heal", vault.id, "whole" if after.ok else "not whole", facts)
-    return Healed(tuple(objects), len(lost) - len(left), tuple(points), after)
+    return left
 
 
 def unhealed(vault: Vault, healed: Healed) -> IntegrityError:

@@ -120,6 +120,8 @@ def read_pack(master: MasterKey, name: str, size: int, read: ReadRange) -> Pack:
     if size < HEADER.size + TAG_BYTES + FOOTER.size:
         raise _damaged(name, f"it has only {size} bytes")
     header, footer = read(0, HEADER.size), read(size - FOOTER.size, FOOTER.size)
+    if (len(header), len(footer)) != (HEADER.size, FOOTER.size):
+        raise _damaged(name, "the store gave fewer bytes of it than it was asked for")
     magic, salt = HEADER.unpack(header)
     length, count, end = FOOTER.unpack(footer)
     start = size - FOOTER.size - length
