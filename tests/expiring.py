@@ -119,3 +119,11 @@ def assert_whole(store: BlobStore, clock: FrozenClock, folder: Path) -> list[int
     report = vault.verify()
     assert report.ok, [str(finding) for finding in report.findings]
     return nights
+
+
+def assert_condemnations_are_needed(store: BlobStore) -> None:
+    """Each that is left names a pack that an index still names: without it, nothing would keep rubbish from taking that name."""
+    vault = reopen(store)
+    vault._index.refresh()
+    named = vault._index.named_by(info.key for info in store.list("indexes/"))
+    assert [left.key for left in vault._condemned.all() if left.packs.isdisjoint(named)] == []

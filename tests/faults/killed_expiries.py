@@ -10,6 +10,7 @@ from expiring import (
     DAY,
     TWO_DAYS,
     ClockedFolder,
+    assert_condemnations_are_needed,
     expire,
     much_to_do,
     packs,
@@ -120,14 +121,6 @@ class KilledExpiry:
 def restored_nights(store: LocalStore) -> Nights:
     """Every point that is listed; each has one component."""
     return {point: dict(next(iter(held.values()))) for point, held in restored(store).items()}
-
-
-def assert_condemnations_are_needed(store: LocalStore) -> None:
-    """Each that is left names a pack that an index still names: without it, nothing would keep rubbish from taking that name."""
-    vault = reopen(store)
-    vault._index.refresh()
-    named = vault._index.named_by(_keys(store, "indexes/"))
-    assert [left.key for left in vault._condemned.all() if left.packs.isdisjoint(named)] == []
 
 
 def _keys(store: LocalStore, prefix: str) -> list[str]:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from expiring import assert_condemnations_are_needed
 from fakes import Fault, FrozenClock
 from faults import drawn
 from faults.comparing import LYING, MUST_HAPPEN, Comparison
@@ -306,7 +307,7 @@ class VaultAgainstPicture(RuleBasedStateMachine):
         self.verify(NEW, False, None)
         if not self.place.anew().healing.noted():
             assert self.place.keys("packs/") == self.picture.packs()
-            assert not self.place.keys("condemned/")
+            assert_condemnations_are_needed(self.place.memory)
 
 
 @pytest.mark.timeout(6 * 3600 if LONG else 300)
