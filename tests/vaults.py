@@ -16,7 +16,7 @@ from muster.domain.recovery_point import Component, PointStatus, RecoveryPoint
 from muster.operations.verify import Thoroughness, damaged, examine
 from muster.ports import BlobStore, Clock, SourceFile
 from muster.vault.keys import ScryptCost
-from muster.vault.trees import checked_rows
+from muster.vault.trees import checked_rows, encode_rows, row_of
 from muster.vault.vault import Actor, Passphrase, RecoveryKey, Vault, VerifyReport
 
 ACTOR = Actor("tester", "localhost", "pytest")
@@ -71,7 +71,12 @@ def summarise(root: ContentRef, entries: Sequence[TreeEntry]) -> TreeRef:
 
 def read_entries(data: bytes, ref: TreeRef) -> list[TreeEntry]:
     """The entries of a whole list, checked as those of any tree."""
-    return [row.entry() for _, rows in checked_rows([data], ref) for row in rows]
+    return [row.entry() for rows in checked_rows([data], ref) for row in rows]
+
+
+def write_entries(entries: Iterable[TreeEntry]) -> bytes:
+    """A whole list, of entries that are in order."""
+    return encode_rows([row_of(entry, entry.content) for entry in entries])
 
 
 def point_over(vault: Vault, *trees: TreeRef, number: int = 0, workload: str = "flights") -> RecoveryPoint:

@@ -19,8 +19,8 @@ from muster.vault.layout import ID_BYTES
 from muster.vault.pack_proof import _PIECE
 from muster.vault.packs import ENTRY, FOOTER, HEADER, PACK_TARGET, TAG_BYTES
 from muster.vault.reader import SPAN
-from muster.vault.trees import write_entries
 from muster.vault.writer import PAGED_FROM
+from vaults import write_entries
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "one-tebibyte.md"
 KIB, MIB, GIB, TIB = (1 << shift for shift in (10, 20, 30, 40))

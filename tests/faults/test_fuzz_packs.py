@@ -29,6 +29,7 @@ from muster.vault.packs import ENTRY, MAXIMUM, PackEntry, read_pack
 from muster.vault.reader import ChunkReader
 from muster.vault.sources import bytes_file
 from muster.vault.tree_reader import StoredTree
+from muster.vault.trees import encode_rows
 from muster.vault.vault import Vault
 from vaults import make_vault, read_entries, reopen
 
@@ -171,7 +172,7 @@ def root_of() -> TreeRef:
 def good_entries() -> list[dict[str, object]]:
     """Entries of every kind whose contents are in the vault."""
     _, vault = vault_of()
-    lines = [line for some, _ in vault.tree(root_of()).blocks() for line in some.splitlines()]
+    lines = [line for rows in vault.tree(root_of()).lots() for line in encode_rows(rows).splitlines()]
     link = {"path": "link", "kind": "link", "link": "noise"}
     folder = {"path": "zz", "kind": "dir", "mode": 0o700, "mtime_ns": 10**18}
     return sorted([*map(json.loads, lines), link, folder], key=lambda entry: str(entry["path"]))

@@ -15,8 +15,8 @@ from muster.domain.content import ContentRef, TreeEntry
 from muster.errors import IntegrityError, SourceInvalid
 from muster.vault import entry_list
 from muster.vault.entry_list import EntryList
-from muster.vault.trees import Reconciler, Row, checked_rows, row_of, write_entries
-from vaults import summarise
+from muster.vault.trees import Reconciler, Row, checked_rows, row_of
+from vaults import summarise, write_entries
 
 CONTENT = ContentRef(3, "ab" * 32, ("cd" * 32,))
 DIGITS = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -41,7 +41,7 @@ def listed(entries: list[TreeEntry]) -> tuple[bytes, Reconciler]:
     """What a list has that these were added to, in this order."""
     entered = EntryList()
     for entry in entries:
-        entered.add(row_of(entry))
+        entered.extend([row_of(entry, entry.content)])
     with entered.open() as stream:
         return stream.read(), entered.seen
 
@@ -89,7 +89,8 @@ def test_a_long_list_takes_little_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     tracemalloc.start()
     for number in range(12 * 4096):
         chunk = random.Random(number).randbytes(32).hex()
-        entered.add(row_of(TreeEntry(f"folder/{number:06}", content=ContentRef(3, chunk, (chunk,)))))
+        entry = TreeEntry(f"folder/{number:06}", content=ContentRef(3, chunk, (chunk,)))
+        entered.extend([row_of(entry, entry.content)])
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 250 * 12 * 4096
@@ -112,7 +113,7 @@ def test_lines_are_canonical_json_and_read_back(
     data = write_entries([entry])
     assert json.loads(data) == json.loads(expected)
     assert data == expected
-    read = [row.entry() for _, rows in checked_rows([data], summarise(content, [entry])) for row in rows]
+    read = [row.entry() for rows in checked_rows([data], summarise(content, [entry])) for row in rows]
     assert read == [entry]
 
 
@@ -122,7 +123,7 @@ def test_a_list_is_read_wherever_it_is_cut(cut: int) -> None:
     entries = [file_entry(f"{number:03}") for number in range(50)]
     data = write_entries(entries)
     blocks = [data[at : at + cut] for at in range(0, len(data), cut)]
-    read = [row.entry() for _, rows in checked_rows(blocks, summarise(CONTENT, entries)) for row in rows]
+    read = [row.entry() for rows in checked_rows(blocks, summarise(CONTENT, entries)) for row in rows]
     assert read == entries
 
 
@@ -158,6 +159,6 @@ def test_a_row_says_what_its_entry_says() -> None:
         TreeEntry("d", "dir", mode=0o700),
         TreeEntry("l", "link", link="f"),
     ):
-        row = row_of(entry)
+        row = row_of(entry, entry.content)
         assert isinstance(row, Row)
         assert row.entry() == entry

@@ -20,10 +20,9 @@ from muster.ports import Hidden
 from muster.vault.findings import VerifyReport
 from muster.vault.index import Index, write_index
 from muster.vault.layout import digest, pack_key
-from muster.vault.trees import write_entries
 from muster.vault.turns import chosen
 from muster.vault.vault import Finding, Vault
-from vaults import POINT, flip, make_vault, memory_file, noise, reopen, seal, store_tree, verify_points
+from vaults import POINT, flip, make_vault, memory_file, noise, reopen, seal, store_tree, verify_points, write_entries
 
 DAY = timedelta(days=1)
 START = datetime(2026, 11, 23, 3, tzinfo=UTC)

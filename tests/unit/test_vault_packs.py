@@ -19,8 +19,7 @@ from muster.vault.keys import MasterKey
 from muster.vault.layout import digest
 from muster.vault.pack_proof import prove_pack
 from muster.vault.packs import FLAG_ZSTD, Pack, PackBuilder, PackEntry, compress, open_chunk, read_pack
-from muster.vault.trees import write_entries
-from vaults import flip, noise, read_entries, summarise
+from vaults import flip, noise, read_entries, summarise, write_entries
 
 MASTER = MasterKey(bytes(range(32)))
 PLAINS = [b"a" * 100_000, noise(200_000), b"", b"tiny"]

@@ -17,7 +17,6 @@ from muster.errors import IntegrityError, SourceChanged, SourceInvalid
 from muster.ports import LocalFile, SourceFile
 from muster.vault.pace import Pace
 from muster.vault.sources import changed_files
-from muster.vault.tree_reader import list_chunks
 from muster.vault.trees import Row, Unchanged
 from muster.vault.vault import Vault
 from vaults import extract, make_vault, memory_file, noise, read_folder, reopen, seal, store_tree
@@ -236,7 +235,7 @@ def test_a_damaged_table_of_pages_is_named_and_every_piece_of_a_list_is_needed(
     with apart.writer() as writer:
         tree = writer.store_tree([memory_file(*item) for item in many().items()])
     point = seal(reopen(store), tree)
-    listed = list_chunks(apart._reader, tree)
+    listed = apart.tree(tree).list_chunks
     assert len(listed) > 100
     assert {apart._index.best(chunk)[0] for chunk in listed} <= set(point.packs)
     (pack,) = {apart._index.best(chunk)[0] for chunk in listed}

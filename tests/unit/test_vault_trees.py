@@ -11,12 +11,23 @@ from pathlib import Path
 import pytest
 
 from fakes import MemoryStore
-from muster.domain.content import ContentRef, TreeRef
-from muster.errors import IntegrityError, NotFound, SourceChanged, SourceInvalid, TargetNotEmpty
+from muster.domain.content import ContentRef, TreeEntry, TreeRef
+from muster.errors import IncompletePoint, IntegrityError, NotFound, SourceChanged, SourceInvalid, TargetNotEmpty
 from muster.ports import SourceFile
-from muster.vault.trees import write_entries
 from muster.vault.vault import Vault
-from vaults import disk_file, extract, listing, make_vault, memory_file, noise, reopen, store_tree, summarise
+from vaults import (
+    disk_file,
+    extract,
+    listing,
+    make_vault,
+    memory_file,
+    noise,
+    reopen,
+    seal,
+    store_tree,
+    summarise,
+    write_entries,
+)
 
 MiB = 1024 * 1024
 
@@ -337,3 +348,13 @@ def test_the_restored_files_are_written_by_whom_the_umask_allows(vault: Vault, t
     finally:
         os.umask(before)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize("chunk", ["zz" * 32, "ab", "ab" * 31 + "  ", "\u0661" * 64])
+def test_a_list_that_names_a_chunk_which_cannot_be_is_not_sealed(vault: Vault, chunk: str) -> None:
+    """Not hexadecimal, too short, with spaces, digits of another script: our own error names the component."""
+    wrong = [TreeEntry("a", content=ContentRef(1, "0" * 64, (chunk,)))]
+    written = vault.tree(store_tree(vault, {"list": write_entries(wrong)})).entry("list").content
+    assert written
+    with pytest.raises(IncompletePoint, match=r"d0: .*a chunk that cannot be"):
+        seal(vault, summarise(written, wrong))

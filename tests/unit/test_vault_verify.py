@@ -13,10 +13,9 @@ from muster.domain.content import ContentRef, TreeEntry, TreeRef
 from muster.domain.recovery_point import Mark
 from muster.errors import UsageError
 from muster.vault.layout import digest
-from muster.vault.trees import write_entries
 from muster.vault.turns import chosen
 from muster.vault.vault import Finding, Vault
-from vaults import POINT, flip, make_vault, memory_file, noise, reopen, seal, store_tree, summarise
+from vaults import POINT, flip, make_vault, memory_file, noise, reopen, seal, store_tree, summarise, write_entries
 
 KINDS = ("vault.json", "RESTORE.md", "keys/", "packs/", "indexes/", "points/", "marks/", "audit/")
 

@@ -62,9 +62,12 @@ def compare(before: StoredTree, after: StoredTree, below: str = "") -> Changes:
     gone: Contents = {}
     came: Contents = {}
     for old, new in _side_by_side(earlier.files(), later.files()):
-        if old != new:
-            gone |= {old.path: old.content} if old and old.content else {}
-            came |= {new.path: new.content} if new and new.content else {}
+        if old == new:
+            continue
+        if old and old.content:
+            gone[old.path] = old.content
+        if new and new.content:
+            came[new.path] = new.content
     return _changes(earlier, later, gone, came)
 
 

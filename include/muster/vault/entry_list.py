@@ -55,15 +55,12 @@ class EntryList:
         """How many entries there are."""
         return sum(run.count for run in self._runs) + len(self._rows)
 
-    def add(self, row: Row) -> None:
-        """Another entry, at any place of the list."""
-        self._rows.append(row)
-        self._end_run()
-
     def extend(self, rows: Sequence[Row]) -> None:
-        """Several entries more."""
+        """More entries, at any places of the list."""
         self._rows += rows
-        self._end_run()
+        if len(self._rows) >= RUN:
+            self._runs.append(self._run())
+            self._rows.clear()
 
     def open(self) -> BinaryIO:
         """
@@ -77,11 +74,6 @@ class EntryList:
             return _stream(chain(map(_plain, packed), self._lines(self._rows)))
         self.seen = Reconciler()
         return _stream(self._lines(heapq.merge(*(run.rows() for run in self._runs), self._rows, key=_PATH)))
-
-    def _end_run(self) -> None:
-        if len(self._rows) >= RUN:
-            self._runs.append(self._run())
-            self._rows.clear()
 
     def _run(self) -> _Run:
         self._rows.sort(key=_PATH)

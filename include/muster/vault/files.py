@@ -9,13 +9,13 @@ from typing import TypeVar
 
 from muster.domain.content import ContentRef, TreeEntry
 from muster.errors import IntegrityError
+from muster.vault.intake import WORTH_A_THREAD
 from muster.vault.reader import SPAN, ChunkReader, digest_mismatch, ids, joined, started
 
 SMALL = 4 * 1024 * 1024
 _BATCH_FILES = 1024
 _BATCHES_AHEAD = 2
 _FETCHERS = 2
-_WORTH_A_THREAD = 256 * 1024
 Piece = TypeVar("Piece")
 Pieces = list[tuple[TreeEntry, Piece]]
 Plain = Mapping[bytes, bytes]
@@ -83,7 +83,7 @@ class FileReading:
                 size += len(plain)
                 if size > content.size:
                     raise digest_mismatch(entry.path, content)
-                if len(plain) < _WORTH_A_THREAD:
+                if len(plain) < WORTH_A_THREAD:
                     sha256.update(plain)
                     yield plain
                     continue

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from muster.domain.content import ContentRef
 from muster.errors import SourceChanged, SourceInvalid
@@ -18,7 +18,11 @@ from muster.vault.keys import MasterKey
 from muster.vault.sink import PackSink
 
 BLOCK = 4 * 1024 * 1024
-_WORTH_A_THREAD = 256 * 1024
+WORTH_A_THREAD = 256 * 1024
+"""From so many bytes on, hashing them in another thread takes less time than handing them over."""
+
+Advance = Callable[[int], None]
+"""Told the number of plain bytes after each piece that was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class FileIntake:
         master: MasterKey,
         sink: PackSink,
         hashers: Executor,
-        advance: Callable[[int], None],
+        advance: Advance,
         sizes: Sizes = OF_FILES,
     ) -> None:
         self._master, self._sink, self._hashers, self._advance = master, sink, hashers, advance
@@ -102,7 +106,7 @@ class FileIntake:
         self._keep(self._chunker.finish())
 
     def _take_block(self, block: bytes, *, with_md5: bool) -> None:
-        if len(block) < _WORTH_A_THREAD:
+        if len(block) < WORTH_A_THREAD:
             self._hash(block, with_md5)
             self._keep(self._chunker.feed(block))
             return
@@ -168,10 +172,15 @@ def moved(source: SourceFile) -> SourceChanged:
     return SourceChanged(f"{source.path} changed while it was read", "take the snapshot again")
 
 
-def state(stream: BinaryIO) -> tuple[Any, ...] | None:
+def state(stream: BinaryIO) -> tuple[int, int, int] | None:
     """Size and times of the file behind a stream, or None if there is none."""
     try:
-        stat = os.fstat(stream.fileno())
+        return stamp(stream.fileno())
     except (OSError, AttributeError, ValueError):
         return None
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def stamp(file: int) -> tuple[int, int, int]:
+    """Size and times of an open file."""
+    found = os.fstat(file)
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns

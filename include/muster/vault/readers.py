@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from muster.domain.content import ContentRef
-from muster.ports import KnownContent, SourceFile
+from muster.ports import SourceFile
 from muster.vault.chunking import OF_FILES, Sizes
-from muster.vault.intake import FileIntake, WriterStats
+from muster.vault.intake import Advance, FileIntake, WriterStats
 from muster.vault.keys import MasterKey
 from muster.vault.pace import Pace
 from muster.vault.sink import PackSink
 from muster.vault.small_files import SmallIntake
-from muster.vault.trees import Content, Row
+from muster.vault.trees import Row, row_of
 
 _WORKERS = 4
 _HASHERS = 2
-
-Advance = Callable[[int], None]
-"""Told the number of plain bytes after each piece that was read."""
 
 
 class Readers:
@@ -41,7 +37,7 @@ class Readers:
 
     def large(self, source: SourceFile, advance: Advance) -> Future[list[Row]]:
         """A file of any size, or of one that is not known."""
-        return self._workers.submit(lambda: [row_of_file(source, self.read(source, advance))])
+        return self._workers.submit(lambda: [row_of(source, self.read(source, advance))])
 
     def small(self, batch: list[SourceFile], advance: Advance) -> Future[list[Row]]:
         """Files whose sizes are known and small."""
@@ -72,21 +68,6 @@ class Readers:
     def _read_small(self, batch: list[SourceFile], advance: Advance) -> list[Row]:
         intake = SmallIntake(self._master, self._sink, self._pace, advance)
         try:
-            return [row_of_file(*stored) for stored in zip(batch, intake.take(batch), strict=True)]
+            return [row_of(*stored) for stored in zip(batch, intake.take(batch), strict=True)]
         finally:
             self.count(intake.stats)
-
-
-def row_of_file(source: SourceFile, content: KnownContent | None) -> Row:
-    """The entry of a file, folder or link, by what its source says and what was stored."""
-    if content is not None and not isinstance(content, Content):
-        content = Content.of(content)
-    return Row(
-        content=content,
-        kind=source.kind,
-        link=source.link,
-        md5=source.md5,
-        mode=source.mode,
-        mtime_ns=source.mtime_ns,
-        path=source.path,
-    )

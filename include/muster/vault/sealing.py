@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from muster.domain.content import TreeRef
-from muster.domain.recovery_point import Component, RecoveryPoint
+from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import IncompletePoint, IntegrityError
 from muster.ports import KnownContent
 from muster.vault.index import Index, Standing
 from muster.vault.reader import ChunkReader, ids
-from muster.vault.tree_reader import StoredTree, list_chunks, list_content
+from muster.vault.tree_reader import StoredTree
 from muster.vault.trees import LIST, chunk_ids
 
 
@@ -39,7 +39,7 @@ def complete(
             if known and all(index.standing(pack) is Standing.SOUND for pack in known):
                 packs |= known
             else:
-                packs |= _packs_of(component, index, reader, condemned)
+                packs |= _packs_of(StoredTree(reader, component.tree), index, condemned)
         except IntegrityError as error:
             raise _incomplete(point, f"{component.label}: {error.message}") from error
     if condemned:
@@ -70,28 +70,29 @@ def contents(tree: TreeRef, reader: ChunkReader) -> Iterator[tuple[str, KnownCon
     :raises IntegrityError: if the list of entries cannot be read
     """
     yield LIST, tree.root
+    stored = StoredTree(reader, tree)
     if tree.paged:
-        yield LIST, list_content(reader, tree)
-    for row in StoredTree(reader, tree).rows():
+        yield LIST, stored.listing
+    for row in stored.rows():
         if row.content:
             yield row.path, row.content
 
 
-def _packs_of(component: Component, index: Index, reader: ChunkReader, condemned: dict[bytes, None]) -> set[str]:
-    """The packs of a component; chunks that lie in condemned packs only are added to `condemned` instead."""
-    packs, others = index.sound(list_chunks(reader, component.tree))
-    _check_others(component.label, LIST, others, index, condemned)
-    for _, rows in StoredTree(reader, component.tree).blocks():
+def _packs_of(tree: StoredTree, index: Index, condemned: dict[bytes, None]) -> set[str]:
+    """The packs of a tree; chunks that lie in condemned packs only are added to `condemned` instead."""
+    packs, others = index.sound(tree.list_chunks)
+    _check_others(LIST, others, index, condemned)
+    for rows in tree.lots():
         names, others = index.sound(chunk_ids(rows))
         packs |= names
         if others:
             for row in rows:
                 of_file = set(others).intersection(ids(row.content)) if row.content else ()
-                _check_others(component.label, row.path, of_file, index, condemned)
+                _check_others(row.path, of_file, index, condemned)
     return packs
 
 
-def _check_others(label: str, path: str, others: Iterable[bytes], index: Index, condemned: dict[bytes, None]) -> None:
+def _check_others(path: str, others: Iterable[bytes], index: Index, condemned: dict[bytes, None]) -> None:
     """
     Let chunks without a sound copy be stored anew if they have a condemned one.
 
@@ -101,7 +102,7 @@ def _check_others(label: str, path: str, others: Iterable[bytes], index: Index, 
         pack, standing = index.best(chunk)
         if standing != Standing.CONDEMNED:
             where = f"pack {pack}, which was found damaged" if pack else "no pack"
-            raise IntegrityError(f"{label}: {path} needs chunk {chunk.hex()}, which is in {where}")
+            raise IntegrityError(f"{path} needs chunk {chunk.hex()}, which is in {where}")
         condemned[chunk] = None
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from muster.ports import LocalFile, SourceFile
 from muster.vault.chunking import MINIMUM
-from muster.vault.intake import WriterStats, compare, moved, not_read, opened, state
+from muster.vault.intake import Advance, WriterStats, compare, moved, not_read, opened, stamp, state
 from muster.vault.keys import MasterKey
 from muster.vault.pace import Pace
 from muster.vault.sink import PackSink
@@ -26,7 +26,7 @@ class SmallIntake:
     :param advance: told the number of plain bytes after each file
     """
 
-    def __init__(self, master: MasterKey, sink: PackSink, pace: Pace, advance: Callable[[int], None]) -> None:
+    def __init__(self, master: MasterKey, sink: PackSink, pace: Pace, advance: Advance) -> None:
         self._master, self._sink, self._pace, self._advance = master, sink, pace, advance
         self._read = self._chunks = self._new = self._stored = 0
 
@@ -77,19 +77,14 @@ def _bytes_of(source: SourceFile, size: int) -> bytes:
 def _from_disk(source: SourceFile, path: str, size: int) -> bytes:
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        before = os.fstat(file)
+        before = stamp(file)
         plain = os.read(file, size + 1)
         while 0 < len(plain) < size and (more := os.read(file, size + 1 - len(plain))):
             plain += more
-        after = os.fstat(file)
+        if before != stamp(file):
+            raise moved(source)
     finally:
         os.close(file)
-    if (before.st_size, before.st_mtime_ns, before.st_ctime_ns) != (
-        after.st_size,
-        after.st_mtime_ns,
-        after.st_ctime_ns,
-    ):
-        raise moved(source)
     return plain
 
 

@@ -23,6 +23,7 @@ class StoredTree:
         self._reader, self._ref = reader, ref
         # One for each tree: under that of `functools.cached_property` in Python 3.11 all trees would wait for one.
         self._lock = threading.Lock()
+        self._listing = ref.root
         self._listed: Sequence[TreeEntry] | None = None
         self._paths: dict[str, TreeEntry] | None = None
 
@@ -31,20 +32,38 @@ class StoredTree:
         """What it is known by."""
         return self._ref
 
-    def blocks(self) -> Iterator[tuple[bytes, list[Row]]]:
+    def lots(self) -> Iterator[list[Row]]:
         """
-        The list of entries as it is stored and as rows, some thousand lines at a time; what is wrong with the whole is found at its end.
+        All entries as they are stored, sorted by path, some thousand at a time; what is wrong with the whole is found at its end.
 
         :raises IntegrityError: if it is not the list that the reference names
         """
         with FileReading(self._reader) as reading:
-            pieces = reading.stream(TreeEntry(LIST, content=list_content(self._reader, self._ref)))
-            yield from checked_rows(pieces, self._ref)
+            yield from checked_rows(reading.stream(TreeEntry(LIST, content=self.listing)), self._ref)
 
     def rows(self) -> Iterator[Row]:
-        """All entries as they are stored, sorted by path, as `blocks` gives them."""
-        for _, rows in self.blocks():
+        """The same, one after the other."""
+        for rows in self.lots():
             yield from rows
+
+    @property
+    def listing(self) -> ContentRef:
+        """
+        The content that is the list of entries.
+
+        :raises IntegrityError: if the table of its pages cannot be read
+        """
+        if self._ref.paged and self._listing is self._ref.root:
+            table, most = ids(self._ref.root), self._ref.root.size * ID_BYTES  # were each page a single byte
+            pages = joined(table, self._reader.fetch_within(table, most), most)
+            chunks = tuple(pages[at : at + ID_BYTES].hex() for at in range(0, len(pages), ID_BYTES))
+            self._listing = replace(self._ref.root, chunks=chunks)
+        return self._listing
+
+    @property
+    def list_chunks(self) -> list[bytes]:
+        """The ids of all chunks without which the list cannot be read. Errors as of `listing`."""
+        return [*ids(self._ref.root), *(ids(self.listing) if self._ref.paged else ())]
 
     def stream(self) -> Iterator[TreeEntry]:
         """All entries, sorted by path, in little memory. See `muster.ports.TreeReader`."""
@@ -111,21 +130,3 @@ class StoredTree:
         if self._paths is None:
             self._paths = {entry.path: entry for entry in self._entries}
         return self._paths
-
-
-def list_content(reader: ChunkReader, ref: TreeRef) -> ContentRef:
-    """
-    The content that is a tree's list of entries.
-
-    :raises IntegrityError: if the table of its pages cannot be read
-    """
-    if not ref.paged:
-        return ref.root
-    table, most = ids(ref.root), ref.root.size * ID_BYTES  # were each page a single byte
-    pages = joined(table, reader.fetch_within(table, most), most)
-    return replace(ref.root, chunks=tuple(pages[at : at + ID_BYTES].hex() for at in range(0, len(pages), ID_BYTES)))
-
-
-def list_chunks(reader: ChunkReader, ref: TreeRef) -> list[bytes]:
-    """The ids of all chunks without which the list of a tree cannot be read. Errors as of `list_content`."""
-    return [*ids(ref.root), *(ids(list_content(reader, ref)) if ref.paged else ())]

@@ -61,6 +61,19 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tru
         return TreeEntry(self.path, self.kind, content, self.md5, self.mode, self.mtime_ns, self.link)
 
 
+def row_of(facts: SourceFile | TreeEntry, content: KnownContent | None) -> Row:
+    """The entry of a file, folder or link, by what is said of it and what is stored."""
+    return Row(
+        content=content if content is None or isinstance(content, Content) else Content.of(content),
+        kind=facts.kind,
+        link=facts.link,
+        md5=facts.md5,
+        mode=facts.mode,
+        mtime_ns=facts.mtime_ns,
+        path=facts.path,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Unchanged:
     """
@@ -77,12 +90,15 @@ def chunk_ids(rows: Iterable[Row]) -> list[bytes]:
     """
     The ids of all chunks of these entries.
 
-    :raises ValueError: if one is none
+    :raises IntegrityError: if one is none
     """
     chunks = [chunk for row in rows if row.content for chunk in row.content.chunks]
-    joined = bytes.fromhex("".join(chunks))
+    try:
+        joined = bytes.fromhex("".join(chunks))
+    except ValueError:
+        joined = b""
     if len(joined) != ID_BYTES * len(chunks) or any(len(chunk) != 2 * ID_BYTES for chunk in chunks):
-        raise ValueError("a chunk's id has another length")
+        raise IntegrityError("a list of entries names a chunk that cannot be", "verify the vault; use another point")
     return [joined[at : at + ID_BYTES] for at in range(0, len(joined), ID_BYTES)]
 
 
@@ -177,27 +193,9 @@ def decode_rows(lines: bytes) -> list[Row]:
         raise ValueError(f"its lines are not entries: {error}") from error
 
 
-def row_of(entry: TreeEntry) -> Row:
-    """An entry as it is written."""
-    return Row(
-        content=Content.of(entry.content) if entry.content else None,
-        kind=entry.kind,
-        link=entry.link,
-        md5=entry.md5,
-        mode=entry.mode,
-        mtime_ns=entry.mtime_ns,
-        path=entry.path,
-    )
-
-
-def write_entries(entries: Iterable[TreeEntry]) -> bytes:
-    """A whole list, of entries that are in order."""
-    return encode_rows([row_of(entry) for entry in entries])
-
-
-def checked_rows(blocks: Iterable[bytes], ref: TreeRef) -> Iterator[tuple[bytes, list[Row]]]:
+def checked_rows(blocks: Iterable[bytes], ref: TreeRef) -> Iterator[list[Row]]:
     """
-    The list of a tree, some whole lines at a time, as they stand and as rows.
+    The rows of a tree's list, some thousand at a time.
 
     What is wrong with the list as a whole (its sums) is found at its end.
 
@@ -213,7 +211,7 @@ def checked_rows(blocks: Iterable[bytes], ref: TreeRef) -> Iterator[tuple[bytes,
         if rows:
             if why := seen.see(rows):
                 raise _wrong(ref, why)
-            yield lines, rows
+            yield rows
     if (seen.files, seen.entries, seen.size) != (ref.files, ref.entries, ref.size):
         raise _wrong(ref, "its counts and sizes do not add up")
 

@@ -139,14 +139,13 @@ class Vault:
         found again by the next writer.
         """
         self._gate()
-        writer = VaultWriter(self._store, self._master, self._index)
+        writer = VaultWriter(self._store, self._master, self._index, self._settled)
         try:
             yield writer
         except BaseException as error:
             writer.close_after(error)
             raise
         writer.close()
-        self._settled |= writer.settled
 
     def tree(self, ref: TreeRef) -> StoredTree:
         """A stored tree, for reading."""

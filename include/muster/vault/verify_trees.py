@@ -14,7 +14,7 @@ from muster.vault.findings import Examination, Finding
 from muster.vault.index import Index
 from muster.vault.layout import point_key
 from muster.vault.reader import ChunkReader, ids
-from muster.vault.tree_reader import StoredTree, list_chunks
+from muster.vault.tree_reader import StoredTree
 from muster.vault.trees import LIST
 
 
@@ -77,11 +77,11 @@ class TreeCheck:
         return self._trees[ref]
 
     def _scan(self, ref: TreeRef) -> _Tree:
-        tree = _Tree()
+        tree, stored = _Tree(), StoredTree(self._reader, ref)
         needed = ids(ref.root)
         try:
-            needed = list_chunks(self._reader, ref)
-            for row in StoredTree(self._reader, ref).rows():
+            needed = stored.list_chunks
+            for row in stored.rows():
                 if row.content:
                     self._check(tree, row.path, row.content)
         except IntegrityError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -13,14 +13,14 @@ from muster.ports import BlobStore, Progress, SourceFile
 from muster.vault.chunking import OF_FILES, OF_LISTS
 from muster.vault.entry_list import EntryList
 from muster.vault.index import Index
-from muster.vault.intake import WriterStats
+from muster.vault.intake import Advance, WriterStats
 from muster.vault.keys import MasterKey
 from muster.vault.reader import ids
-from muster.vault.readers import Advance, Readers, row_of_file
+from muster.vault.readers import Readers
 from muster.vault.sink import PackSink
 from muster.vault.small_files import SMALL
 from muster.vault.sources import bytes_file
-from muster.vault.trees import LIST, Row, Unchanged, chunk_ids
+from muster.vault.trees import LIST, Row, Unchanged, chunk_ids, row_of
 
 __all__ = ["VaultWriter", "WriterStats"]
 
@@ -36,23 +36,21 @@ class VaultWriter:
     Takes trees into a vault; `Vault.writer` opens and closes it.
 
     The iterable of files is consumed in the caller's thread. Memory: that of `Readers`, of `PackSink` and of `EntryList`.
+
+    :param settled: told of trees of which everything was there already, the list too, in which packs it was found
     """
 
-    def __init__(self, store: BlobStore, master: MasterKey, index: Index) -> None:
-        self._index = index
+    def __init__(
+        self, store: BlobStore, master: MasterKey, index: Index, settled: dict[TreeRef, frozenset[str]]
+    ) -> None:
+        self._index, self._settled = index, settled
         self._sink = PackSink(store, master, index)
         self._readers = Readers(master, self._sink)
-        self._settled: dict[TreeRef, frozenset[str]] = {}
 
     @property
     def stats(self) -> WriterStats:
         """What was stored so far."""
         return self._readers.stats
-
-    @property
-    def settled(self) -> Mapping[TreeRef, frozenset[str]]:
-        """Trees of which everything was there already, the list too, with the packs in which it was found."""
-        return self._settled
 
     def store_tree(self, files: Iterable[SourceFile | Unchanged], progress: Progress | None = None) -> TreeRef:
         """
@@ -144,14 +142,14 @@ class _Storing:
     def _taken(self, source: SourceFile) -> Sequence[Row]:
         """The entry of what need not be read; nothing yet of what is being read."""
         if source.kind != "file":
-            return (row_of_file(source, None),)
+            return (row_of(source, None),)
         known = source.known
         if known is not None and source.size in (None, known.size):
             packs, lost = self._index.sound(ids(known))
             if not lost:
                 self.packs |= packs
                 self.taken_over += WriterStats(reused_chunks=len(known.chunks), known_files=1)
-                return (row_of_file(source, known),)
+                return (row_of(source, known),)
         self._read(source)
         return ()
 
