@@ -82,6 +82,16 @@ class Index:
             rows.sort(key=lambda row: self._standings[row[0]])
         return [self._location(number, ordinal) for number, ordinal in rows]
 
+    def size(self, chunk: bytes) -> int | None:
+        """The plain length of a chunk, by what is said of the best known copy; None if there is no copy. As `locations`, and faster."""
+        if not self._loaded:
+            self._load()
+        rows = [row for row in self._table.find(chunk) if self._standings[row[0]] != Standing.LOST]
+        if not rows:
+            return None
+        best = rows[0] if len(rows) == 1 else min(rows, key=lambda row: self._standings[row[0]])
+        return PackEntry._make(ENTRY.unpack(self._table.row(*best))).size
+
     def best(self, chunk: bytes) -> tuple[str, int]:
         """The pack of the best known copy of a chunk, and its standing; an empty name, and `Standing.LOST`, if there is none."""
         if not self._loaded:

@@ -5,10 +5,24 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 _SLOW = 0.001
 _LOOK_AGAIN = 32
+
+
+_SMALL = 64 * 1024
+_one_thread = threading.Lock()
+
+
+def small_steps(size: int) -> AbstractContextManager[object]:
+    """
+    Held while pieces of about so many bytes are hashed or opened one after the other.
+
+    Each gives the interpreter up for microseconds, and threads that take it from one another so often take longer than one (docs/adr/0010):
+    they take turns, a lot at a time. Large pieces go side by side.
+    """
+    return _one_thread if size < _SMALL else nullcontext()
 
 
 class Pace:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from muster.errors import IntegrityError
 from muster.vault.keys import MasterKey
+from muster.vault.pace import small_steps
 from muster.vault.packs import HEADER, Pack, PackEntry, ReadRange, open_chunk, read_pack
 
 _PIECE = 8 * 1024 * 1024
@@ -111,12 +112,13 @@ class _Proof:
         start = self._end
         self._end = rows[-1][1].offset + rows[-1][1].length
         piece = memoryview(self._take(start, self._end - start))
-        for ordinal, entry in rows:
-            sealed = piece[entry.offset - start : entry.offset - start + entry.length]
-            try:
-                open_chunk(self._master, self._cipher, self._pack.name, ordinal, entry, sealed)
-            except IntegrityError:
-                self.bad.add(entry.chunk)
+        with small_steps(len(piece) // len(rows)):
+            for ordinal, entry in rows:
+                sealed = piece[entry.offset - start : entry.offset - start + entry.length]
+                try:
+                    open_chunk(self._master, self._cipher, self._pack.name, ordinal, entry, sealed)
+                except IntegrityError:
+                    self.bad.add(entry.chunk)
 
     def _take(self, start: int, length: int) -> bytes:
         data = self._read(start, length)

@@ -14,6 +14,7 @@ from muster.ports import BlobStore, KnownContent
 from muster.vault.index import Index, Location
 from muster.vault.keys import MasterKey
 from muster.vault.layout import pack_key
+from muster.vault.pace import small_steps
 from muster.vault.packs import open_chunk
 
 SPAN = 8 * 1024 * 1024
@@ -118,9 +119,10 @@ class ChunkReader:
         view = memoryview(self._store.get_range(pack_key(pack.name), start, end - start))
         cipher = self._master.pack_cipher(pack.salt)
         found = {}
-        for _, ordinal, entry in span:
-            sealed = view[entry.offset - start : entry.offset - start + entry.length]
-            found[entry.chunk] = open_chunk(self._master, cipher, pack.name, ordinal, entry, sealed)
+        with small_steps((end - start) // len(span)):
+            for _, ordinal, entry in span:
+                sealed = view[entry.offset - start : entry.offset - start + entry.length]
+                found[entry.chunk] = open_chunk(self._master, cipher, pack.name, ordinal, entry, sealed)
         return found
 
     def _copies(self, chunks: Sequence[bytes]) -> dict[bytes, bytes]:

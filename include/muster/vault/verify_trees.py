@@ -87,27 +87,26 @@ class TreeCheck:
         except IntegrityError as error:
             tree.broken = error.message
         self._note(tree, LIST, needed)
+        self._found.lost |= {chunk for chunk in needed if self._index.size(chunk) is None}
         return tree
 
     def _check(self, tree: _Tree, path: str, content: KnownContent) -> None:
-        chunks, size = ids(content), 0
-        for chunk in chunks:
-            copies = self._index.locations(chunk)
-            if not copies:
-                tree.absent.append(path)
-                break
-            size += copies[0].entry.size
-        else:
-            if size != content.size:
-                tree.wrong.append(path)
-        self._note(tree, path, chunks)
+        chunks = ids(content)
+        sizes = [self._index.size(chunk) for chunk in chunks]
+        there = [size for size in sizes if size is not None]
+        if len(there) < len(sizes):
+            tree.absent.append(path)
+            self._found.lost |= {chunk for chunk, size in zip(chunks, sizes, strict=True) if size is None}
+        elif sum(there) != content.size:
+            tree.wrong.append(path)
+        if self._lost:
+            self._note(tree, path, chunks)
 
     def _note(self, tree: _Tree, path: str, chunks: Sequence[bytes]) -> None:
-        """Remember who needs what is lost."""
-        if self._lost:
-            for pack in {pack for chunk in chunks for pack in self._lost.get(chunk, ())}:
-                tree.hit[pack].append(path)
-        self._found.lost |= {chunk for chunk in chunks if chunk in self._lost or not self._index.locations(chunk)}
+        """Remember who needs what is in bad packs alone."""
+        for pack in {pack for chunk in chunks for pack in self._lost.get(chunk, ())}:
+            tree.hit[pack].append(path)
+        self._found.lost |= {chunk for chunk in chunks if chunk in self._lost}
 
     def _report(self, point: RecoveryPoint, component: Component, tree: _Tree) -> None:
         key = point_key(point.workload, point.point)
