@@ -48,12 +48,18 @@ def changed_files(folder: Path, before: Iterable[Row]) -> Iterator[SourceFile | 
             yield Unchanged(rows, again)
             continue
         earlier.put_back(rows)
+        same: list[Row] = []
         for fact, (name, path, _) in zip(facts, there, strict=True):
             row = earlier.at(name)
             if row and row.content and fact == (name, row.content.size, row.mtime_ns, row.mode):
-                yield Unchanged([row], again)
+                same.append(row)
             else:
+                if same:
+                    yield Unchanged(same, again)
+                    same = []
                 yield _found(path, fact)
+        if same:
+            yield Unchanged(same, again)
 
 
 Fact = tuple[str, int, int, int]
