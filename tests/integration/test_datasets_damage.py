@@ -12,6 +12,7 @@ import pytest
 from dvc_repositories import FILES, Repository, run
 from fakes_dataset_tree import content_of, store, take
 from muster.adapters.dvc_datasets import DvcSource
+from muster.adapters.dvc_known import Before
 from muster.adapters.dvc_project_files import Project, ProjectFiles
 from muster.adapters.dvc_repository import open_repository, read_version
 from muster.errors import IntegrityError, MusterError, SourceChanged, SourceInvalid
@@ -165,4 +166,4 @@ def test_version_that_moves_before_it_is_kept_is_noticed(repository: Repository,
         version = read_version(repo, ["data/flights"])
         rewrite(repository)
         with pytest.raises(SourceChanged, match="data/flights got another version"):
-            ProjectFiles(Project(repository.root, repo, version, None, False, tmp_path), None)
+            ProjectFiles(Project(repository.root, repo, version, None, False, tmp_path), Before(None))

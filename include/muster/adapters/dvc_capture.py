@@ -10,16 +10,14 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
+from muster.adapters.dvc_known import DATA, OBJECTS, Before
 from muster.adapters.dvc_object_copies import ObjectCopies, Side
 from muster.adapters.dvc_objects_map import read_folder_object
 from muster.adapters.dvc_project_files import Project, ProjectFiles, document
 from muster.adapters.dvc_repository import Output, describe_remote
 from muster.adapters.dvc_workspace import Workspace, WorkspaceFile, check_clean, scan
-from muster.domain.content import ContentRef
 from muster.errors import SourceChanged
 from muster.ports import Json, SourceFile, TreeReader
-
-DATA, OBJECTS = "data/", "objects/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +65,9 @@ class DvcCapture:
         self._living = living
         self._side = side
         self._cut_at = cut_at
-        self._known = _contents(previous)
+        self._before = Before(previous)
         self._copies = ObjectCopies(living, side)
-        self._description = ProjectFiles(project, previous)
+        self._description = ProjectFiles(project, self._before)
         self._tracked = [self._track(output) for output in project.version.outputs if output.cached]
         self._outputs: list[dict[str, Json]] = []
         self._shared: set[str] = set()
@@ -88,7 +86,8 @@ class DvcCapture:
 
     def files(self) -> Iterator[SourceFile]:
         yield from self._description.files()
-        self._copies.prepare({md5 for one in self._tracked for md5 in one.files.values()} - self._known.keys())
+        needed = {md5 for one in self._tracked for md5 in one.files.values()}
+        self._copies.prepare(md5 for md5 in needed if not self._before.has(md5))
         for tracked in self._tracked:
             yield from self._output(tracked)
 
@@ -135,6 +134,7 @@ class DvcCapture:
         files = {"": output.oid} if content is None else read_folder_object(output.oid, content)
         if workspace is not None:
             check_clean(self._project.root, output, files, workspace)
+            files = workspace.digests  # the same, of which there need not be two
         return Tracked(output, files, content, workspace)
 
     def _output(self, tracked: Tracked) -> Iterator[SourceFile]:
@@ -160,7 +160,7 @@ class DvcCapture:
         found = tracked.found(path)
         mode = found.mode if found else (0o755 if tracked.output.executable else 0o644)
         mtime = found.stamp.mtime_ns if found else None
-        name, known = tracked.path(path), self._known.get(md5)
+        name, known = tracked.path(path), self._before.content(md5)
         if known is not None and (found is None or found.stamp.size == known.size):
             opener = functools.partial(self._open_copy, md5, name, found)
             return SourceFile(name, opener, size=known.size, md5=md5, mode=mode, mtime_ns=mtime, known=known)
@@ -172,9 +172,3 @@ class DvcCapture:
         with self._choosing:
             copy = self._copies.choose(md5, name, found)
         return copy.open()
-
-
-def _contents(previous: TreeReader | None) -> dict[str, ContentRef]:
-    """What the point before holds of data, by MD5."""
-    entries = previous.entries() if previous else ()
-    return {e.md5: e.content for e in entries if e.md5 and e.content and e.path.startswith((DATA, OBJECTS))}

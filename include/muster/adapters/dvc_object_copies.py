@@ -26,6 +26,7 @@ from muster.adapters.dvc_workspace import (
     Workspace,
     WorkspaceFile,
     changed_files,
+    lots,
     remember_digests,
     trusted_digests,
 )
@@ -47,19 +48,22 @@ class ObjectCopies:
     def __init__(self, repo: Any, side: Side) -> None:
         self._repo = repo
         self._side = side
-        self._trusted: dict[str, str] = {}
-        self._taken: dict[str, Copy] = {}
+        self._trusted: set[str] = set()
+        self._taken: dict[str, ObjectStore] = {}
         self._from_workspace: list[WorkspaceFile] = []
 
     def prepare(self, oids: Iterable[str]) -> None:
-        """Ask DVC's state, in one go, for which of these objects in the cache it vouches."""
+        """Ask DVC's state, some thousand at a time, for which of these objects in the cache it vouches."""
         if self._side == "remote":
             return
-        found: dict[str, os.stat_result] = {}
-        for path in map(self._cache.path, oids):
-            with suppress(OSError):  # what cannot be looked at here is met again, and named, when it is chosen
-                found[path] = os.stat(path)  # noqa: PTH116
-        self._trusted, _ = trusted_digests(self._repo, found)
+        for lot in lots(oids):
+            found: dict[str, os.stat_result] = {}
+            of = {self._cache.path(oid): oid for oid in lot}
+            for path in of:
+                with suppress(OSError):  # what cannot be looked at here is met again, and named, when it is chosen
+                    found[path] = os.stat(path)  # noqa: PTH116
+            known, _ = trusted_digests(self._repo, found)
+            self._trusted |= {of[path] for path, md5 in known.items() if md5 == of[path]}
 
     def choose(self, md5: str, path: str, found: WorkspaceFile | None) -> Copy:
         """
@@ -75,7 +79,7 @@ class ObjectCopies:
             if copy is None:
                 continue
             if self._is_whole(store, copy, md5):
-                self._remember(md5, copy, store)
+                self._remember(md5, store)
                 return copy
             damaged.append(copy.where)
         if damaged:
@@ -112,7 +116,10 @@ class ObjectCopies:
 
         :raises IntegrityError: if there is one
         """
-        for oid, copy in self._taken.items():
+        for oid, store in self._taken.items():
+            copy = store.copy(oid)
+            if copy is None:
+                continue
             with copy.open() as stream:
                 found = md5_of(stream)
             if found != oid:
@@ -152,9 +159,9 @@ class ObjectCopies:
     def _is_whole(self, store: ObjectStore, copy: Copy, md5: str) -> bool:
         if not isinstance(store, FolderStore) or self._side == "remote":
             return True
-        path = store.path(md5)
-        if self._trusted.get(path) == md5:
+        if store is self._cache and md5 in self._trusted:
             return True
+        path = store.path(md5)
         before = Stamp.now(path)
         with copy.open() as stream:
             whole = md5_of(stream) == md5
@@ -162,11 +169,11 @@ class ObjectCopies:
             remember_digests(self._repo, {path: md5}, {path: os.stat(path)})  # noqa: PTH116
         return whole
 
-    def _remember(self, md5: str, copy: Copy, store: ObjectStore) -> None:
+    def _remember(self, md5: str, store: ObjectStore) -> None:
         if isinstance(store, _InWorkspace):
             self._from_workspace.append(store.found)
         else:
-            self._taken[md5] = copy
+            self._taken[md5] = store
 
     def _missing(self, oid: str, path: str) -> SourceInvalid:
         places = "remote" if self._side == "remote" else "cache, workspace or remote"

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+import msgspec
+
 from muster.adapters.dvc_repository import dvc_errors
 from muster.domain.content import checked_path
 from muster.errors import IntegrityError, SourceChanged, SourceInvalid
@@ -28,6 +30,16 @@ from muster.ports import LocalFile
 BLOCK = 1 << 20
 _MD5 = re.compile("[0-9a-f]{32}")
 READERS = max(2, min(8, os.cpu_count() or 2))
+
+
+class _Listed(msgspec.Struct, gc=False):
+    """A file in the list of a tracked folder."""
+
+    md5: str
+    relpath: str
+
+
+_LISTED = msgspec.json.Decoder(list[_Listed])
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +208,8 @@ def read_folder_object(oid: str, content: bytes) -> dict[str, str]:
             f"DVC's object {oid} is damaged: its bytes have another MD5", "run: dvc fetch, or verify the vault"
         )
     try:
-        found = {checked_path(str(item["relpath"])): str(item["md5"]) for item in json.loads(content)}
-        "".join(found).encode()  # a path that no file can have is none
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        found = {checked_path(item.relpath): item.md5 for item in _LISTED.decode(content)}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise IntegrityError(
             f"DVC's object {oid} is not a list of files", "run: dvc doctor; was it written by DVC 3?"
         ) from error

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from muster.adapters.dvc_known import Before
 from muster.adapters.dvc_objects_map import ObjectFile, open_file
 from muster.adapters.dvc_repository import Version
 from muster.adapters.dvc_workspace import Stamp, WorkspaceFile, changed_files
 from muster.adapters.git_history import GitState, read_state, write_bundle
 from muster.adapters.source_folders import below, is_folder, status
 from muster.domain.content import ContentRef
-from muster.errors import IntegrityError, NotFound, SourceChanged, SourceInvalid
-from muster.ports import SourceFile, TreeReader
+from muster.errors import SourceChanged, SourceInvalid
+from muster.ports import SourceFile
 
 REPO = "repo/"
 BUNDLE, REFS = "git/history.bundle", "git/refs"
@@ -44,9 +45,9 @@ class Project:
 class ProjectFiles:
     """The description of a version, settled when this is made."""
 
-    def __init__(self, project: Project, previous: TreeReader | None) -> None:
+    def __init__(self, project: Project, before: Before) -> None:
         self._project = project
-        self._previous = previous
+        self._before = before
         self.git: GitState | None = read_state(project.root, project.rev) if project.git else None
         self._metafiles = {name: self._read(name) for name in project.version.metafiles}
         self._others: list[WorkspaceFile] = []
@@ -103,14 +104,7 @@ class ProjectFiles:
         return open_file(str(self._bundled))
 
     def _unchanged_bundle(self, git: GitState) -> ContentRef | None:
-        if self._previous is None:
-            return None
-        try:
-            before = self._previous.read(self._previous.entry(REFS))
-            bundle = self._previous.entry(BUNDLE)
-        except (NotFound, IntegrityError):  # damage in the vault, which verify names, is no fault of the source
-            return None
-        return bundle.content if before == _refs(git) else None
+        return self._before.history(BUNDLE) if self._before.read_history(REFS) == _refs(git) else None
 
     def _read(self, name: str) -> bytes:
         repo = self._project.repo

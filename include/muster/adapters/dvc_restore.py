@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from os.path import islink
 from pathlib import Path
 
-from muster.adapters.dvc_capture import DATA, OBJECTS
+from muster.adapters.dvc_known import DATA, OBJECTS
 from muster.adapters.dvc_object_fill import ObjectFill, check_file
 from muster.adapters.dvc_objects_map import FolderStore, read_folder_object
 from muster.adapters.dvc_place import Place, Staging, remote_for_people, staged

@@ -11,15 +11,18 @@ import os
 import posixpath
 import stat
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from muster.adapters.dvc_objects_map import hash_files
 from muster.adapters.dvc_repository import Output
 from muster.errors import SourceChanged, SourceInvalid
 
 SHOWN = 5
+_LOT = 8192
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +101,24 @@ def scan(repo: Any, output: Output) -> Workspace:
             f"run: dvc checkout {output.path} (or dvc pull); or let the catalog say source: remote",
         )
     workspace = Workspace()
-    paths = dict(_walk(repo, str(top), workspace)) if top.is_dir() else {"": str(top)}
-    linked = {name for name, path in paths.items() if os.path.islink(path)}  # noqa: PTH114
-    stats = {path: _stat(path) for path in paths.values()}
-    digests = _digests(repo, stats)
-    for name, path in paths.items():
-        mode, stamp = stat.S_IMODE(stats[path].st_mode), Stamp.of(stats[path])
-        link = _kept_link(name, path, paths.keys() - linked) if name in linked else None
-        workspace.files[name] = WorkspaceFile(path, digests[path], mode, stamp, link)
+    for lot in lots(_walk(repo, str(top), workspace) if top.is_dir() else [("", str(top))]):
+        stats = {path: _stat(path) for _, path in lot}
+        digests = _digests(repo, stats)
+        for name, path in lot:
+            mode, stamp = stat.S_IMODE(stats[path].st_mode), Stamp.of(stats[path])
+            workspace.files[name] = WorkspaceFile(path, digests[path], mode, stamp, _link(path))
+    linked = {name: file for name, file in workspace.files.items() if file.link is not None}
+    regular = workspace.files.keys() - linked.keys() if linked else ()
+    for name, file in linked.items():
+        workspace.files[name] = replace(file, link=_kept_link(name, file.link or "", regular))
     return workspace
+
+
+def lots(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Some thousand at a time: what DVC's state and the system say of a file takes kilobytes."""
+    waiting = iter(items)
+    while lot := list(islice(waiting, _LOT)):
+        yield lot
 
 
 def check_clean(root: Path, output: Output, expected: Mapping[str, str], workspace: Workspace) -> None:
@@ -170,11 +182,15 @@ def _stat(path: str) -> os.stat_result:
     return found
 
 
-def _kept_link(name: str, path: str, regular: Container[str]) -> str | None:
+def _link(path: str) -> str | None:
+    """The target of a symbolic link, as it stands; None if it is none."""
+    return os.readlink(path) if os.path.islink(path) else None  # noqa: PTH114, PTH115
+
+
+def _kept_link(name: str, target: str, regular: Container[str]) -> str | None:
     """Where a link leads, if to a plain file of the same output; any other link is taken for the file, as DVC does."""
     if not name:
         return None
-    target = os.readlink(path)  # noqa: PTH115 - the text as it stands, also "a/../b"
     leads_to = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
     return target if leads_to in regular else None
 
