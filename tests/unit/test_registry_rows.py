@@ -9,17 +9,8 @@ from typing import Any
 
 import pytest
 
-from muster.adapters.mlflow_rows import (
-    Column,
-    RowSum,
-    Table,
-    insert_rows,
-    read_lines,
-    rows_of,
-    sum_of_file,
-    tables_of,
-    write_lines,
-)
+from muster.adapters.mlflow_lines import BATCH, RowSum, lines_of, read_lines, sum_of_file, sum_of_rows, write_lines
+from muster.adapters.mlflow_rows import Column, Table, insert_rows, rows_of, tables_of
 from muster.errors import IntegrityError, SourceInvalid
 
 DDL = (
@@ -69,6 +60,26 @@ def test_same_rows_have_the_same_bytes(tmp_path: Path) -> None:
     """The encoding is fixed: this digest may never change without a new format."""
     total = write_lines(ROWS, tmp_path / "rows")
     assert total == RowSum(5, "f57cc8fb0cd8d7e55cd0e3fe4f10bbe919633ea5ac5a8cccd348eb87e3d56693")
+
+
+def test_rows_have_the_same_lines_one_by_one_and_together(tmp_path: Path) -> None:
+    """Also where a text holds what stands between rows, and where there are more rows than are encoded at once."""
+    between = ["],[", 1, None, None, None, None, None, "[[1],[2]]"]
+    for rows in (ROWS, [*ROWS, between, *ROWS], [between], [], ROWS * (BATCH // 2)):
+        assert lines_of(rows) == b"".join(lines_of([row]) for row in rows)
+    total = write_lines(ROWS * BATCH, tmp_path / "rows")
+    assert total == sum_of_rows(iter(ROWS * BATCH)) == sum_of_file(tmp_path / "rows")
+    assert list(read_lines(tmp_path / "rows")) == ROWS * BATCH
+
+
+def test_one_odd_value_among_plain_ones_is_seen(connection: Any) -> None:
+    """Columns are looked at as a whole: what stands for itself must not hide what does not."""
+    table = tables_of(connection)["t"]
+    rows = [[f"{number:04}", number, number / 7, True, None, None, None, "{}"] for number in range(2 * BATCH)]
+    rows[BATCH + 5][2], rows[BATCH + 6][2] = {"float": "inf"}, None
+    rows[7][3], rows[8][1] = None, None
+    insert_rows(connection, table, rows)
+    assert list(rows_of(connection, table)) == rows
 
 
 def test_computed_columns_are_left_to_the_database(connection: Any) -> None:

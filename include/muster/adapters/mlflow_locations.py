@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
 
-from muster.adapters.mlflow_rows import Row, Table
+from muster.adapters.mlflow_lines import Row
+from muster.adapters.mlflow_rows import Table
 from muster.domain.restore_plan import without_secrets
 from muster.errors import IntegrityError, SourceInvalid
 

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 from muster.adapters.mlflow_artifacts import ArtifactFolder
 from muster.adapters.mlflow_build import building, require_empty
 from muster.adapters.mlflow_facts import models_of, server_keys
+from muster.adapters.mlflow_lines import Row, RowSum, read_lines, sum_of_file, sum_of_rows
 from muster.adapters.mlflow_locations import LocationMap, Root, root_place, roots_from_json
-from muster.adapters.mlflow_rows import Row, RowSum, Table, insert_rows, read_lines, rows_of, sum_of_file, tables_of
+from muster.adapters.mlflow_rows import Table, insert_rows, rows_of, tables_of
 from muster.adapters.mlflow_s3 import S3Access, open_folder
 from muster.adapters.mlflow_schema import create_schema, create_unknown, migrate, set_sequences
 from muster.adapters.mlflow_store import StoreUrl, migration_scripts, mlflow_version, require_known, revisions_of
-from muster.adapters.mlflow_tables import Schema, same_columns, sum_of_rows
+from muster.adapters.mlflow_tables import Schema, same_columns
 from muster.codec import to_json
 from muster.domain.content import TreeEntry, checked_path
 from muster.errors import IntegrityError, SourceInvalid, TargetNotEmpty

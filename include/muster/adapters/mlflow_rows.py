@@ -14,24 +14,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from itertools import islice
-from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+from muster.adapters.mlflow_lines import BATCH, Row, RowSum, lines_of
 from muster.errors import IntegrityError, SourceInvalid
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-Row = list[Any]
-BATCH = 1000
-_encode_line = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +57,6 @@ class Table:
     @property
     def names(self) -> list[str]:
         return [column.name for column in self.columns]
-
-
-@dataclass(frozen=True, slots=True)
-class RowSum:
-    """Number of rows, and hex SHA-256 of their lines."""
-
-    rows: int
-    sha256: str
 
 
 # --- what the tables are ----------------------------------------------------------------------------------------------
@@ -125,15 +116,31 @@ def rows_of(connection: Connection, table: Table) -> Iterator[Row]:
 
     :raises SourceInvalid: if a value is not of its column's type (SQLite lets anything in)
     """
-    encoders = [_ENCODERS[column.kind] for column in table.columns]
+    for batch in batches_of(connection, table):
+        yield from batch
+
+
+def batches_of(connection: Connection, table: Table) -> Iterator[list[Row]]:
+    """As `rows_of`, up to `BATCH` at a time."""
     result = connection.execute(_select(connection, table), execution_options={"yield_per": BATCH})
-    for raw in result:
+    for raws in result.partitions(BATCH):
         try:
-            yield [None if value is None else encode(value) for encode, value in zip(encoders, raw, strict=True)]
+            columns = [
+                _canonical(column.kind, values)
+                for column, values in zip(table.columns, zip(*raws, strict=True), strict=True)
+            ]
         except (TypeError, ValueError):
-            raise SourceInvalid(
-                _misfit(table, raw, encoders), "mend the row: MLflow itself could not have written it"
-            ) from None
+            raise SourceInvalid(_misfit(table, raws), "mend the row: MLflow itself could not have written it") from None
+        yield [list(row) for row in zip(*columns, strict=True)]
+
+
+def _canonical(kind: str, values: Sequence[Any]) -> Sequence[Any]:
+    """The values of one column. Those that stand for themselves, as most do, are not looked at one by one."""
+    found = set(map(type, values))
+    if found <= _PLAIN.get(kind, set()) and (kind != "float" or all(map(math.isfinite, values))):
+        return values
+    encode = _ENCODERS[kind]
+    return [None if value is None else encode(value) for value in values]
 
 
 def _select(connection: Connection, table: Table) -> Any:
@@ -152,57 +159,14 @@ def _select(connection: Connection, table: Table) -> Any:
     return sa.select(*wanted).select_from(sa.table(table.name)).order_by(*(sa.nulls_first(c) for c in by_key))
 
 
-def _misfit(table: Table, raw: Any, encoders: list[Callable[[Any], Any]]) -> str:
-    for column, encode, value in zip(table.columns, encoders, raw, strict=True):
-        try:
-            encode(value)
-        except (TypeError, ValueError):
-            if value is not None:
+def _misfit(table: Table, raws: Iterable[Any]) -> str:
+    for raw in raws:
+        for column, value in zip(table.columns, raw, strict=True):
+            try:
+                _canonical(column.kind, [value])
+            except (TypeError, ValueError):
                 return f"{table.name}.{column.name} holds a {type(value).__name__} where a {column.kind} belongs"
     return f"{table.name} holds a row that cannot be read"
-
-
-def write_lines(rows: Iterable[Row], path: Path) -> RowSum:
-    """Write canonical rows to a new file, and say what was written."""
-    digest, count = hashlib.sha256(), 0
-    with path.open("xb") as file:
-        for count, row in enumerate(rows, 1):  # noqa: B007 (the last number is the count)
-            line = line_of(row)
-            digest.update(line)
-            file.write(line)
-    return RowSum(count, digest.hexdigest())
-
-
-def line_of(row: Row) -> bytes:
-    """A canonical row as a line."""
-    return _encode_line(row).encode() + b"\n"
-
-
-def read_lines(path: Path) -> Iterator[Row]:
-    """
-    The rows of a file whose digest was checked.
-
-    :raises IntegrityError: if a line is no row
-    """
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, list):
-                raise IntegrityError(f"line {number} of {path.name} is no row of a registry", "verify the vault")
-            yield row
-
-
-def sum_of_file(path: Path) -> RowSum:
-    """Number of lines and digest of a file."""
-    digest, count = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-            count += block.count(b"\n")
-    return RowSum(count, digest.hexdigest())
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -221,11 +185,8 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> Ro
     digest, count = hashlib.sha256(), 0
     source = iter(rows)
     while batch := list(islice(source, BATCH)):
-        values = []
-        for row in batch:
-            line, decoded = _decoded(table, decode, row)
-            digest.update(line)
-            values.append(decoded)
+        lines, values = _decoded(table, decode, batch)
+        digest.update(lines)
         try:
             connection.execute(statement, values)
         except ValueError as error:  # psycopg2, before anything is sent
@@ -236,14 +197,24 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> Ro
     return RowSum(count, digest.hexdigest())
 
 
-def _decoded(table: Table, decode: Callable[[Any], Any], row: Row) -> tuple[bytes, dict[str, Any]]:
-    """The row as a line, and what the engine takes."""
+def _decoded(table: Table, decode: Callable[[Any], Any], batch: Sequence[Row]) -> tuple[bytes, list[dict[str, Any]]]:
+    """The rows as lines, and what the engine takes."""
+    names = table.names
     try:
-        return line_of(row), {name: decode(value) for name, value in zip(table.names, row, strict=True)}
+        columns = [_for_engine(decode, values) for _, values in zip(names, zip(*batch, strict=True), strict=True)]
+        return lines_of(batch), [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
     except (TypeError, ValueError, KeyError, ArithmeticError):
         raise IntegrityError(
-            f"a stored row of {table.name} does not have its columns {', '.join(table.names)}", "verify the vault"
+            f"a stored row of {table.name} does not have its columns {', '.join(names)}", "verify the vault"
         ) from None
+
+
+def _for_engine(decode: Callable[[Any], Any], values: Sequence[Any]) -> Sequence[Any]:
+    """The values of one column. Every engine takes text as it is, and integers that a column can hold."""
+    found = set(map(type, values))
+    if found <= {str, NoneType} or (found == {int} and min(values) >= _LEAST and max(values) <= _MOST):
+        return values
+    return [decode(value) for value in values]
 
 
 def _decoder(engine: str) -> Callable[[Any], Any]:
@@ -253,7 +224,7 @@ def _decoder(engine: str) -> Callable[[Any], Any]:
         if isinstance(value, dict):
             ((tag, text),) = value.items()
             value = _DECODERS[tag](text)
-        if isinstance(value, list) or (isinstance(value, int) and not -(1 << 63) <= value < 1 << 63):
+        if isinstance(value, list) or (isinstance(value, int) and not _LEAST <= value <= _MOST):
             raise ValueError("no column holds this")
         return for_here(value)
 
@@ -338,6 +309,14 @@ _ENCODERS: dict[str, Callable[[Any], Any]] = {
     "datetime": _moment("datetime", datetime),
     "time": _moment("time", time),
 }
+_PLAIN: dict[str, set[type]] = {
+    "text": {str, NoneType},
+    "json": {str, NoneType},
+    "integer": {int, NoneType},
+    "boolean": {bool, NoneType},
+    "float": {float},
+}
+"""Kinds of column whose values of these types are canonical as they are, floats if they are finite."""
 _DECODERS: dict[str, Callable[[str], Any]] = {
     "float": float,
     "bytes": base64.b64decode,

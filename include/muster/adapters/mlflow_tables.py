@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from muster.adapters.mlflow_lines import RowSum, write_lines
 from muster.adapters.mlflow_locations import Root
-from muster.adapters.mlflow_rows import Column, RowSum, Table, line_of, rows_of, tables_of, write_lines
+from muster.adapters.mlflow_rows import Column, Table, rows_of, tables_of
 from muster.adapters.mlflow_schema import sequences_of
 from muster.adapters.mlflow_store import StoreUrl, mlflow_version, require_known, revisions_of
 from muster.codec import from_json, to_json
@@ -115,16 +116,6 @@ def schema_document(schema: Schema, roots: Iterable[Root]) -> dict[str, Any]:
     """The content of ``schema.json``."""
     document: dict[str, Any] = to_json(schema)
     return {**document, "roots": [root.to_json() for root in roots]}
-
-
-def sum_of_rows(rows: Iterable[list[Any]]) -> RowSum:
-    """Number and digest of canonical rows that are in no file."""
-    import hashlib
-
-    digest, count = hashlib.sha256(), 0
-    for count, row in enumerate(rows, 1):  # noqa: B007 (the last number is the count)
-        digest.update(line_of(row))
-    return RowSum(count, digest.hexdigest())
 
 
 def same_columns(stored: Table, here: Table) -> bool:

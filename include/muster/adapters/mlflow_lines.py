@@ -1,0 +1,86 @@
+"""Canonical rows as lines of a file, and what they add up to; `muster.adapters.mlflow_rows` says how values are written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from muster.errors import IntegrityError
+
+Row = list[Any]
+BATCH = 1000
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_BETWEEN = "],["
+
+
+@dataclass(frozen=True, slots=True)
+class RowSum:
+    """Number of rows, and hex SHA-256 of their lines."""
+
+    rows: int
+    sha256: str
+
+
+def lines_of(rows: Sequence[Row]) -> bytes:
+    """
+    Canonical rows as lines. All are encoded at once, which takes a third of the time, and then cut where one ends.
+
+    :raises ValueError: if a value is not canonical
+    """
+    text = _encode(rows)
+    if text.count(_BETWEEN) != len(rows) - 1:  # it stands in a text as well
+        return b"".join([_encode(row).encode() + b"\n" for row in rows])
+    return text[1:-1].replace(_BETWEEN, "]\n[").encode() + b"\n"
+
+
+def write_lines(rows: Iterable[Row], path: Path) -> RowSum:
+    """Write canonical rows to a new file, and say what was written."""
+    with path.open("xb") as file:
+        return _sum(rows, file.write)
+
+
+def sum_of_rows(rows: Iterable[Row]) -> RowSum:
+    """Number and digest of canonical rows that are in no file."""
+    return _sum(rows, len)
+
+
+def _sum(rows: Iterable[Row], take: Callable[[bytes], int]) -> RowSum:
+    digest, count, waiting = hashlib.sha256(), 0, iter(rows)
+    while batch := list(islice(waiting, BATCH)):
+        lines = lines_of(batch)
+        digest.update(lines)
+        take(lines)
+        count += len(batch)
+    return RowSum(count, digest.hexdigest())
+
+
+def read_lines(path: Path) -> Iterator[Row]:
+    """
+    The rows of a file whose digest was checked.
+
+    :raises IntegrityError: if a line is no row
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, list):
+                raise IntegrityError(f"line {number} of {path.name} is no row of a registry", "verify the vault")
+            yield row
+
+
+def sum_of_file(path: Path) -> RowSum:
+    """Number of lines and digest of a file."""
+    digest, count = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            count += block.count(b"\n")
+    return RowSum(count, digest.hexdigest())
