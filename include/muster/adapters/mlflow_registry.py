@@ -4,6 +4,7 @@ A living MLflow registry, captured below its API: every table in one look, then 
 MLflow's API cannot give back ids, creation times, deleted versions or secrets; its tables can. They are read by reflection, so that
 a table which nobody here has heard of is carried and not lost. The stored tree::
 
+    look.json                   by what an unchanged table of an SQLite store is known again
     schema.json                 revision, tables with columns and keys, engine, MLflow version, sequences, artifact roots
     tables/<table>.jsonl        canonical rows (`muster.adapters.mlflow_rows` describes them)
     auth/schema.json, auth/tables/<table>.jsonl     the basic-auth database, where there is one of its own
@@ -18,7 +19,6 @@ from __future__ import annotations
 
 import functools
 import io
-import json
 import posixpath
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder
 from muster.adapters.mlflow_facts import (
@@ -37,23 +37,24 @@ from muster.adapters.mlflow_facts import (
     server_keys,
     versions_with_artifacts,
 )
+from muster.adapters.mlflow_known import Known, table_path
 from muster.adapters.mlflow_locations import Place, Root, home_of, root_place, roots_of
 from muster.adapters.mlflow_restore import MlflowTarget
 from muster.adapters.mlflow_s3 import S3Access, open_folder
-from muster.adapters.mlflow_store import StoreUrl, one_look, translated
+from muster.adapters.mlflow_store import Copy, StoreUrl, one_look, translated
 from muster.adapters.mlflow_tables import LEFT_OUT, Dump, dump_database, schema_document
 from muster.adapters.rereading import compared, due
 from muster.codec import canonical
-from muster.domain.content import TreeEntry
 from muster.domain.recovery_point import ComponentKind
-from muster.errors import NotFound, SourceChanged, SourceInvalid
+from muster.errors import SourceChanged, SourceInvalid
 from muster.ports import SourceFile, TreeReader
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 __all__ = ["MlflowSource", "MlflowTarget"]
 
 LOADED_META = "registered_model_meta"
-SETTLED = 2.0
-"""Seconds by which a file must be older than a cut before equal size and time mean equal content (S3 tells whole seconds only)."""
 METHODS = {"sqlite": "SQLite online backup", "postgresql": "REPEATABLE READ READ ONLY transaction"}
 
 
@@ -69,26 +70,25 @@ class RegistryCapture:
     named: dict[str, list[str]]
     models: dict[str, Any]
     keys: list[str]
-    previous: TreeReader | None
+    known: Known
     seen: dict[str, list[Artifact]] = field(default_factory=dict)
     excluded: int = 0
 
     def files(self) -> Iterator[SourceFile]:
-        known = _Known(self.previous)
         for dump in self.dumps:
-            for path, file in dump.files.items():
-                table = posixpath.basename(path).removesuffix(".jsonl")
-                entry = known.same_digest(path, dump.sums[table].sha256)
-                content = entry.content if entry else None
-                opener = functools.partial(_opened, file)
-                yield SourceFile(path, opener, size=file.stat().st_size, known=content)
-            document = canonical(schema_document(dump.schema, self.roots if dump is self.dumps[0] else ()))
-            opened = functools.partial(io.BytesIO, document)
-            yield SourceFile(f"{dump.prefix}schema.json", opened, size=len(document))
+            for name, total in dump.sums.items():
+                path = table_path(dump.prefix, name)
+                content = self.known.same_digest(path, total.sha256)
+                size = content.size if content else dump.file(name).stat().st_size
+                yield SourceFile(path, functools.partial(dump.open, name), size=size, known=content)
+            schema = schema_document(dump.schema, self.roots if dump is self.dumps[0] else ())
+            yield _document(f"{dump.prefix}schema.json", schema)
+            if look := dump.look:
+                yield _document(f"{dump.prefix}look.json", look.document())
         for root in self.roots:
-            yield from self._artifacts(root, known)
+            yield from self._artifacts(root, self.known)
 
-    def _artifacts(self, root: Root, known: _Known) -> Iterator[SourceFile]:
+    def _artifacts(self, root: Root, known: Known) -> Iterator[SourceFile]:
         folder, seen = self.folders[root.tree], self.seen.setdefault(root.tree, [])
         waiting = list(folder.below(_topmost(self.named.get(root.tree, []))))
         models = {posixpath.dirname(a.path) for a in waiting if posixpath.basename(a.path) == "MLmodel"}
@@ -102,8 +102,7 @@ class RegistryCapture:
             if artifact.kind == "dir":
                 yield SourceFile(path, kind="dir", mode=artifact.mode, mtime_ns=artifact.mtime_ns)
                 continue
-            entry = known.same_state(path, artifact)
-            content = entry.content if entry else None
+            content = known.same_state(path, artifact)
             opener: Callable[[], BinaryIO] = functools.partial(folder.open, artifact)
             if content and due(path, self.cut_at):
                 opener, content = compared(opener, content, f"{root.place.location}/{artifact.path}"), None
@@ -169,44 +168,52 @@ class MlflowSource:
 
     def _capture(self, scratch: Path, previous: TreeReader | None) -> RegistryCapture:
         cut_at = datetime.now(UTC)
-        stamp = cut_at.timestamp()
-        with _looking(self._store, scratch / "store") as connection:
-            folder = scratch / "tables"
-            main = dump_database(
-                connection, self._store, folder, prefix="", version_table="alembic_version", cut_at=stamp
-            )
+        known = Known(previous)
+        with _looking(self._store, scratch / "store") as (connection, copy):
+            main = _dump(connection, copy, known, scratch / "tables", cut_at)
             places = location_values(connection, main.tables)
             versions = versions_with_artifacts(connection, main.tables)
             models, keys = models_of(connection, main.tables), server_keys(connection, main.tables)
-        dumps = [main, *self._auth_dump(scratch, stamp)]
+        _let_go(copy, main)
+        dumps = [main, *self._auth_dump(scratch, known, cut_at)]
         roots = roots_of(self._root, [*(p for found in places.values() for p in found), *(v.place for v in versions)])
         folders = {root.tree: open_folder(root.place, self._access) for root in roots}
         _require_artifacts(versions, roots, folders)
         walked = [p for where, found in places.items() if where.startswith(WALKED) for p in found]
         named = _named([*walked, *(v.place for v in versions)], roots)
-        return RegistryCapture(
-            cut_at, METHODS[self._store.engine], dumps, roots, folders, named, models, keys, previous
-        )
+        return RegistryCapture(cut_at, METHODS[self._store.engine], dumps, roots, folders, named, models, keys, known)
 
-    def _auth_dump(self, scratch: Path, stamp: float) -> list[Dump]:
+    def _auth_dump(self, scratch: Path, known: Known, cut_at: datetime) -> list[Dump]:
         if self._auth is None or self._auth.url == self._store.url:
             return []
-        with _looking(self._auth, scratch / "auth-store") as connection:
-            folder, table = scratch / "auth-tables", "alembic_version_auth"
-            return [dump_database(connection, self._auth, folder, prefix="auth/", version_table=table, cut_at=stamp)]
+        with _looking(self._auth, scratch / "auth-store") as (connection, copy):
+            dump = _dump(connection, copy, known, scratch / "auth-tables", cut_at, prefix="auth/")
+        _let_go(copy, dump)
+        return [dump]
 
 
 @contextmanager
-def _looking(store: StoreUrl, scratch: Path) -> Iterator[Any]:
+def _looking(store: StoreUrl, scratch: Path) -> Iterator[tuple[Connection, Copy]]:
     scratch.mkdir()
-    with one_look(store, scratch) as connection, translated(store.shown):
-        yield connection
-    for copy in scratch.iterdir():
-        copy.unlink()
+    with one_look(store, scratch) as (connection, copy), translated(store.shown):
+        yield connection, copy
 
 
-def _opened(file: Path) -> BinaryIO:
-    return file.open("rb")
+def _let_go(copy: Copy, dump: Dump) -> None:
+    """The copy of a store takes room; it is kept only if a table may have to be read again."""
+    if dump.written:
+        copy.drop()
+
+
+def _document(path: str, content: Any) -> SourceFile:
+    data = canonical(content)
+    return SourceFile(path, functools.partial(io.BytesIO, data), size=len(data))
+
+
+def _dump(connection: Connection, copy: Copy, known: Known, folder: Path, cut_at: datetime, prefix: str = "") -> Dump:
+    table = "alembic_version_auth" if prefix else "alembic_version"
+    stamp = cut_at.timestamp()
+    return dump_database(connection, copy, known, folder, prefix=prefix, version_table=table, cut_at=stamp)
 
 
 def _require_artifacts(
@@ -236,28 +243,3 @@ def _topmost(paths: Sequence[str]) -> list[str]:
         if not any(path == k or path.startswith(f"{k}/") or not k for k in kept[-1:]):
             kept.append(path)
     return kept
-
-
-class _Known:
-    """What the point before has, so that it need not be read again."""
-
-    def __init__(self, previous: TreeReader | None) -> None:
-        self._entries: dict[str, TreeEntry] = {e.path: e for e in previous.entries()} if previous else {}
-        self._cut_at = _cut_of(previous) if previous else 0.0
-
-    def same_digest(self, path: str, sha256: str) -> TreeEntry | None:
-        entry = self._entries.get(path)
-        return entry if entry and entry.content and entry.content.sha256 == sha256 else None
-
-    def same_state(self, path: str, artifact: Artifact) -> TreeEntry | None:
-        entry = self._entries.get(path)
-        if entry is None or entry.content is None or artifact.mtime_ns >= (self._cut_at - SETTLED) * 1e9:
-            return None
-        return entry if (entry.content.size, entry.mtime_ns) == (artifact.size, artifact.mtime_ns) else None
-
-
-def _cut_of(previous: TreeReader) -> float:
-    try:
-        return float(json.loads(previous.read(previous.entry("schema.json")))["cut_at"])
-    except NotFound:
-        return 0.0

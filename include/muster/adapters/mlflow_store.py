@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muster.domain.restore_plan import without_secrets
-from muster.errors import MusterError, SourceInvalid, StoreUnavailable
+from muster.errors import MusterError, SourceChanged, SourceInvalid, StoreUnavailable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -107,10 +107,51 @@ def connect(store: StoreUrl, **options: Any) -> Engine:
     return create_engine(store.url, poolclass=NullPool, hide_parameters=True, **options)
 
 
-@contextmanager
-def one_look(store: StoreUrl, scratch: Path) -> Iterator[Connection]:
+@dataclass(frozen=True, slots=True)
+class Copy:
     """
-    A connection that sees one moment of the store, whatever is written meanwhile.
+    A moment of a store.
+
+    :param file: the copy of an SQLite store; None for a server
+    """
+
+    store: StoreUrl
+    file: Path | None
+
+    @contextmanager
+    def again(self) -> Iterator[Connection]:
+        """
+        One more connection to the same moment.
+
+        :raises SourceChanged: if the store is a server: that moment is gone
+        """
+        if self.file is None:
+            raise SourceChanged(f"{self.store.shown} has moved on", "take the snapshot again")
+        with translated(self.store.shown), connect(_at(self.file, self.store)).connect() as connection:
+            yield connection
+
+    def drop(self) -> None:
+        """It is not needed any more, and may be large."""
+        if self.file:
+            self.file.unlink()
+
+    def check(self) -> None:
+        """
+        :raises SourceInvalid: if the copy of an SQLite store is damaged
+        """
+        if self.file:
+            with closing(sqlite3.connect(self.file)) as connection:
+                (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise SourceInvalid(
+                    f"the SQLite file {self.store.file} is damaged: {verdict}", "restore it from a recovery point"
+                )
+
+
+@contextmanager
+def one_look(store: StoreUrl, scratch: Path) -> Iterator[tuple[Connection, Copy]]:
+    """
+    A connection that sees one moment of the store, whatever is written meanwhile; a copy of an SQLite store is yet to be checked.
 
     :param scratch: an existing folder for the copy of an SQLite store
     :raises SourceInvalid: if there is no such SQLite file (it is never created), or it is damaged
@@ -118,15 +159,19 @@ def one_look(store: StoreUrl, scratch: Path) -> Iterator[Connection]:
     """
     with translated(store.shown):
         if store.engine == "sqlite":
-            copy = scratch / "store.db"
-            _copy_sqlite(store, copy)
-            engine = connect(StoreUrl(f"sqlite:///{copy}", store.shown))
+            copy = Copy(store, scratch / "store.db")
+            _copy_sqlite(store, scratch / "store.db")
+            engine = connect(_at(scratch / "store.db", store))
         else:
-            engine = connect(store, isolation_level="REPEATABLE READ")
+            copy, engine = Copy(store, None), connect(store, isolation_level="REPEATABLE READ")
         with engine.connect() as connection:
             if store.engine == "postgresql":
                 connection.execution_options(postgresql_readonly=True)
-            yield connection
+            yield connection, copy
+
+
+def _at(file: Path, store: StoreUrl) -> StoreUrl:
+    return StoreUrl(f"sqlite:///{file}", store.shown)
 
 
 def _copy_sqlite(store: StoreUrl, copy: Path) -> None:
@@ -144,9 +189,6 @@ def _copy_sqlite(store: StoreUrl, copy: Path) -> None:
         closing(sqlite3.connect(copy)) as target,
     ):
         source.backup(target, progress=give_up)
-        (verdict,) = target.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise SourceInvalid(f"the SQLite file {store.file} is damaged: {verdict}", "restore it from a recovery point")
 
 
 def revisions_of(connection: Connection) -> dict[str, str]:

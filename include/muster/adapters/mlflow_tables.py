@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from muster.adapters.mlflow_known import LOOK_FORMAT, Known, Look
 from muster.adapters.mlflow_lines import RowSum, write_lines
 from muster.adapters.mlflow_locations import Root
+from muster.adapters.mlflow_pages import page_digests
 from muster.adapters.mlflow_rows import Column, Table, rows_of, tables_of
 from muster.adapters.mlflow_schema import sequences_of
-from muster.adapters.mlflow_store import StoreUrl, mlflow_version, require_known, revisions_of
+from muster.adapters.mlflow_store import Copy, mlflow_version, require_known, revisions_of
 from muster.codec import from_json, to_json
 from muster.errors import IntegrityError, SourceInvalid
 
@@ -60,19 +63,52 @@ class Schema:
 @dataclass(slots=True)
 class Dump:
     """
-    A database, written to files.
+    A database, written to files; those of tables that the point before has are written when somebody opens them.
 
     :param prefix: folder of the stored tree, empty or ending in ``/``
-    :param files: path in the stored tree to the file on disk
+    :param folder: where the files lie
+    :param again: a connection to the same moment of the store
+    :param pages: digests of the tables' pages (`muster.adapters.mlflow_pages`); empty if there are none
     :param left_out: tables that were not carried, with the number of their rows
     """
 
     prefix: str
     schema: Schema
     tables: dict[str, Table]
+    folder: Path
+    again: Callable[[], AbstractContextManager[Connection]]
     sums: dict[str, RowSum] = field(default_factory=dict)
-    files: dict[str, Path] = field(default_factory=dict)
+    pages: Mapping[str, str] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
+
+    def file(self, name: str) -> Path:
+        """The rows of a table."""
+        return self.folder / f"{list(self.tables).index(name):04d}.jsonl"
+
+    def open(self, name: str) -> BinaryIO:
+        """
+        A stream of the rows of a table.
+
+        :raises IntegrityError: if they are not what the point before was believed to have
+        """
+        path = self.file(name)
+        if not path.exists():
+            with self.again() as connection:
+                found = write_lines(rows_of(connection, self.tables[name]), path)
+            if found != self.sums[name]:
+                raise IntegrityError(f"{name} is not what the point before has of it", "verify the vault")
+        return path.open("rb")
+
+    @property
+    def written(self) -> bool:
+        """Whether all tables are, so that the store is not needed again."""
+        return all(self.file(name).exists() for name in self.tables)
+
+    @property
+    def look(self) -> Look | None:
+        """By what the tables are known again at the next point; None if nothing is known of their pages."""
+        rows = {name: total.rows for name, total in self.sums.items()}
+        return Look(LOOK_FORMAT, dict(sorted(self.pages.items())), rows) if self.pages else None
 
     def details(self) -> dict[str, Any]:
         """The facts that a restore is reconciled with."""
@@ -85,30 +121,34 @@ class Dump:
 
 
 def dump_database(
-    connection: Connection, store: StoreUrl, folder: Path, *, prefix: str, version_table: str, cut_at: float
+    connection: Connection, copy: Copy, known: Known, folder: Path, *, prefix: str, version_table: str, cut_at: float
 ) -> Dump:
     """
-    Write all tables that a connection sees into a new folder.
+    Write all tables that a connection sees into a new folder, but for those of which nothing changed since the point before.
 
-    :raises SourceInvalid: if this is no such store, or at a revision that the installed MLflow does not know
+    :raises SourceInvalid: if this is no such store, or at a revision that the installed MLflow does not know, or damaged
     """
     revisions = revisions_of(connection)
     if version_table not in revisions:
         raise SourceInvalid(
-            f"{store.shown} is no MLflow store: it has no table {version_table}", "see what `mlflow server` was given"
+            f"{copy.store.shown} is no MLflow store: it has no table {version_table}",
+            "see what `mlflow server` was given",
         )
-    require_known(revisions, store.shown, "the MLflow that this store's server runs, or a later one")
-    tables = tables_of(connection)
-    carried = tuple(table for name, table in tables.items() if name not in LEFT_OUT)
-    schema = Schema(FORMAT, store.engine, mlflow_version(), cut_at, revisions, carried, sequences_of(connection))
-    dump = Dump(prefix, schema, {table.name: table for table in carried})
+    require_known(revisions, copy.store.shown, "the MLflow that this store's server runs, or a later one")
+    found = tables_of(connection)
+    carried = tuple(table for name, table in found.items() if name not in LEFT_OUT)
+    schema = Schema(FORMAT, copy.store.engine, mlflow_version(), cut_at, revisions, carried, sequences_of(connection))
+    dump = Dump(prefix, schema, {table.name: table for table in carried}, folder, copy.again)
+    dump.pages = page_digests(copy.file) if copy.file else {}
+    dump.sums |= known.same_tables(prefix, dump.tables, dump.pages)
+    if dump.sums.keys() != dump.tables.keys():
+        copy.check()
     folder.mkdir(parents=True)
-    for number, table in enumerate(carried):
-        path = folder / f"{number:04d}.jsonl"
-        dump.sums[table.name] = write_lines(rows_of(connection, table), path)
-        dump.files[f"{prefix}tables/{table.name}.jsonl"] = path
-    for name in tables.keys() & LEFT_OUT.keys():
-        dump.left_out[name] = sum(1 for _ in rows_of(connection, tables[name]))
+    for name, table in dump.tables.items():
+        if name not in dump.sums:
+            dump.sums[name] = write_lines(rows_of(connection, table), dump.file(name))
+    for name in found.keys() & LEFT_OUT.keys():
+        dump.left_out[name] = sum(1 for _ in rows_of(connection, found[name]))
     return dump
 
 

@@ -1,0 +1,102 @@
+"""What the point before has of a registry, so that it need not be read again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from muster.adapters.mlflow_artifacts import Artifact
+from muster.adapters.mlflow_lines import RowSum
+from muster.adapters.mlflow_rows import Table
+from muster.codec import from_json, to_json
+from muster.domain.content import ContentRef, TreeEntry
+from muster.errors import IntegrityError, NotFound
+from muster.ports import TreeReader
+
+LOOK_FORMAT = 1
+"""Another one as soon as the same rows are written in another way."""
+SETTLED = 2.0
+"""Seconds by which a file must be older than a cut before equal size and time mean equal content (S3 tells whole seconds only)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """
+    ``look.json``: by what the tables of a database are known again.
+
+    :param pages: table to the digest of its pages (`muster.adapters.mlflow_pages`)
+    :param rows: table to its number of rows
+    """
+
+    format: int
+    pages: dict[str, str]
+    rows: dict[str, int]
+
+    def document(self) -> Any:
+        """As it is stored."""
+        return to_json(self)
+
+
+def table_path(prefix: str, name: str) -> str:
+    """Where the rows of a table lie in the stored tree."""
+    return f"{prefix}tables/{name}.jsonl"
+
+
+class Known:
+    """
+    The stored tree of the point before.
+
+    :param previous: None if there is none: then nothing is known
+    """
+
+    def __init__(self, previous: TreeReader | None) -> None:
+        self._previous = previous
+        self._entries: dict[str, TreeEntry] = {e.path: e for e in previous.entries()} if previous else {}
+        self._cut_at = float(self._json("schema.json").get("cut_at", 0.0))
+
+    def same_digest(self, path: str, sha256: str) -> ContentRef | None:
+        """The content of a file, if it has this digest."""
+        content = self._content(path)
+        return content if content and content.sha256 == sha256 else None
+
+    def same_state(self, path: str, artifact: Artifact) -> ContentRef | None:
+        """The content of an artifact that has the same size and time, and was old enough for that to mean something."""
+        entry = self._entries.get(path)
+        if entry is None or entry.content is None or artifact.mtime_ns >= (self._cut_at - SETTLED) * 1e9:
+            return None
+        return entry.content if (entry.content.size, entry.mtime_ns) == (artifact.size, artifact.mtime_ns) else None
+
+    def same_tables(self, prefix: str, tables: Mapping[str, Table], pages: Mapping[str, str]) -> dict[str, RowSum]:
+        """
+        What those tables add up to that have the same columns and lie in the same pages as at the point before.
+
+        :param pages: of the tables as they are now
+        """
+        try:
+            look = from_json(Look, self._json(f"{prefix}look.json"))
+            before = {stored["name"]: stored for stored in self._json(f"{prefix}schema.json")["tables"]}
+        except (IntegrityError, KeyError, TypeError):
+            return {}
+        if look.format != LOOK_FORMAT:
+            return {}
+        same = {}
+        for name, table in tables.items():
+            content = self._content(table_path(prefix, name))
+            unchanged = name in pages and look.pages.get(name) == pages[name] and before.get(name) == to_json(table)
+            if unchanged and content and name in look.rows:
+                same[name] = RowSum(look.rows[name], content.sha256)
+        return same
+
+    def _content(self, path: str) -> ContentRef | None:
+        entry = self._entries.get(path)
+        return entry.content if entry else None
+
+    def _json(self, path: str) -> dict[str, Any]:
+        """A document of that point; empty if it is not there, or damaged, which `verify` names."""
+        try:
+            found = json.loads(self._previous.read(self._entries[path])) if self._previous else {}
+        except (KeyError, ValueError, RecursionError, IntegrityError, NotFound):
+            return {}
+        return found if isinstance(found, dict) else {}
