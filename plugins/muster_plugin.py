@@ -2,11 +2,15 @@
 
 from airflow.plugins_manager import AirflowPlugin
 
+from muster_airflow.ui.events_app import events_app
 from muster_airflow.ui.points_app import points_app
 
 
 class MusterPlugin(AirflowPlugin):
-    """Recovery points under ``/muster`` of the API server."""
+    """Recovery points under ``/muster`` of the API server; webhooks arrive under ``/muster-events``."""
 
     name = "muster"
-    fastapi_apps = [{"app": points_app, "url_prefix": "/muster", "name": "Muster"}]  # noqa: RUF012 - Airflow's form
+    fastapi_apps = [  # noqa: RUF012 - Airflow's form
+        {"app": points_app, "url_prefix": "/muster", "name": "Muster"},
+        {"app": events_app, "url_prefix": "/muster-events", "name": "Muster events"},
+    ]

@@ -30,10 +30,11 @@ PENGUINS = """
 workload: penguins
 owner: biology
 objectives: {rpo: 24h, rto: 15m}
+strategy: hot
 schedule: "0 2 * * *"
 datasets:
   - {name: birds, repo: "conn:birds_repo", targets: [data/birds], expectations: birds.json}
-registry: {store: "conn:mlflow_store", artifacts: "conn:mlflow_artifacts"}
+registry: {store: "conn:mlflow_store", artifacts: "conn:mlflow_artifacts", webhook: "env:PENGUIN_WEBHOOK"}
 environment: {lock: model-environment.lock, python: "3.11"}
 configuration: {files: ["conf/*.yaml"], env: [PENGUIN_LIMIT], secrets: ["conn:warehouse", "env:PENGUIN_TOKEN"]}
 smoke: [{model: "models:/penguin-mass@champion"}]
@@ -81,6 +82,7 @@ class AirflowSite:
         default_factory=lambda: {name: secrets.token_urlsafe(20) for name in ("primary", "spare")}, repr=False
     )
     token: str = field(default_factory=lambda: secrets.token_urlsafe(20), repr=False)
+    webhook: str = field(default_factory=lambda: secrets.token_urlsafe(20), repr=False)
     database_password: str = field(default_factory=lambda: "p/" + secrets.token_urlsafe(20), repr=False)
 
     @property
@@ -119,6 +121,7 @@ class AirflowSite:
             "MUSTER_STATE": str(self.state),
             "SPARE_PASSPHRASE": self.passphrases["spare"],
             "PENGUIN_TOKEN": self.token,
+            "PENGUIN_WEBHOOK": self.webhook,
             "PENGUIN_LIMIT": "4200",
             **{f"AIRFLOW_CONN_{name.upper()}": json.dumps(value) for name, value in self.connections.items()},
         }
@@ -126,7 +129,7 @@ class AirflowSite:
     @property
     def secret_values(self) -> tuple[str, ...]:
         """What must be nowhere outside of the vaults and this process."""
-        return (*self.passphrases.values(), self.token, self.database_password)
+        return (*self.passphrases.values(), self.token, self.webhook, self.database_password)
 
     def platform(self) -> Platform:
         """The site without Airflow, for looking at what its tasks did."""

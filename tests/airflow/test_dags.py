@@ -91,10 +91,12 @@ def test_every_dag_can_be_found_read_and_trusted(runs: Runs, name: str) -> None:
 
 
 def test_snapshots_run_when_the_catalog_says_and_restores_only_when_somebody_asks(runs: Runs) -> None:
-    """Schedules come from the catalog; drills, verification and expiry have the nightly default."""
+    """Schedules come from the catalog; drills, verification and expiry have the nightly default. A hot workload waits for changes, too."""
     schedules = {name: dag.schedule for name, dag in runs.bag.dags.items()}
+    hot = schedules.pop("snapshot__penguins")
+    assert hot.timetable.expression == "0 2 * * *"
+    assert [asset.name for _, asset in hot.asset_condition.iter_assets()] == ["workload_change__penguins"]
     assert schedules == {
-        "snapshot__penguins": "0 2 * * *",
         "snapshot__ledger": None,
         "restore__penguins": None,
         "restore__ledger": None,

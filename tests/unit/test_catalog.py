@@ -126,6 +126,14 @@ def test_a_mistake_is_told_with_file_line_field_and_mend(tmp_path: Path, change:
             "a.yaml:3: objectives.rpo: 1d is shorter than the schedule allows: '0 2 * * 1-5' leaves up to 3d",
         ),
         (
+            "registry: {store: s, artifacts: a, webhook: env:SECRET}",
+            "a.yaml:8: registry.webhook: starts nothing where the strategy is warm; set strategy: hot",
+        ),
+        (
+            "strategy: hot\nregistry: {store: s, artifacts: a, webhook: env:SECRET}",
+            "a.yaml:9: registry.webhook: is not told of deletions",
+        ),
+        (
             "replicas: [frankfurt, dublin]",
             "a.yaml:8: replicas[1]: there is no vault dublin in vaults.yaml; known are: ",
         ),

@@ -20,8 +20,8 @@ def page_digests(file: Path) -> dict[str, str]:
     Hex SHA-256 of each table: of its definition, and of the numbers and bytes of all pages that its rows lie in.
 
     Rows are nothing but what stands in these pages, so equal digests mean equal rows; different ones mean nothing, since SQLite
-    may move rows as it likes. Indexes are other pages. Nothing is said of a damaged file, nor where this SQLite was built without ``dbstat``, which tells
-    whose page is which.
+    may move rows as it likes. Indexes are other pages. Nothing is said of a damaged file, nor where this SQLite was built without
+    ``dbstat``, which tells whose page is which.
 
     :param file: of a database that nobody writes to
     """

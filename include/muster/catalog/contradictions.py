@@ -23,6 +23,7 @@ def contradictions(workload: Workload, vaults: Mapping[str, VaultConfig]) -> lis
         lambda: _objectives(workload),
         lambda: _vaults(workload, vaults),
         lambda: _residency(workload, vaults),
+        lambda: _webhook(workload),
         lambda: _retention(workload.retention),
         lambda: _anomaly(workload),
         lambda: _smoke(workload),
@@ -87,6 +88,18 @@ def _residency(workload: Workload, vaults: Mapping[str, VaultConfig]) -> Found:
         elif jurisdiction not in allowed:
             mend = f"choose another vault, or have {jurisdiction} allowed"
             yield location, f"the vault {name} lies in {jurisdiction}, but {only}; {mend}"
+
+
+def _webhook(workload: Workload) -> Found:
+    if workload.registry is None or workload.registry.webhook is None:
+        return
+    if workload.strategy != "hot":
+        yield ("registry", "webhook"), f"starts nothing where the strategy is {workload.strategy}; set strategy: hot"
+    if workload.schedule is None:
+        yield (
+            ("registry", "webhook"),
+            "is not told of deletions, nor of what the server could not deliver; add a schedule for these",
+        )
 
 
 def _retention(retention: Retention | None) -> Found:

@@ -141,6 +141,7 @@ class Registry(Entry):
     :param auth_store: database URL of MLflow's own users and permissions, if it has any
     :param server_keys: secrets without which a server cannot read the store, such as the key of encrypted webhooks; they are kept
         with the configuration, and each is named after the server's variable, as env:NAME or conn:NAME
+    :param webhook: secret of the MLflow webhook by which the server tells of changes, for a ``hot`` workload
     """
 
     store: Reference
@@ -148,6 +149,7 @@ class Registry(Entry):
     models: tuple[Annotated[str, Field(min_length=1)], ...] = ("*",)
     auth_store: Reference | None = None
     server_keys: tuple[SecretReference, ...] = ()
+    webhook: SecretReference | None = None
 
 
 class Environment(Entry):
@@ -265,6 +267,7 @@ class Workload(Entry):
     """
     One protected AI system.
 
+    :param strategy: ``hot`` takes a point whenever the asset ``workload_change__<workload>`` has an event, besides the schedule
     :param schedule: cron expression in UTC; None for a workload whose points are taken on events or by hand
     :param root: absolute folder that relative paths are relative to: that of the project, unless the file says otherwise
     """
