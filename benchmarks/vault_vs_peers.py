@@ -38,6 +38,8 @@ from measuring import (
 from peers import SIDES, Restic
 
 CHANGED_SHARE = 0.01
+SERVER_BYTES = 8 * UNITS["GiB"]
+"""Room for all sides; when it is full, the server no longer answers."""
 FIRST, AGAIN, CHANGED, INSERTED, RESTORE, VERIFY = (
     "first snapshot",
     "nothing changed",
@@ -143,7 +145,8 @@ class Server:
 
 @contextlib.contextmanager
 def s3_server() -> Iterator[Server]:
-    """Ceph's RGW on loopback, as the tests start it: needs root and `make test-servers`' packages."""
+    """Ceph's RGW on loopback, as the tests start it, with more memory to keep objects in: needs root and `make test-servers`' packages."""
+    os.environ["S3_SERVER_BYTES"] = str(SERVER_BYTES)
     sys.path.insert(0, str(ROOT / "tests"))
     from servers import running_ceph
 
