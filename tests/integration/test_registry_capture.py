@@ -237,7 +237,13 @@ def test_unchanged_content_is_not_read_again(
     small_store.execute("INSERT INTO params (key, value, run_uuid) VALUES ('k', 'v', 'r1')")
     again, second = capture(small_store, tmp_path / "second", first)
     below = "artifacts/0/r1/artifacts"
-    assert sorted(second.opened) == [f"{below}/other", f"{below}/young", "schema.json", "tables/params.jsonl"]
+    assert sorted(second.opened) == [
+        f"{below}/other",
+        f"{below}/young",
+        "look.json",
+        "schema.json",
+        "tables/params.jsonl",
+    ]
     assert second.read(second.entry(f"{below}/same")) == b"same"
     assert again["tables"]["runs"] == details["tables"]["runs"]
     assert again["tables"]["params"]["rows"] == 1
