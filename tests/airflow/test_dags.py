@@ -95,7 +95,7 @@ def test_snapshots_run_when_the_catalog_says_and_restores_only_when_somebody_ask
     schedules = {name: dag.schedule for name, dag in runs.bag.dags.items()}
     hot = schedules.pop("snapshot__penguins")
     assert hot.timetable.expression == "0 2 * * *"
-    assert [asset.name for _, asset in hot.asset_condition.iter_assets()] == ["workload_change__penguins"]
+    assert [asset.name for asset in hot.asset_condition.objects] == ["workload_change__penguins"]
     assert schedules == {
         "snapshot__ledger": None,
         "restore__penguins": None,
