@@ -15,6 +15,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 
 from muster.catalog import Workload
+from muster_airflow import schedules
 from muster_airflow.forms import point_param
 from muster_airflow.operators.restore import PlanRestoreOperator
 from muster_airflow.operators.sandbox import PrepareSandboxOperator, RemoveSandboxOperator
@@ -30,7 +31,7 @@ def drill_dag(workload: Workload) -> DAG:
         dag_id=f"drill__{name}",
         description=f"Rehearse the recovery of {name} in a sandbox",
         doc_md=__doc__,
-        schedule=DRILL_SCHEDULE,
+        schedule=schedules.at(DRILL_SCHEDULE),
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=False,

@@ -13,6 +13,7 @@ A run that was killed loses nothing: the next one goes on.
 
 from airflow.sdk import DAG
 
+from muster_airflow import schedules
 from muster_airflow.forms import apply_param
 from muster_airflow.operators.expire import ExpirePointsOperator
 from muster_airflow.policies import EXPIRE_SCHEDULE, default_args
@@ -22,7 +23,7 @@ with DAG(
     dag_id="expire",
     description="Remove points that the retention no longer keeps",
     doc_md=__doc__,
-    schedule=EXPIRE_SCHEDULE,
+    schedule=schedules.at(EXPIRE_SCHEDULE),
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,

@@ -13,10 +13,11 @@ trigger a new run. If `seal` says that data *changed as if by ransomware*, the l
 files: stop what writes there and run `restore`, or, if it was meant, `muster accept POINT --reason …`.
 """
 
-from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, CronTriggerTimetable, TriggerRule
+from airflow.sdk import DAG, TriggerRule
 
 from muster.catalog import Workload
-from muster_airflow.assets import recovery_point_asset, workload_change_asset
+from muster_airflow import schedules
+from muster_airflow.assets import recovery_point_asset
 from muster_airflow.operators.snapshot import (
     CaptureComponentOperator,
     GoldenPredictionsOperator,
@@ -28,16 +29,6 @@ from muster_airflow.policies import default_args
 from muster_airflow.workloads import protected_workloads
 
 
-def schedule_of(workload: Workload) -> str | Asset | AssetOrTimeSchedule | None:
-    """What the catalog says; for a hot workload, each change besides."""
-    if workload.strategy != "hot":
-        return workload.schedule
-    change = workload_change_asset(workload.workload)
-    if workload.schedule is None:
-        return change
-    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(workload.schedule, timezone="UTC"), assets=[change])
-
-
 def snapshot_dag(workload: Workload) -> DAG:
     """The snapshot of one workload; it has a task for each kind of component that the catalog names."""
     name = workload.workload
@@ -45,7 +36,7 @@ def snapshot_dag(workload: Workload) -> DAG:
         dag_id=f"snapshot__{name}",
         description=f"Take a recovery point of {name}",
         doc_md=__doc__,
-        schedule=schedule_of(workload),
+        schedule=schedules.of_snapshots(workload),
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=False,

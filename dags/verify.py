@@ -11,6 +11,7 @@ other replicas, or the sources; else restore from another point. In any case fin
 
 from airflow.sdk import DAG
 
+from muster_airflow import schedules
 from muster_airflow.forms import share_param
 from muster_airflow.operators.verify import VerifyVaultOperator
 from muster_airflow.policies import VERIFY_SCHEDULE, default_args
@@ -20,7 +21,7 @@ with DAG(
     dag_id="verify",
     description="Check that every vault still holds what it was given",
     doc_md=__doc__,
-    schedule=VERIFY_SCHEDULE,
+    schedule=schedules.at(VERIFY_SCHEDULE),
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,
