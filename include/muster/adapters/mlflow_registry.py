@@ -54,7 +54,11 @@ __all__ = ["MlflowSource", "MlflowTarget"]
 LOADED_META = "registered_model_meta"
 SETTLED = 2.0
 """Seconds by which a file must be older than a cut before equal size and time mean equal content (S3 tells whole seconds only)."""
-METHODS = {"sqlite": "SQLite online backup", "postgresql": "REPEATABLE READ READ ONLY transaction"}
+METHODS = {
+    "sqlite": "SQLite online backup",
+    "postgresql": "REPEATABLE READ READ ONLY transaction",
+    "mysql": "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+}
 
 
 @dataclass(slots=True)
@@ -140,7 +144,7 @@ class MlflowSource:
     """
     An MLflow registry: tracking and registry tables, artifacts, and the users of its basic-auth app.
 
-    :param store_url: ``sqlite:////file`` or ``postgresql://…``; a role that may read is enough
+    :param store_url: ``sqlite:////file``, ``postgresql://…`` or ``mysql://…`` (MariaDB too); a user that may read is enough
     :param artifact_root: the folder or ``s3://[KEY:SECRET@]bucket/prefix[?endpoint=URL&region=NAME]`` below which artifacts lie:
         the server's ``--artifacts-destination``
     :param auth_store_url: the basic-auth database, where it is not the store itself
