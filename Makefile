@@ -6,7 +6,8 @@ UV_VERSION := $(shell sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements-dev.txt)
 BIN := .venv/bin
 COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes
 AZURITE := tests/azurite/node_modules/.package-lock.json
-SERVER_PACKAGES := ceph-mon ceph-mgr ceph-osd radosgw ceph-common postgresql
+SERVER_PACKAGES := ceph-mon ceph-mgr ceph-osd radosgw ceph-common postgresql mariadb-server-core mariadb-client-core \
+	libeatmydata1
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins
@@ -30,7 +31,7 @@ down: .venv/ready  ## end what `make up` started
 test: .venv/ready  ## all tests that need nothing but the package index
 	$(BIN)/python -m pytest -m "not servers"
 
-test-servers: .venv/ready $(AZURITE)  ## tests against Ceph, PostgreSQL, Azurite and a GCS emulator; installs them, fails without them
+test-servers: .venv/ready $(AZURITE)  ## tests against Ceph, PostgreSQL, MariaDB, Azurite and a GCS emulator; installs them, fails without them
 	dpkg -s $(SERVER_PACKAGES) > /dev/null 2>&1 || { $(SUDO) apt-get update -q && \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(SERVER_PACKAGES); }
 	$(BIN)/python -m pytest -m servers

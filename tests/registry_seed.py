@@ -17,6 +17,8 @@ import pytest
 
 from fakes_trees import FolderTree
 from muster.adapters.mlflow_registry import MlflowSource
+from muster.adapters.mlflow_store import StoreUrl
+from mysql import MariaDb
 from postgres import Cluster
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -140,8 +142,22 @@ def seeded_sqlite(tmp_path_factory: pytest.TempPathFactory) -> SeededRegistry:
 @pytest.fixture(scope="session")
 def seeded_postgres(embedded_postgres: Cluster, tmp_path_factory: pytest.TempPathFactory) -> SeededRegistry:
     """The full registry on PostgreSQL. Nobody writes to it."""
-    url = embedded_postgres.database().replace("postgresql://", "postgresql+psycopg2://")
+    url = driven(embedded_postgres.database())
     return seed_registry(url, tmp_path_factory.mktemp("seeded-pg") / "old artifacts")
+
+
+@pytest.fixture(scope="session")
+def seeded_mariadb(mariadb: MariaDb, tmp_path_factory: pytest.TempPathFactory) -> SeededRegistry:
+    """The full registry on MariaDB. Nobody writes to it."""
+    return seed_registry(driven(mariadb.database()), tmp_path_factory.mktemp("seeded-maria") / "old artifacts")
+
+
+@pytest.fixture(scope="session")
+def mariadb_store(mariadb: MariaDb, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """URL and artifact root of a store on MariaDB that MLflow has made. Tests may add runs to it."""
+    url, artifacts = mariadb.database(), tmp_path_factory.mktemp("maria") / "artifacts"
+    empty_store(driven(url), artifacts)
+    return url, str(artifacts)
 
 
 @pytest.fixture(scope="session")
@@ -218,13 +234,42 @@ def capture(url: str, artifacts: str, folder: Path, **options: Any) -> Captured:
         return json.loads(json.dumps(cut.details())), tree
 
 
+def driven(url: str) -> str:
+    """The URL of a store, with the driver that MLflow needs."""
+    return StoreUrl.parse(url).url
+
+
 def query(url: str, statement: str) -> list[Any]:
     import sqlalchemy as sa
 
-    url = url.replace("postgresql://", "postgresql+psycopg2://")
-    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+    with sa.create_engine(driven(url), poolclass=sa.NullPool).begin() as connection:
         result = connection.execute(sa.text(statement))
         return [tuple(row) for row in result] if result.returns_rows else []
+
+
+def fill(url: str, table: str, **values: Any) -> None:
+    """One row. Columns that must have a value and get none here get a plain one."""
+    import sqlalchemy as sa
+
+    plain = {int: 1, float: 0.5, str: "x", bytes: b"x", bool: False}
+    with sa.create_engine(driven(url), poolclass=sa.NullPool).begin() as connection:
+        found = sa.Table(table, sa.MetaData(), autoload_with=connection)
+        for column in found.columns:
+            if not (column.nullable or column.computed is not None or column.server_default or column.name in values):
+                values[column.name] = plain[column.type.python_type]
+        connection.execute(found.insert(), values)
+
+
+def content(url: str) -> Any:
+    """Everything in a database, or None if there is no such file."""
+    import sqlalchemy as sa
+
+    if url.startswith("sqlite") and not Path(url.removeprefix("sqlite:///")).exists():
+        return None
+    with sa.create_engine(driven(url), poolclass=sa.NullPool).connect() as connection:
+        metadata = sa.MetaData()
+        metadata.reflect(connection)
+        return {n: sorted(map(repr, connection.execute(t.select()))) for n, t in metadata.tables.items()}
 
 
 def spoil_a_row(tree: FolderTree, details: dict[str, Any]) -> None:

@@ -42,6 +42,22 @@ pytestmark = pytest.mark.airflow
         ),
         (
             {
+                "conn_type": "mysql",
+                "host": "db",
+                "port": 3306,
+                "login": "m@e",
+                "password": "p/w",
+                "schema": "mlflow",
+                "extra": '{"charset": "utf8", "ssl": {"ca": "/etc/ca.pem"}}',
+            },
+            "mysql://m%40e:p%2Fw@db:3306/mlflow?ssl_ca=%2Fetc%2Fca.pem",
+        ),
+        (
+            {"conn_type": "mysql", "schema": "x", "extra": '{"unix_socket": "/run/m", "ssl": "{\\"ca\\": \\"c\\"}"}'},
+            "mysql:///x?ssl_ca=c&unix_socket=%2Frun%2Fm",
+        ),
+        (
+            {
                 "conn_type": "aws",
                 "login": "KEY",
                 "password": "SEC/RET",

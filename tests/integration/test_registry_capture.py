@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
-import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -18,11 +16,8 @@ from muster.adapters import mlflow_registry
 from muster.adapters.mlflow_registry import MlflowSource
 from muster.errors import SourceChanged, SourceInvalid, StoreUnavailable
 from postgres import Cluster
-from registry_seed import SmallStore, empty_store
-
-INSERT_RUN = (
-    "INSERT INTO runs (run_uuid, name, experiment_id, lifecycle_stage, status) VALUES (?, 'n', 0, 'active', 'FINISHED')"
-)
+from registry_seed import SmallStore, driven, empty_store
+from registry_writer import INSERT_RUN, assert_no_orphans
 
 
 def capture(store: SmallStore, folder: Path, previous: FolderTree | None = None) -> tuple[dict[str, Any], FolderTree]:
@@ -88,7 +83,9 @@ def test_newer_schema_is_refused(small_store: SmallStore) -> None:
     assert "install" in caught.value.hint
 
 
-@pytest.mark.parametrize("url", ["mysql://u:s3cret@h/d", "sqlite://", "sqlite:///:memory:", "mlruns"])
+@pytest.mark.parametrize(
+    "url", ["mssql://u:s3cret@h/d", "mysql://u:s3cret@h", "sqlite://", "sqlite:///:memory:", "mlruns"]
+)
 def test_unsupported_store_is_refused(url: str, tmp_path: Path) -> None:
     """A store of another kind is refused by name, without its password."""
     with pytest.raises(SourceInvalid, match="names no MLflow store") as caught:
@@ -266,28 +263,6 @@ def test_unknown_tables_are_carried_and_locks_are_not(small_store: SmallStore, t
     assert "scheduler_leases" not in details["tables"]
 
 
-def _write_pairs(begin: Any, stop: threading.Event, written: list[int]) -> None:
-    """Runs with a tag each, in one transaction, as fast as it goes."""
-    while not stop.is_set():
-        run = f"run{len(written):08d}"
-        begin(run)
-        written.append(1)
-
-
-def orphans(tree: FolderTree, details: dict[str, Any]) -> tuple[int, int]:
-    """Number of runs, and of tags whose run is not there (or runs without their tag)."""
-    schema = json.loads(tree.read(tree.entry("schema.json")))
-
-    def column(table: str, name: str) -> set[str]:
-        index = [c["name"] for t in schema["tables"] if t["name"] == table for c in t["columns"]].index(name)
-        lines = tree.read(tree.entry(f"tables/{table}.jsonl")).decode().split("\n")[:-1]
-        assert len(lines) == details["tables"][table]["rows"]
-        return {json.loads(line)[index] for line in lines}
-
-    runs, tags = column("runs", "run_uuid"), column("tags", "run_uuid")
-    return len(runs), len(runs ^ tags)
-
-
 def test_concurrent_writer_leaves_no_orphans_on_sqlite(small_store: SmallStore, tmp_path: Path) -> None:
     """While somebody writes runs with tags, every cut has both or neither."""
 
@@ -297,7 +272,7 @@ def test_concurrent_writer_leaves_no_orphans_on_sqlite(small_store: SmallStore, 
             connection.execute("INSERT INTO tags (key, value, run_uuid) VALUES ('k', 'v', ?)", (run,))
 
     source = MlflowSource("w", small_store.url, str(small_store.artifacts))
-    _assert_no_orphans(begin, source, tmp_path)
+    assert_no_orphans(begin, source, tmp_path)
 
 
 def test_concurrent_writer_leaves_no_orphans_on_postgresql(embedded_postgres: Cluster, tmp_path: Path) -> None:
@@ -305,7 +280,7 @@ def test_concurrent_writer_leaves_no_orphans_on_postgresql(embedded_postgres: Cl
     import psycopg2
 
     url = embedded_postgres.database()
-    empty_store(url.replace("postgresql://", "postgresql+psycopg2://"), tmp_path / "artifacts")
+    empty_store(driven(url), tmp_path / "artifacts")
     with closing(psycopg2.connect(url)) as connection:
 
         def begin(run: str) -> None:
@@ -313,26 +288,4 @@ def test_concurrent_writer_leaves_no_orphans_on_postgresql(embedded_postgres: Cl
                 cursor.execute(INSERT_RUN.replace("?", "%s"), (run,))
                 cursor.execute("INSERT INTO tags (key, value, run_uuid) VALUES ('k', 'v', %s)", (run,))
 
-        _assert_no_orphans(begin, MlflowSource("w", url, str(tmp_path / "artifacts")), tmp_path)
-
-
-def _assert_no_orphans(begin: Any, source: MlflowSource, tmp_path: Path) -> None:
-    stop, written = threading.Event(), list[int]()
-    writer = threading.Thread(target=_write_pairs, args=(begin, stop, written))
-    writer.start()
-    try:
-        seen = []
-        for number in range(4):
-            before = len(written)
-            with source.capture(None) as cut:
-                tree = FolderTree(tmp_path / f"tree{number}").store(cut.files())
-                runs, alone = orphans(tree, cut.details())
-            assert alone == 0
-            assert before <= runs <= len(written) + 1
-            seen.append(runs)
-            time.sleep(0.05)
-    finally:
-        stop.set()
-        writer.join()
-    assert seen == sorted(seen)
-    assert seen[-1] > seen[0]
+        assert_no_orphans(begin, MlflowSource("w", url, str(tmp_path / "artifacts")), tmp_path)

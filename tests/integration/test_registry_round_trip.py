@@ -1,9 +1,10 @@
-"""A registry with everything in it, captured and restored on and across both engines."""
+"""A registry with everything in it, captured and restored on and across all engines."""
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ import pytest
 
 from fakes_trees import FolderTree
 from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
+from mysql import MariaDb
 from postgres import Cluster
-from registry_seed import ROWS, SeededRegistry, views
+from registry_seed import ROWS, SeededRegistry, driven, views
+
+ROOTED = {"experiments", "runs", "logged_models", "model_versions", "trace_tags"}
+"""Tables that say where artifacts lie."""
 
 
 def captured(store: str, artifacts: Path, folder: Path) -> tuple[dict[str, Any], FolderTree]:
@@ -60,9 +65,8 @@ def assert_came_back(old: SeededRegistry, new_store: str, new_root: Path, tmp_pa
     assert facts["mentions"] == {"params.value": 1}
     assert facts["adapted"] == {}
     assert json.loads(json.dumps(facts)) == facts
-    url = new_store.replace("postgresql://", "postgresql+psycopg2://").replace("postgres://", "postgresql+psycopg2://")
     said_before = json.loads(json.dumps(views(old.store)).replace(mention.decode(), "MENTION"))
-    said_after = json.loads(json.dumps(views(url)).replace(mention.decode(), "MENTION"))
+    said_after = json.loads(json.dumps(views(driven(new_store))).replace(mention.decode(), "MENTION"))
     assert through_map(said_after, new_root) == through_map(said_before, old.artifacts)
 
 
@@ -84,6 +88,48 @@ def test_postgresql_to_postgresql(seeded_postgres: SeededRegistry, embedded_post
 def test_postgresql_to_sqlite(seeded_postgres: SeededRegistry, tmp_path: Path) -> None:
     """A registry on PostgreSQL comes back on SQLite."""
     assert_came_back(seeded_postgres, f"sqlite:///{tmp_path}/new/mlflow.db", tmp_path / "new artifacts", tmp_path)
+
+
+@pytest.mark.servers
+def test_sqlite_to_mariadb(seeded_sqlite: SeededRegistry, mariadb: MariaDb, tmp_path: Path) -> None:
+    """A registry on SQLite comes back on MariaDB, where MLflow itself goes on counting after the last number, gaps included."""
+    import mlflow
+
+    url, root = mariadb.database(), tmp_path / "new artifacts"
+    assert_came_back(seeded_sqlite, url, root, tmp_path)
+    client = mlflow.MlflowClient(driven(url), driven(url))
+    assert client.create_experiment("next") == "3"
+    source = client.get_model_version("flight-delay", "3").source
+    assert client.create_model_version("flight-delay", source).version == 4
+
+
+@pytest.mark.servers
+def test_mariadb_to_sqlite(seeded_mariadb: SeededRegistry, tmp_path: Path) -> None:
+    """A registry on MariaDB comes back on SQLite."""
+    assert_came_back(seeded_mariadb, f"sqlite:///{tmp_path}/new/mlflow.db", tmp_path / "new artifacts", tmp_path)
+
+
+@pytest.mark.servers
+def test_mariadb_to_mariadb(seeded_mariadb: SeededRegistry, mariadb: MariaDb, tmp_path: Path) -> None:
+    """A registry on MariaDB comes back on MariaDB."""
+    assert_came_back(seeded_mariadb, mariadb.database(), tmp_path / "new artifacts", tmp_path)
+
+
+@pytest.mark.servers
+def test_mariadb_to_postgresql_and_back(
+    seeded_mariadb: SeededRegistry, mariadb: MariaDb, embedded_postgres: Cluster, tmp_path: Path
+) -> None:
+    """A registry on MariaDB comes back on PostgreSQL, and from there on MariaDB."""
+    middle, root = embedded_postgres.database(), tmp_path / "middle"
+    assert_came_back(seeded_mariadb, middle, root, tmp_path / "there")
+    moved = replace(seeded_mariadb, store=driven(middle), artifacts=root)
+    details, tree = captured(moved.store, moved.artifacts, tmp_path / "tree")
+    facts = MlflowTarget(mariadb.database(), str(tmp_path / "back")).restore(details, tree)
+    assert {t: s for t, s in facts["tables"].items() if t not in ROOTED} == {
+        t: s for t, s in details["tables"].items() if t not in ROOTED
+    }
+    assert {t: s["rows"] for t, s in facts["tables"].items()} == {t: s["rows"] for t, s in details["tables"].items()}
+    assert (facts["models"], facts["adapted"]) == (details["models"], {})
 
 
 @pytest.mark.servers

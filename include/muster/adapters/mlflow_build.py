@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from muster.adapters import mlflow_mysql as mysql
 from muster.adapters.made_folders import missing_folders, take_back
 from muster.adapters.mlflow_schema import drop_unused, occupied
 from muster.adapters.mlflow_store import StoreUrl, connect, translated
-from muster.errors import StoreUnavailable, TargetNotEmpty
+from muster.errors import MusterError, StoreUnavailable, TargetNotEmpty
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -22,9 +23,10 @@ def require_empty(store: StoreUrl) -> None:
     """
     See that a database can be restored to; change nothing.
 
-    An SQLite file must not be there. A PostgreSQL database may hold what a server makes when it starts on an empty one.
+    An SQLite file must not be there. A database of a server may hold what MLflow makes when it starts on an empty one.
 
     :raises TargetNotEmpty: if something is there
+    :raises SourceInvalid: if the database would not hold all text, or hides tables from this user
     :raises StoreUnavailable: if the server does not answer
     """
     if store.engine == "sqlite":
@@ -34,6 +36,9 @@ def require_empty(store: StoreUrl) -> None:
                 raise TargetNotEmpty(f"{path} is there already", "restore to another file, or move this one away")
         return
     with translated(store.shown), connect(store).connect() as connection:
+        if store.engine == "mysql":
+            mysql.require_sight(connection)
+            mysql.require_utf8(connection)
         _require_unused(store, connection)
 
 
@@ -49,11 +54,14 @@ def building(store: StoreUrl) -> Iterator[Connection]:
     """
     A connection to the empty database; what was done through it appears at once when the context is left without an error.
 
-    SQLite is built in a file beside the wanted one and gets its name at the end; on PostgreSQL all is one transaction.
+    SQLite is built in a file beside the wanted one and gets its name at the end; on PostgreSQL all is one transaction. MySQL keeps
+    every table that is made: there the rows are one transaction, and the tables are removed if it fails. If even that fails, since the
+    server is gone, tables are left as MLflow makes them, which count as nothing.
 
     :raises TargetNotEmpty: if something is there, also if it came meanwhile
     """
-    with _building_file(store) if store.engine == "sqlite" else _building_schema(store) as connection:
+    ways = {"sqlite": _building_file, "postgresql": _building_schema, "mysql": _building_tables}
+    with ways[store.engine](store) as connection:
         yield connection
 
 
@@ -63,6 +71,46 @@ def _building_schema(store: StoreUrl) -> Iterator[Connection]:
         _require_unused(store, connection)
         drop_unused(connection)
         yield connection
+
+
+@contextmanager
+def _building_tables(store: StoreUrl) -> Iterator[Connection]:
+    require_empty(store)
+    with translated(store.shown), connect(store, isolation_level="READ COMMITTED").connect() as connection:
+        if not mysql.claim(connection):
+            raise TargetNotEmpty(f"another restore fills {store.shown}", "wait for it")
+        _drop_tables(store, connection)
+        try:
+            yield connection
+            connection.commit()
+        except BaseException:
+            _take_tables_back(store, connection)
+            raise
+
+
+def _drop_tables(store: StoreUrl, connection: Connection, *, used: bool = False) -> None:
+    """
+    Drop all tables, while nobody else can put something into them.
+
+    :param used: whatever is in them
+    :raises TargetNotEmpty: if something is in them, and may be somebody else's
+    """
+    with mysql.locked_tables(connection) as tables:
+        if not used:
+            _require_unused(store, connection)
+        mysql.drop(connection, tables)
+
+
+def _take_tables_back(store: StoreUrl, connection: Connection) -> None:
+    """By another connection: this one may be broken. What failed is told, not that its traces stay: the next restore removes them."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    ours = bool(connection.get_execution_options().get(mysql.COMMITTED))
+    with suppress(SQLAlchemyError):
+        connection.rollback()
+        connection.close()
+    with suppress(MusterError), translated(store.shown), connect(store).connect() as another:
+        _drop_tables(store, another, used=ours)
 
 
 @contextmanager

@@ -51,8 +51,9 @@ def values(connection: Connection, tables: Tables, table: str, columns: Sequence
         have = set(tables[table].names)
         wanted = [sa.column(c) if c in have else sa.null().label(c) for c in columns]
         statement = sa.select(*wanted).select_from(sa.table(table))
-        for row in connection.execute(statement, execution_options={"yield_per": 1000}):
-            yield tuple(row)
+        with connection.execute(statement, execution_options={"yield_per": 1000}) as found:
+            for row in found:
+                yield tuple(row)
 
 
 def location_values(connection: Connection, tables: Tables) -> dict[str, list[Place]]:
@@ -116,7 +117,8 @@ def versions_with_artifacts(connection: Connection, tables: Tables) -> list[Mode
     }
     wanted = ("workspace", "name", "version", "run_id", "current_stage", "storage_location", "source")
     found = []
-    for workspace, name, version, run, stage, stored, source in values(connection, tables, "model_versions", wanted):
+    rows = list(values(connection, tables, "model_versions", wanted))  # more is asked for each of them
+    for workspace, name, version, run, stage, stored, source in rows:
         if stage != DELETED and (workspace, name) not in prompts:
             place = _resolved(connection, tables, (stored, source))
             if place is None:
@@ -158,7 +160,7 @@ def _below(connection: Connection, tables: Tables, where: tuple[str, str, str], 
 
 def _other_version(connection: Connection, tables: Tables, name: str, version: int) -> Place | None:
     wanted = ("name", "version", "storage_location", "source")
-    for other, number, stored, source in values(connection, tables, "model_versions", wanted):
+    for other, number, stored, source in list(values(connection, tables, "model_versions", wanted)):
         if (other, number) == (name, version):
             direct = [v for v in (stored, source) if v and not re.fullmatch(r"models:/[^/]+/\d+", v)]
             return _resolved(connection, tables, direct)

@@ -55,7 +55,11 @@ if TYPE_CHECKING:
 __all__ = ["MlflowSource", "MlflowTarget"]
 
 LOADED_META = "registered_model_meta"
-METHODS = {"sqlite": "SQLite online backup", "postgresql": "REPEATABLE READ READ ONLY transaction"}
+METHODS = {
+    "sqlite": "SQLite online backup",
+    "postgresql": "REPEATABLE READ READ ONLY transaction",
+    "mysql": "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+}
 
 
 @dataclass(slots=True)
@@ -139,7 +143,7 @@ class MlflowSource:
     """
     An MLflow registry: tracking and registry tables, artifacts, and the users of its basic-auth app.
 
-    :param store_url: ``sqlite:////file`` or ``postgresql://…``; a role that may read is enough
+    :param store_url: ``sqlite:////file``, ``postgresql://…`` or ``mysql://…`` (MariaDB too); a user that may read is enough
     :param artifact_root: the folder or ``s3://[KEY:SECRET@]bucket/prefix[?endpoint=URL&region=NAME]`` below which artifacts lie:
         the server's ``--artifacts-destination``
     :param auth_store_url: the basic-auth database, where it is not the store itself

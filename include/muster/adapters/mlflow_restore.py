@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from muster.adapters.mlflow_artifacts import ArtifactFolder
 from muster.adapters.mlflow_build import building, require_empty
+from muster.adapters.mlflow_engines import NAMES, Fit, float_fits
 from muster.adapters.mlflow_facts import models_of, server_keys
 from muster.adapters.mlflow_lines import Row, RowSum, read_lines, sum_of_file, sum_of_rows
 from muster.adapters.mlflow_locations import LocationMap, Root, root_place, roots_from_json
+from muster.adapters.mlflow_mysql import commit_rows
+from muster.adapters.mlflow_mysql_types import single_columns
 from muster.adapters.mlflow_rows import Table, insert_rows, rows_of, tables_of
 from muster.adapters.mlflow_s3 import S3Access, open_folder
-from muster.adapters.mlflow_schema import create_schema, create_unknown, migrate, set_sequences
+from muster.adapters.mlflow_schema import create_schema, create_unknown, migrate, reserve_numbers, set_sequences
 from muster.adapters.mlflow_store import StoreUrl, migration_scripts, mlflow_version, require_known, revisions_of
 from muster.adapters.mlflow_tables import Schema, same_columns
 from muster.codec import to_json
@@ -47,10 +50,10 @@ class MlflowTarget:
     """
     An empty place for a registry.
 
-    :param store_url: an SQLite file that is not there, or a PostgreSQL database without content
+    :param store_url: an SQLite file that is not there, or a PostgreSQL, MySQL or MariaDB database without content
     :param artifact_root: an empty or missing folder, or ``s3://…`` as for `MlflowSource`
     :param auth_store_url: where a basic-auth database of its own goes; else ``basic_auth.db`` beside an SQLite store, or the same
-        PostgreSQL database
+        database of the server
     """
 
     def __init__(self, store_url: str, artifact_root: str, *, auth_store_url: str | None = None) -> None:
@@ -62,10 +65,15 @@ class MlflowTarget:
     def check(self, details: Mapping[str, Any]) -> None:
         """
         :raises TargetNotEmpty: if database or artifact root hold something
-        :raises SourceInvalid: if the installed MLflow is older than the store was
+        :raises SourceInvalid: if the installed MLflow is older than the store was, or cannot make its tables there
         """
         parts = [(self._store, details), *([(self._auth, details["auth"])] if details.get("auth") else [])]
         for store, part in parts:
+            if store.engine == "mysql" and "alembic_version_auth" in part["revisions"]:
+                raise SourceInvalid(
+                    "MLflow cannot make its basic-auth tables on MySQL: its migration gives two foreign keys one name",
+                    "let `auth_store` of the target name an SQLite file or a PostgreSQL database",
+                )
             needed = f"mlflow=={part['mlflow_version']} or later"
             require_known(dict(part["revisions"]), "the captured registry", needed)
             require_empty(store)
@@ -147,20 +155,21 @@ class MlflowTarget:
             shared = [d for d in others if d.store.url == main.store.url]
             separate = [d for d in others if d not in shared]
             connection = stack.enter_context(building(main.store))
-            found = {id(d): _fill(connection, d, locations) for d in (main, *shared)}
-            found |= {id(d): _fill(stack.enter_context(building(d.store)), d, locations) for d in separate}
+            found, *beside = _fill(connection, [main, *shared], locations)
+            for database in separate:
+                beside += _fill(stack.enter_context(building(database.store)), [database], locations)
             tables = tables_of(connection)
             return {
-                **found[id(main)],
+                **found,
                 "alembic_revision": revisions_of(connection)["alembic_version"],
-                "auth": found[id(others[0])] if others else None,
+                "auth": beside[0] if beside else None,
                 "models": models_of(connection, tables),
                 "server_keys": server_keys(connection, tables),
             }
 
 
 def _beside(store: StoreUrl) -> StoreUrl:
-    if store.engine == "postgresql":
+    if store.engine != "sqlite":
         return store
     return StoreUrl.parse(f"sqlite:///{store.file.with_name('basic_auth.db')}")
 
@@ -176,11 +185,40 @@ def _artifact_entries(tree: TreeReader, roots: tuple[Root, ...]) -> list[tuple[T
     return wanted
 
 
-def _fill(connection: Connection, database: _Database, locations: LocationMap) -> dict[str, Any]:
-    """Make the schema as it was, put in every row, read every row again, then bring the schema up to date."""
-    schema = database.schema
+def _fill(connection: Connection, databases: list[_Database], locations: LocationMap) -> list[dict[str, Any]]:
+    """
+    Make the schemas as they were, put in every row, read every row again, then bring the schemas up to date.
+
+    In this order: a change of a schema makes MySQL commit the rows.
+    """
+    orders = [_made(connection, database.schema) for database in databases]
+    filled = [_rows(connection, d, order, locations) for d, order in zip(databases, orders, strict=True)]
+    for schema in (database.schema for database in databases):
+        for table, revision in schema.revisions.items():
+            if migration_scripts(table).get_current_head() != revision:
+                commit_rows(connection)
+                migrate(connection, table, "heads")
+    now = revisions_of(connection)
+    return [
+        {
+            "engine": database.store.engine,
+            "mlflow_version": mlflow_version(),
+            "revisions": {table: now[table] for table in database.schema.revisions},
+            **facts,
+        }
+        for database, facts in zip(databases, filled, strict=True)
+    ]
+
+
+def _made(connection: Connection, schema: Schema) -> list[Table]:
     create_schema(connection, schema.revisions)
     order = _order(connection, schema)
+    reserve_numbers(connection, schema.sequences)
+    return order
+
+
+def _rows(connection: Connection, database: _Database, order: list[Table], locations: LocationMap) -> dict[str, Any]:
+    schema = database.schema
     sums: dict[str, RowSum] = {}
     adapted: dict[str, int] = {}
     for table in order:
@@ -192,16 +230,7 @@ def _fill(connection: Connection, database: _Database, locations: LocationMap) -
         if wanted.rows != database.expected[table.name]["rows"]:
             raise IntegrityError(f"{table.name} came back with {wanted.rows} rows", "verify the vault")
     set_sequences(connection, schema.sequences)
-    for version_table in schema.revisions:
-        if migration_scripts(version_table).get_current_head() != schema.revisions[version_table]:
-            migrate(connection, version_table, "heads")
-    return {
-        "engine": database.store.engine,
-        "mlflow_version": mlflow_version(),
-        "revisions": revisions_of(connection),
-        "tables": {name: to_json(total) for name, total in sorted(sums.items())},
-        "adapted": adapted,
-    }
+    return {"tables": {name: to_json(total) for name, total in sorted(sums.items())}, "adapted": adapted}
 
 
 def _order(connection: Connection, schema: Schema) -> list[Table]:
@@ -230,26 +259,32 @@ def _for_here(connection: Connection, table: Table, rows: Iterator[Row], adapted
     Rows as this engine can hold them, as MLflow itself would have written them here; what had to differ is counted.
 
     * a job that had not finished is failed: the process that ran it is gone, and a server would run it again
-    * SQLite knows neither NaN (MLflow's rows there hold null) nor negative zero
+    * floats that the engine does not know: `muster.adapters.mlflow_engines`
     """
-    sqlite = connection.dialect.name == "sqlite"
-    floats = [i for i, column in enumerate(table.columns) if column.kind == "float"] if sqlite else []
+    fits = _fits(connection, table)
     status = table.names.index("status") if table.name == "jobs" else None
     for row in rows:
-        for index in floats:
-            value = row[index]
-            if value == {"float": "nan"} or (value == 0.0 and str(value) == "-0.0"):
+        for index, fit in fits:
+            row[index], given_up = fit(row[index])
+            if given_up:
                 column = table.columns[index]
-                if not column.nullable and not isinstance(value, float):
-                    where = f"{table.name}.{column.name}"
-                    raise SourceInvalid(f"{where} holds NaN, which SQLite cannot hold", "restore to PostgreSQL")
-                row[index] = 0.0 if isinstance(value, float) else None
-                what = "negative zero" if isinstance(value, float) else "NaN"
-                _count(adapted, f"{table.name}.{column.name}: {what}")
+                where, engine = f"{table.name}.{column.name}", NAMES[connection.dialect.name]
+                if row[index] is None and not column.nullable:
+                    raise SourceInvalid(
+                        f"{where} holds {given_up}, which {engine} cannot hold", "restore to PostgreSQL"
+                    )
+                _count(adapted, f"{where}: {given_up}")
         if status is not None and row[status] in UNFINISHED_JOBS:
             row[status] = FAILED_JOB
             _count(adapted, "jobs.status: unfinished")
         yield row
+
+
+def _fits(connection: Connection, table: Table) -> list[tuple[int, Fit]]:
+    floats = [column.name for column in table.columns if column.kind == "float"]
+    engine = connection.dialect.name
+    singles = single_columns(connection, table.name) if engine == "mysql" and floats else ()
+    return [(table.names.index(name), fit) for name, fit in float_fits(engine, floats, singles).items()]
 
 
 def _count(counts: dict[str, int], what: str) -> None:

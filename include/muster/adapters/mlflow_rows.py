@@ -23,6 +23,8 @@ from itertools import islice
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
+from muster.adapters import mlflow_mysql_types as mysql_types
+from muster.adapters.mlflow_engines import for_driver, insert
 from muster.adapters.mlflow_lines import BATCH, Row, RowSum, lines_of
 from muster.errors import IntegrityError, SourceInvalid
 
@@ -72,11 +74,12 @@ def tables_of(connection: Connection) -> dict[str, Table]:
 
     found = MetaData()
     found.reflect(connection)
+    kinds = mysql_types.kinds_of(connection, found.sorted_tables) if connection.dialect.name == "mysql" else {}
     return {
         table.name: Table(
             table.name,
             tuple(
-                Column(c.name, _kind(table.name, c.name, c.type), bool(c.nullable))
+                Column(c.name, kinds.get((table.name, c.name)) or _kind(table.name, c.name, c.type), bool(c.nullable))
                 for c in table.columns
                 if c.computed is None
             ),
@@ -146,17 +149,33 @@ def _canonical(kind: str, values: Sequence[Any]) -> Sequence[Any]:
 def _select(connection: Connection, table: Table) -> Any:
     import sqlalchemy as sa
 
-    postgresql = connection.dialect.name == "postgresql"
-    wanted, order = [], []
-    for column in table.columns:
-        plain: Any = sa.column(column.name)
-        read = sa.cast(plain, sa.Text).label(column.name) if postgresql and column.kind == "json" else plain
-        wanted.append(read)
-        if column.name in table.key or not table.key:
-            as_text = sa.cast(plain, sa.Text) if column.kind == "json" else plain
-            order.append(as_text.collate("C") if postgresql and column.kind in ("text", "json") else as_text)
-    by_key = [order[[c for c in table.names if c in table.key].index(name)] for name in table.key] or order
-    return sa.select(*wanted).select_from(sa.table(table.name)).order_by(*(sa.nulls_first(c) for c in by_key))
+    engine = connection.dialect.name
+    singles = mysql_types.single_columns(connection, table.name) if engine == "mysql" else set[str]()
+    wanted = [_read(engine, column, column.name in singles) for column in table.columns]
+    columns = {column.name: column for column in table.columns}
+    order = [_ordered(connection, columns[name]) for name in table.key or table.names]
+    return sa.select(*wanted).select_from(sa.table(table.name)).order_by(*order)
+
+
+def _read(engine: str, column: Column, single: bool) -> Any:
+    import sqlalchemy as sa
+
+    plain: Any = sa.column(column.name)
+    if engine == "postgresql" and column.kind == "json":
+        return sa.cast(plain, sa.Text).label(column.name)
+    return mysql_types.widened(column.name) if single else plain
+
+
+def _ordered(connection: Connection, column: Column) -> Any:
+    """Null first, text by code point."""
+    import sqlalchemy as sa
+
+    engine, textual = connection.dialect.name, column.kind in ("text", "json")
+    if engine == "mysql":
+        return mysql_types.ordered(connection, column.name, textual=textual)
+    plain: Any = sa.column(column.name)
+    as_text = sa.cast(plain, sa.Text) if column.kind == "json" else plain
+    return sa.nulls_first(as_text.collate("C") if engine == "postgresql" and textual else as_text)
 
 
 def _misfit(table: Table, raws: Iterable[Any]) -> str:
@@ -187,12 +206,7 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> Ro
     while batch := list(islice(source, BATCH)):
         lines, values = _decoded(table, decode, batch)
         digest.update(lines)
-        try:
-            connection.execute(statement, values)
-        except ValueError as error:  # psycopg2, before anything is sent
-            raise SourceInvalid(
-                f"{table.name} holds text that PostgreSQL cannot hold: {error}", "restore to SQLite"
-            ) from None
+        insert(connection, table.name, statement, values)
         count += len(batch)
     return RowSum(count, digest.hexdigest())
 
@@ -218,7 +232,7 @@ def _for_engine(decode: Callable[[Any], Any], values: Sequence[Any]) -> Sequence
 
 
 def _decoder(engine: str) -> Callable[[Any], Any]:
-    for_here = _for_sqlite if engine == "sqlite" else _for_postgresql
+    for_here = for_driver(engine)
 
     def decode(value: Any) -> Any:
         if isinstance(value, dict):
@@ -229,21 +243,6 @@ def _decoder(engine: str) -> Callable[[Any], Any]:
         return for_here(value)
 
     return decode
-
-
-def _for_postgresql(value: Any) -> Any:
-    """psycopg2 writes a float as a number literal, which PostgreSQL reads as numeric: that knows no negative zero."""
-    return repr(value) if isinstance(value, float) else value
-
-
-def _for_sqlite(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat(" ", "microseconds")
-    if isinstance(value, date | time):
-        return value.isoformat()
-    if isinstance(value, bool):
-        return int(value)
-    return str(value) if isinstance(value, Decimal) else value
 
 
 # --- values -----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from muster.adapters import mlflow_mysql_types as mysql_types
 from muster.adapters.mlflow_rows import Table
 from muster.adapters.mlflow_store import VERSION_TABLES, migration_scripts
 
@@ -74,8 +75,16 @@ def create_unknown(connection: Connection, table: Table) -> None:
         "datetime": sa.DateTime,
         "time": sa.Time,
     }
+    if connection.dialect.name == "mysql":
+        types |= mysql_types.unknown_types(table)
     columns = [
-        sa.Column(c.name, types[c.kind], primary_key=c.name in table.key, nullable=c.nullable, autoincrement=False)
+        sa.Column(
+            c.name,
+            types.get(f"key {c.kind}", types[c.kind]) if c.name in table.key else types[c.kind],
+            primary_key=c.name in table.key,
+            nullable=c.nullable,
+            autoincrement=False,
+        )
         for c in table.columns
     ]
     sa.Table(table.name, sa.MetaData(), *columns).create(connection)
@@ -91,7 +100,7 @@ def reflected(connection: Connection) -> Any:
 
 
 def drop_unused(connection: Connection) -> None:
-    """Drop the tables of a schema that was made and never used."""
+    """Drop the tables of a schema that was made and never used, on PostgreSQL."""
     from sqlalchemy import text
 
     metadata = reflected(connection)
@@ -138,6 +147,8 @@ def sequences_of(connection: Connection) -> dict[str, int]:
     """The last number given out for each table that counts by itself, so that no number is given out twice."""
     from sqlalchemy import inspect, text
 
+    if connection.dialect.name == "mysql":
+        return mysql_types.last_numbers(connection)
     if connection.dialect.name == "postgresql":
         return {table: last for table, _, _, last in connection.execute(text(SEQUENCES)) if last is not None}
     if "sqlite_sequence" not in inspect(connection).get_table_names(sqlite_include_internal=True):
@@ -145,10 +156,18 @@ def sequences_of(connection: Connection) -> dict[str, int]:
     return {str(name): int(last) for name, last in connection.execute(text("SELECT name, seq FROM sqlite_sequence"))}
 
 
+def reserve_numbers(connection: Connection, last: Mapping[str, int]) -> None:
+    """On MySQL, do what `set_sequences` does elsewhere, while the tables are empty: it would end the transaction of their rows."""
+    if connection.dialect.name == "mysql":
+        mysql_types.count_on(connection, last)
+
+
 def set_sequences(connection: Connection, last: Mapping[str, int]) -> None:
     """Let every table go on counting after the last number that was given out, or that is there."""
     import sqlalchemy as sa
 
+    if connection.dialect.name == "mysql":
+        return  # see `reserve_numbers`
     if connection.dialect.name == "postgresql":
         for table, column, sequence, _ in connection.execute(sa.text(SEQUENCES)).all():
             highest = connection.execute(

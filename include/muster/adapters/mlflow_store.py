@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from muster.adapters import mlflow_mysql as mysql
 from muster.domain.restore_plan import without_secrets
 from muster.errors import MusterError, SourceChanged, SourceInvalid, StoreUnavailable
 
@@ -33,6 +35,7 @@ class StoreUrl:
     The URL of a database, as SQLAlchemy wants it.
 
     ``postgresql://`` and ``postgres://`` are taken as psycopg2: since SQLAlchemy 2.1 the bare scheme would mean psycopg 3.
+    ``mysql://`` and ``mariadb://`` are taken as PyMySQL.
 
     :param url: with password, so it is not shown
     """
@@ -43,9 +46,11 @@ class StoreUrl:
     @staticmethod
     def parse(url: str) -> StoreUrl:
         """
-        :raises SourceInvalid: if the engine is neither SQLite nor PostgreSQL, or SQLite without a file
+        :raises SourceInvalid: if the engine is none of SQLite, PostgreSQL, MySQL and MariaDB, or no file or database is named
         """
         scheme, separator, rest = url.partition("://")
+        if separator and scheme in mysql.SCHEMES and re.match(r"[^?]*/[^/?]", rest):
+            return StoreUrl(f"{mysql.DRIVER}://{rest}", without_secrets(f"mysql://{rest}"))
         if separator and scheme in ("postgresql", "postgres", POSTGRESQL):
             return StoreUrl(f"{POSTGRESQL}://{rest}", without_secrets(f"postgresql://{rest}"))
         path = rest.removeprefix("/").partition("?")[0]
@@ -53,7 +58,7 @@ class StoreUrl:
             return StoreUrl(f"sqlite:///{path}", f"sqlite:///{path}")
         raise SourceInvalid(
             f"{without_secrets(url)} names no MLflow store that can be read",
-            "give sqlite:////absolute/path.db or postgresql://user:password@host/database",
+            "give sqlite:////absolute/path.db, or postgresql:// or mysql:// with user:password@host/database",
         )
 
     def __repr__(self) -> str:
@@ -61,8 +66,8 @@ class StoreUrl:
 
     @property
     def engine(self) -> str:
-        """``sqlite`` or ``postgresql``."""
-        return "sqlite" if self.url.startswith("sqlite") else "postgresql"
+        """``sqlite``, ``postgresql``, or ``mysql`` for MariaDB too: the name of SQLAlchemy's dialect."""
+        return self.url.partition(":")[0].partition("+")[0]
 
     @property
     def file(self) -> Path:
@@ -81,6 +86,8 @@ def translated(shown: str) -> Iterator[None]:
     except MusterError:
         raise
     except DBAPIError as error:
+        if mysql.speaks(error.orig):
+            raise mysql.refusal(shown, error.orig) from None
         said = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
         away = isinstance(error, OperationalError | InterfaceError) and not isinstance(error.orig, sqlite3.Error)
         if away or "locked" in said or "is full" in said:
@@ -99,12 +106,17 @@ def translated(shown: str) -> Iterator[None]:
 
 def connect(store: StoreUrl, **options: Any) -> Engine:
     """An engine without a pool: when its connection closes, nothing of it is left."""
-    from sqlalchemy import create_engine
+    from sqlalchemy import create_engine, make_url
     from sqlalchemy.pool import NullPool
 
     if store.engine == "postgresql":
         options["connect_args"] = {"connect_timeout": 10, "application_name": "muster"}
-    return create_engine(store.url, poolclass=NullPool, hide_parameters=True, **options)
+    if store.engine == "mysql":
+        options["connect_args"] = mysql.arguments(make_url(store.url).password)
+    engine = create_engine(store.url, poolclass=NullPool, hide_parameters=True, **options)
+    if store.engine == "mysql":
+        mysql.guard(engine)
+    return engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +179,8 @@ def one_look(store: StoreUrl, scratch: Path) -> Iterator[tuple[Connection, Copy]
         with engine.connect() as connection:
             if store.engine == "postgresql":
                 connection.execution_options(postgresql_readonly=True)
+            if store.engine == "mysql":
+                mysql.begin_look(connection)
             yield connection, copy
 
 

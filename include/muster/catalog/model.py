@@ -231,7 +231,7 @@ class TargetRegistry(Entry):
     """
     Where a restored registry goes: an empty store and an empty artifact root.
 
-    :param auth_store: where a basic-auth database of its own goes; None puts it beside an SQLite store, or into the PostgreSQL one
+    :param auth_store: where a basic-auth database of its own goes; None puts it beside an SQLite store, or into the database of a server
     """
 
     store: Reference

@@ -2,11 +2,13 @@
 Airflow connections and environment variables as the values that the catalog's references stand for.
 
 A connection whose `extra` has ``url`` is that URL. One of type ``generic`` carries a URL, a path or a secret in its password, so
-that Airflow itself keeps it sealed and masks it. Types ``postgres``, ``sqlite``, ``fs`` and ``aws`` are read as their providers do.
+that Airflow itself keeps it sealed and masks it. Types ``postgres``, ``mysql``, ``sqlite``, ``fs`` and ``aws`` are read as their
+providers do.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -93,13 +95,25 @@ def _generic(connection: Connection, _: Mapping[str, Any]) -> str | None:
 
 
 def _postgres(connection: Connection, extra: Mapping[str, Any]) -> str:
+    return _database("postgresql", connection, {k: v for k, v in extra.items() if isinstance(v, str | int)})
+
+
+def _mysql(connection: Connection, extra: Mapping[str, Any]) -> str:
+    """Of the extra, what says how the server is reached: the rest (``charset``, ``cursor``) is for other drivers."""
+    ssl = extra.get("ssl") or {}
+    options = {f"ssl_{key}": value for key, value in (json.loads(ssl) if isinstance(ssl, str) else ssl).items()}
+    if extra.get("unix_socket"):
+        options["unix_socket"] = extra["unix_socket"]
+    return _database("mysql", connection, options)
+
+
+def _database(scheme: str, connection: Connection, options: Mapping[str, Any]) -> str:
     user = quote(connection.login or "", safe="")
     if connection.password:
         user += ":" + quote(connection.password, safe="")
     port = f":{connection.port}" if connection.port else ""
-    options = urlencode({key: value for key, value in extra.items() if isinstance(value, str | int)})
-    query = f"?{options}" if options else ""
-    return f"postgresql://{user}{'@' if user else ''}{connection.host or ''}{port}/{connection.schema or ''}{query}"
+    query = f"?{urlencode(options)}" if options else ""
+    return f"{scheme}://{user}{'@' if user else ''}{connection.host or ''}{port}/{connection.schema or ''}{query}"
 
 
 def _sqlite(connection: Connection, _: Mapping[str, Any]) -> str | None:
@@ -132,6 +146,7 @@ READERS: Mapping[str, Callable[[Connection, Mapping[str, Any]], str | None]] = {
     "muster": _generic,
     "postgres": _postgres,
     "postgresql": _postgres,
+    "mysql": _mysql,
     "sqlite": _sqlite,
     "fs": _folder,
     "aws": _aws,

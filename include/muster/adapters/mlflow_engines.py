@@ -1,0 +1,108 @@
+"""What the engines below MLflow can hold, and how their drivers want to be given it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from muster.adapters import mlflow_mysql as mysql
+from muster.adapters import mlflow_mysql_types as mysql_types
+from muster.errors import SourceInvalid
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL"}
+"""Engines by the name of their SQLAlchemy dialect. MariaDB speaks MySQL's."""
+
+Fit = Callable[[Any], tuple[Any, str | None]]
+"""A canonical float to what an engine holds instead, and what was given up (None if nothing was)."""
+NAN = {"float": "nan"}
+INFINITIES = {"inf": sys.float_info.max, "-inf": -sys.float_info.max}
+"""What MLflow itself writes for an infinite metric."""
+
+
+# --- for drivers ------------------------------------------------------------------------------------------------------
+
+
+def for_driver(engine: str) -> Callable[[Any], Any]:
+    """How a value is given to the driver of an engine."""
+    return {"sqlite": _for_sqlite, "postgresql": _for_postgresql}.get(engine, _as_it_is)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _for_postgresql(value: Any) -> Any:
+    """psycopg2 writes a float as a number literal, which PostgreSQL reads as numeric: that knows no negative zero."""
+    return repr(value) if isinstance(value, float) else value
+
+
+def _for_sqlite(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "microseconds")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, bool):
+        return int(value)
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def insert(connection: Connection, table: str, statement: Any, values: list[dict[str, Any]]) -> None:
+    """
+    Insert rows, as the driver takes them.
+
+    :raises SourceInvalid: if the engine cannot hold one of them
+    """
+    engine = connection.dialect.name
+    if engine == "mysql":
+        mysql.insert(connection, table, statement, values)
+        return
+    try:
+        connection.execute(statement, values)
+    except ValueError as error:  # psycopg2, before anything is sent
+        raise SourceInvalid(
+            f"{table} holds text that {NAMES[engine]} cannot hold: {error}", "restore to SQLite"
+        ) from None
+
+
+# --- floats -----------------------------------------------------------------------------------------------------------
+
+
+def float_fits(engine: str, columns: Collection[str], singles: Collection[str]) -> dict[str, Fit]:
+    """
+    How the floats of a table are fitted to an engine, by column; nothing where it holds them all.
+
+    :param singles: those columns that have single precision
+    """
+    if engine == "sqlite":
+        return dict.fromkeys(columns, _fit_sqlite)
+    if engine == "mysql":
+        return {column: _fit_mysql_single if column in singles else _fit_mysql for column in columns}
+    return {}
+
+
+def _fit_sqlite(value: Any) -> tuple[Any, str | None]:
+    """Neither NaN (MLflow's rows there hold null) nor negative zero."""
+    if value == NAN:
+        return None, "NaN"
+    return (0.0, "negative zero") if value == 0.0 and str(value) == "-0.0" else (value, None)
+
+
+def _fit_mysql(value: Any) -> tuple[Any, str | None]:
+    """As SQLite, and no infinity either."""
+    if isinstance(value, dict) and value.get("float") in INFINITIES:
+        return INFINITIES[value["float"]], "infinity"
+    return _fit_sqlite(value)
+
+
+def _fit_mysql_single(value: Any) -> tuple[Any, str | None]:
+    fitted, given_up = _fit_mysql(value)
+    if given_up or not isinstance(fitted, float):
+        return fitted, given_up
+    rounded = mysql_types.shortest_single(fitted)
+    return (rounded, None) if rounded == fitted else (rounded, "single precision")
