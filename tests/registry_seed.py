@@ -227,6 +227,19 @@ def query(url: str, statement: str) -> list[Any]:
         return [tuple(row) for row in result] if result.returns_rows else []
 
 
+def content(url: str) -> Any:
+    """Everything in a database, or None if there is no such file."""
+    import sqlalchemy as sa
+
+    url = url.replace("postgresql://", "postgresql+psycopg2://")
+    if url.startswith("sqlite") and not Path(url.removeprefix("sqlite:///")).exists():
+        return None
+    with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
+        metadata = sa.MetaData()
+        metadata.reflect(connection)
+        return {n: sorted(map(repr, connection.execute(t.select()))) for n, t in metadata.tables.items()}
+
+
 def spoil_a_row(tree: FolderTree, details: dict[str, Any]) -> None:
     """Rows whose digest fits and which yet cannot go in: only the database notices, halfway through."""
     rows = b'["k","v",null]\n'

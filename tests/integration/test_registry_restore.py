@@ -15,7 +15,7 @@ from fakes_trees import FolderTree
 from muster.adapters.mlflow_registry import MlflowTarget
 from muster.errors import IntegrityError, SourceInvalid, StoreUnavailable, TargetNotEmpty
 from postgres import Cluster
-from registry_seed import Captured, SmallStore, capture, empty_store, query, spoil_a_row
+from registry_seed import Captured, SmallStore, capture, content, empty_store, query, spoil_a_row
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -24,19 +24,6 @@ def target_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/new/mlflow.db"
     return str(request.getfixturevalue("embedded_postgres").database())
-
-
-def content(url: str) -> Any:
-    """Everything in a database, or None if there is no such file."""
-    import sqlalchemy as sa
-
-    url = url.replace("postgresql://", "postgresql+psycopg2://")
-    if url.startswith("sqlite") and not Path(url.removeprefix("sqlite:///")).exists():
-        return None
-    with sa.create_engine(url, poolclass=sa.NullPool).connect() as connection:
-        metadata = sa.MetaData()
-        metadata.reflect(connection)
-        return {n: sorted(map(repr, connection.execute(t.select()))) for n, t in metadata.tables.items()}
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -271,6 +258,8 @@ def test_older_store_is_brought_up_to_date(tmp_path: Path, target_url: str) -> N
     assert details["alembic_revision"] == "0584bdc529eb"
     facts = MlflowTarget(target_url, str(tmp_path / "moved")).restore(details, tree)
     assert facts["alembic_revision"] == "dc11669786a5"
+    assert facts["fidelity"]["upgraded"] == ["0584bdc529eb", "dc11669786a5"]
+    assert facts["fidelity"]["differing"] == 0
     assert facts["models"] == {"m": {"versions": [5], "aliases": {}}}
     assert query(target_url, "SELECT name, version, source FROM model_versions") == [
         ("m", 5, f"{tmp_path}/moved/3/model")

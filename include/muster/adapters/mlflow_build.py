@@ -6,13 +6,15 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from muster.adapters.made_folders import missing_folders, take_back
-from muster.adapters.mlflow_schema import drop_unused, occupied
+from muster.adapters.mlflow_schema import drop_unused
 from muster.adapters.mlflow_store import StoreUrl, connect, translated
-from muster.errors import StoreUnavailable, TargetNotEmpty
+from muster.adapters.mlflow_unused import MARK, Unused, drop_mark, make_mark, make_unused, occupied, unused_of
+from muster.errors import IntegrityError, MusterError, StoreUnavailable, TargetNotEmpty
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -38,35 +40,127 @@ def require_empty(store: StoreUrl) -> None:
 
 
 def _require_unused(store: StoreUrl, connection: Connection) -> None:
-    if tables := occupied(connection):
+    tables = occupied(connection)
+    if tables == [MARK]:
+        raise TargetNotEmpty(f"{store.shown} is being restored to right now", "wait until that restore has ended")
+    if tables:
         raise TargetNotEmpty(
             f"{store.shown} is not empty: {', '.join(sorted(tables)[:5])}", "restore to an empty database"
         )
 
 
-@contextmanager
-def building(store: StoreUrl) -> Iterator[Connection]:
+class Building(Protocol):
     """
-    A connection to the empty database; what was done through it appears at once when the context is left without an error.
+    A database that is being restored.
 
-    SQLite is built in a file beside the wanted one and gets its name at the end; on PostgreSQL all is one transaction.
+    :param store: its final place
+    """
+
+    store: StoreUrl
+    connection: Connection
+
+    def commit(self) -> StoreUrl:
+        """All that was done through `connection` is written; whoever is given the URL can read it, and nobody else counts on it."""
+
+    def publish(self) -> None:
+        """It stands from now on, under its name."""
+
+
+@contextmanager
+def building(store: StoreUrl) -> Iterator[Building]:
+    """
+    An empty database to be filled, committed, compared and published, in this order.
+
+    If the context is left by an error the place is as it was, also after `commit` and `publish`. SQLite is built in a file beside
+    the wanted one and gets its name when it is published. PostgreSQL is built in one transaction; from its commit until it is
+    published a mark lies in the database, locked, so that what a killed restore left is told from what somebody uses.
 
     :raises TargetNotEmpty: if something is there, also if it came meanwhile
     """
-    with _building_file(store) if store.engine == "sqlite" else _building_schema(store) as connection:
-        yield connection
+    with _building_file(store) if store.engine == "sqlite" else _building_schema(store) as build:
+        yield build
+
+
+# --- PostgreSQL -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Schema:
+    store: StoreUrl
+    connection: Connection
+    committed: bool = False
+
+    def commit(self) -> StoreUrl:
+        with translated(self.store.shown):
+            make_mark(self.connection)
+            self.connection.commit()
+            self.committed = True
+            drop_mark(self.connection)  # not committed: so it is locked
+        return self.store
+
+    def publish(self) -> None:
+        with translated(self.store.shown):
+            self.connection.commit()
+
+    def undo(self, before: Unused) -> None:
+        """Rolled back, or emptied again."""
+        with translated(self.store.shown):
+            self.connection.rollback()
+            if self.committed:
+                drop_unused(self.connection)
+                make_unused(self.connection, before)
+                self.connection.commit()
 
 
 @contextmanager
-def _building_schema(store: StoreUrl) -> Iterator[Connection]:
-    with translated(store.shown), connect(store).begin() as connection:
+def _building_schema(store: StoreUrl) -> Iterator[_Schema]:
+    with translated(store.shown), connect(store).connect() as connection:
         _require_unused(store, connection)
+        before = unused_of(connection)
         drop_unused(connection)
-        yield connection
+        build = _Schema(store, connection)
+        try:
+            yield build
+        except BaseException as error:
+            _undo(build, before, error)
+            raise
+
+
+def _undo(build: _Schema, before: Unused, error: BaseException) -> None:
+    try:
+        build.undo(before)
+    except MusterError as failed:
+        if build.committed:
+            said = error.message if isinstance(error, MusterError) else type(error).__name__
+            raise IntegrityError(
+                f"{said}; and {build.store.shown} could not be emptied again: {failed.message}",
+                "drop its tables before somebody uses them",
+            ) from error
+
+
+# --- SQLite -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _File:
+    store: StoreUrl
+    partial: Path
+    connection: Connection
+    published: bool = False
+
+    def commit(self) -> StoreUrl:
+        with translated(self.store.shown):
+            self.connection.commit()
+            self.connection.close()
+        return StoreUrl(f"sqlite:///{self.partial}", self.store.shown)
+
+    def publish(self) -> None:
+        _publish(self.partial, self.store.file)
+        self.published = True
 
 
 @contextmanager
-def _building_file(store: StoreUrl) -> Iterator[Connection]:
+def _building_file(store: StoreUrl) -> Iterator[_File]:
     from sqlalchemy import event
 
     require_empty(store)
@@ -76,9 +170,14 @@ def _building_file(store: StoreUrl) -> Iterator[Connection]:
         _make_folder(store.file.parent)
         engine = connect(StoreUrl(f"sqlite:///{partial}", store.shown))
         event.listen(engine, "connect", _no_sync)
-        with translated(store.shown), engine.begin() as connection:
-            yield connection
-        _publish(partial, store.file)
+        with translated(store.shown), engine.connect() as connection:
+            build = _File(store, partial, connection)
+            try:
+                yield build
+            except BaseException:
+                if build.published:
+                    store.file.unlink(missing_ok=True)
+                raise
     finally:
         for path in (partial, partial.with_name(f"{partial.name}-journal")):
             path.unlink(missing_ok=True)
