@@ -122,7 +122,9 @@ def test_rows_that_differ_are_told_by_their_keys() -> None:
     ]
     assert list(_differing(one, iter(due), iter(due))) == []
     assert _id(one, ["k" * 500, "r", "secret"]) == f"key {'k' * 80}…, run r"
-    assert "secret" not in _id(table("tokens", "token", ""), ["secret"])
+    nameless = _id(table("tokens", "token", ""), ["secret"])
+    assert nameless.startswith("with digest ")
+    assert "secret" not in nameless
 
 
 # --- views ------------------------------------------------------------------------------------------------------------
@@ -147,6 +149,7 @@ def test_a_view_knows_no_order_and_notices_everything_else() -> None:
     ):
         assert list(base.differing("params", other)) == told
         assert other.counted("params") != base.counted("params")
+    assert list(seen(("a", 1), ("a", 1)).differing("params", seen(("a", 2), ("a", 2)))) == [("a", "is shown otherwise")]
 
 
 def test_rows_tell_what_a_client_must_see() -> None:
