@@ -13,6 +13,7 @@ Every way this package fails on purpose.
     - SourceInvalid             what the catalog points at is not what it should be            exit 2
     - IntegrityError            bytes do not match their digest, signature or seal             exit 3
       + IncompletePoint         a recovery point names what the vault lacks                    exit 3
+      + Unfaithful              what was restored is not what was captured                     exit 3
     - NotFound                  no such point, object, workload or component                   exit 4
     - ValidationFailed          data does not meet its expectations                            exit 5
     - SmokeFailed               a restored model does not answer as it did                     exit 5
@@ -24,6 +25,8 @@ Airflow's retries and the command line's exit codes both follow from this tree, 
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class MusterError(Exception):
@@ -99,6 +102,18 @@ class IntegrityError(PermanentError):
 
 class IncompletePoint(IntegrityError):
     """A recovery point names what the vault does not have."""
+
+
+class Unfaithful(IntegrityError):
+    """
+    What was restored is not what was captured.
+
+    :param report: the `muster.domain.fidelity.FidelityReport` that names every difference
+    """
+
+    def __init__(self, message: str, hint: str = "", report: Any = None) -> None:
+        super().__init__(message, hint)
+        self.report = report
 
 
 class NotFound(PermanentError):

@@ -94,15 +94,14 @@ def publish_change(workload: str, count: int) -> None:
     from airflow.models.dagrun import DagRun
     from airflow.utils.session import create_session
     from airflow.utils.state import DagRunState
-    from sqlalchemy import select
 
     from muster_airflow.assets import workload_change_asset
 
     with create_session() as session:
-        waiting = select(DagRun.id).where(DagRun.dag_id == f"snapshot__{workload}", DagRun.state == DagRunState.QUEUED)
-        if session.scalar(waiting.limit(1)) is not None:
+        runs = session.query(DagRun.id).filter_by(dag_id=f"snapshot__{workload}", state=DagRunState.QUEUED)
+        if runs.first() is not None:
             return
-        asset = session.scalar(select(AssetModel).where(AssetModel.name == workload_change_asset(workload).name))
+        asset = session.query(AssetModel).filter_by(name=workload_change_asset(workload).name).first()
         if asset is None:
             logger.warning("no snapshot of %s waits for changes: Airflow has not read its DAG yet", workload)
             return

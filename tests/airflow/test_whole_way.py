@@ -92,6 +92,9 @@ def test_a_drill_leaves_its_report_and_nothing_else(drill: Run, site: AirflowSit
     tree = vault.tree(mark.report)
     report = json.loads(tree.read(tree.entry("report.json")))
     assert len(tree.read(tree.entry("report.html"))) > 1000
+    fidelity = json.loads(tree.read(tree.entry("report-registry-penguins-fidelity.json")))
+    assert fidelity["verdict"] == "identical"
+    assert len(tree.read(tree.entry("report-registry-penguins-fidelity.html"))) > 1000
     assert json.dumps(drill.xcom("conclude")["recovery_time_s"]["total"]) in json.dumps(report)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -12,6 +13,7 @@ import pytest
 from fakes import FrozenClock, MemoryStore
 from fakes_components import EchoRunner, FakeServer, FakeSource, FolderBuilder, FolderTarget, RowsValidator
 from muster import errors
+from muster.domain.fidelity import Difference, FidelityReport, FilesLine
 from muster.domain.recovery_point import Component, PointStatus
 from muster.domain.restore_target import target_below
 from muster.operations.conclude import Incident
@@ -239,6 +241,40 @@ def test_a_failed_component_fails_the_restore_and_is_reported(world: World, tmp_
         recover(world.vault, world.restore_job(tmp_path / "to", broken), world.incident(), world.tools)
     mark = world.vault.point("latest", "flights").marks[-1]
     assert mark.summary["failure"] == "the database does not answer"
+
+
+def test_a_registry_with_a_difference_fails_the_restore_and_its_report_is_kept(world: World, tmp_path: Path) -> None:
+    """JSON and page of the fidelity report lie beside the report of the restore, in the vault and below the state folder."""
+    world.snapshot()
+    lost = Difference("runs", "runs", "run_uuid r1", "is lost")
+    files = FilesLine(0, 0, "")
+    found = FidelityReport(("sqlite", "sqlite"), (), (), files, files, (), (lost,), 1)
+    with pytest.raises(errors.Unfaithful) as caught:
+        found.require_identical()
+    with pytest.raises(errors.Unfaithful, match="run_uuid r1"):
+        recover(
+            world.vault, world.restore_job(tmp_path / "to", {"registry": caught.value}), world.incident(), world.tools
+        )
+    mark = world.vault.point("latest", "flights").marks[-1]
+    assert mark.summary["passed"] is False
+    assert "run_uuid r1 is lost" in mark.summary["fidelity"]["registry/flights"]
+    assert mark.report is not None
+    tree = world.vault.tree(mark.report)
+    names = [f"report-registry-flights-fidelity.{end}" for end in ("html", "json")]
+    kept = {entry.path: tree.read(entry) for entry in tree.entries()}
+    assert set(kept) == {*names, "report.html", "report.json"}
+    document = json.loads(kept[names[1]])
+    assert (document["component"], document["identical"]) == ("registry/flights", False)
+    written = {
+        p.name.partition("Z-registry")[2] or p.suffix: p.read_bytes()
+        for p in (tmp_path / "state/reports/flights").iterdir()
+    }
+    assert written == {
+        "-flights-fidelity.html": kept[names[0]],
+        "-flights-fidelity.json": kept[names[1]],
+        ".html": kept["report.html"],
+        ".json": kept["report.json"],
+    }
 
 
 def test_a_full_target_is_refused_before_anything_is_written(world: World, tmp_path: Path) -> None:

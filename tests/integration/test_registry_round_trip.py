@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from fakes_trees import FolderTree
+from muster.adapters.mlflow_locations import LOCATIONS
 from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
+from muster.codec import from_json
+from muster.domain.fidelity import FidelityReport
 from mysql import MariaDb
 from postgres import Cluster
 from registry_seed import ROWS, SeededRegistry, driven, views
@@ -45,6 +48,40 @@ def artifacts(tree: FolderTree) -> dict[str, Any]:
     }
 
 
+def assert_faithful(report: FidelityReport, details: dict[str, Any], old: SeededRegistry) -> None:
+    """The fidelity report says that all is the same, and counts what was made."""
+    assert report.identical, report.verdict
+    assert {line.table: (line.captured.count, line.captured.sha256) for line in report.tables} == {
+        name: (total["rows"], total["sha256"]) for name, total in details["tables"].items()
+    }
+    mapped = {line.table for line in report.tables if line.mapped}
+    assert {"experiments", "runs", "logged_models"} <= mapped <= set(LOCATIONS)
+    assert all(line.due == line.captured for line in report.tables if line.table not in mapped)
+    counted = {line.kind: line.restored.count for line in report.entities}
+    wanted = {"experiments": 2, "deleted experiments": 1, "runs": 3, "deleted runs": 1, "prompts": 1, "aliases": 3}
+    wanted |= {"model versions": 2, "deleted model versions": 1, "prompt versions": 2, "registered models": 2}
+    wanted |= {
+        "gaps in version numbers": 1,
+        "logged models": 3,
+        "traces": 1,
+        "metric history points": 15,
+        "datasets": 1,
+    }
+    assert {kind: counted.get(kind) for kind in wanted} == wanted
+    shown = {line.kind: line.client.count if line.client else None for line in report.client}
+    assert shown["experiments"] == 3
+    assert shown["runs"] == 2 * 4  # of each run its facts, and its name
+    assert shown["latest metrics"] == 3
+    assert shown["registered models"] == 3
+    assert shown["model versions"] == 4
+    assert shown["aliases"] == 3
+    assert shown["traces"] == 1
+    assert (report.artifacts_restored.files, report.artifacts_restored.size) == (
+        details["artifacts"]["files"],
+        details["artifacts"]["bytes"],
+    )
+
+
 def assert_came_back(old: SeededRegistry, new_store: str, new_root: Path, tmp_path: Path) -> None:
     """Restore to a new place; rows, artifacts and what the API says are the same, through the map."""
     details, tree = captured(old.store, old.artifacts, tmp_path / "tree")
@@ -65,6 +102,7 @@ def assert_came_back(old: SeededRegistry, new_store: str, new_root: Path, tmp_pa
     assert facts["mentions"] == {"params.value": 1}
     assert facts["adapted"] == {}
     assert json.loads(json.dumps(facts)) == facts
+    assert_faithful(from_json(FidelityReport, facts["fidelity"]), details, old)
     said_before = json.loads(json.dumps(views(old.store)).replace(mention.decode(), "MENTION"))
     said_after = json.loads(json.dumps(views(driven(new_store))).replace(mention.decode(), "MENTION"))
     assert through_map(said_after, new_root) == through_map(said_before, old.artifacts)

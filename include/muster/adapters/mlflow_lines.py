@@ -26,6 +26,11 @@ class RowSum:
     sha256: str
 
 
+def line_of(row: Row) -> bytes:
+    """A canonical row as a line."""
+    return _encode(row).encode() + b"\n"
+
+
 def lines_of(rows: Sequence[Row]) -> bytes:
     """
     Canonical rows as lines. All are encoded at once, which takes a third of the time, and then cut where one ends.
@@ -34,7 +39,7 @@ def lines_of(rows: Sequence[Row]) -> bytes:
     """
     text = _encode(rows)
     if text.count(_BETWEEN) != len(rows) - 1:  # it stands in a text as well
-        return b"".join([_encode(row).encode() + b"\n" for row in rows])
+        return b"".join(map(line_of, rows))
     return text[1:-1].replace(_BETWEEN, "]\n[").encode() + b"\n"
 
 

@@ -190,10 +190,12 @@ class LocationMap:
     Rewrites locations from old roots to new ones, and finds what was forgotten.
 
     :param mentions: after reading back: history columns that mention an old root, with the number of values
+    :param moves: tables, with the number of their values that were mapped
     """
 
     prefixes: tuple[tuple[str, str], ...]
     mentions: dict[str, int] = field(default_factory=dict)
+    moves: dict[str, int] = field(default_factory=dict)
 
     @staticmethod
     def between(roots: Iterable[Root], new: Place) -> LocationMap:
@@ -210,6 +212,8 @@ class LocationMap:
         for index, column in enumerate(table.names):
             if isinstance(row[index], str) and is_location(table, column, row):
                 mapped[index] = self.moved(row[index])
+                if mapped[index] != row[index]:
+                    self.moves[table.name] = self.moves.get(table.name, 0) + 1
         return mapped
 
     def moved(self, value: str) -> str:

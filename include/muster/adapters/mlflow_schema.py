@@ -109,40 +109,6 @@ def drop_unused(connection: Connection) -> None:
         metadata.drop_all(connection)
 
 
-def occupied(connection: Connection) -> list[str]:
-    """Tables that hold more than a server leaves behind when it starts on an empty database; foreign tables count in any case."""
-    from sqlalchemy import select
-
-    metadata = reflected(connection)
-    if not metadata.tables:
-        return []
-    return [
-        name
-        for name, table in metadata.tables.items()
-        if name not in VERSION_TABLES
-        and (
-            name not in _mlflow_tables()
-            or any(not _seeded(name, row._mapping) for row in connection.execute(select(table).limit(2)))
-        )
-    ]
-
-
-def _mlflow_tables() -> set[str]:
-    import mlflow.store.db.utils  # registers the models of all its stores
-    from mlflow.store.db.base_sql_model import Base
-    from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
-
-    return {*mlflow.store.db.utils.Base.metadata.tables, *Base.metadata.tables, *InitialBase.metadata.tables}
-
-
-def _seeded(table: str, row: Mapping[Any, Any]) -> bool:
-    if table == "workspaces":
-        return bool(row["name"] == "default")
-    if table == "experiments":
-        return bool(row["experiment_id"] == 0 and row["name"] == "Default")
-    return False
-
-
 def sequences_of(connection: Connection) -> dict[str, int]:
     """The last number given out for each table that counts by itself, so that no number is given out twice."""
     from sqlalchemy import inspect, text

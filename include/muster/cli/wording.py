@@ -106,6 +106,7 @@ def report_lines(report: RecoveryReport) -> Lines:
     time, promised = report.time, report.objectives
     yield ""
     yield from (f"left out: {line}" for line in report.left_out)
+    yield from (f"fidelity of {found.component}: {found.line}" for found in report.fidelity)
     yield (
         f"recovery time actual  {seconds_in_words(time.total)} (detect {seconds_in_words(time.detect)}, decide "
         f"{seconds_in_words(time.decide)}, restore {seconds_in_words(time.restore)}, validate {seconds_in_words(time.validate)}); "

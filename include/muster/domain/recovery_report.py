@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from muster.domain.fidelity import FidelityReport
 from muster.domain.timing import RecoveryTime, Span
 
 Json = Any
@@ -17,6 +18,7 @@ class ComponentOutcome:
     One component that was put back and reconciled with what was captured.
 
     :param facts: what was measured at the target after the restore: counts, digests, revisions
+    :param fidelity: of a registry: what was captured beside what is there; identical, or it would not be there
     """
 
     component: str
@@ -24,6 +26,7 @@ class ComponentOutcome:
     size: int
     span: Span
     facts: dict[str, Json] = field(default_factory=dict)
+    fidelity: FidelityReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class RecoveryReport:
     :param failure: the first thing that went wrong, in a sentence; None if all came back
     :param recovery_point_actual: seconds of work lost: from the cut of the point to the incident
     :param left_out: components for which the target had no place, each with the reason
+    :param unfaithful: of components that were removed again, since they had come back with a difference
     :param objectives: ``{"rpo_s": …, "rto_s": …}``
     """
 
@@ -82,6 +86,12 @@ class RecoveryReport:
     validations: tuple[ValidationOutcome, ...]
     smoke: tuple[SmokeOutcome, ...]
     left_out: tuple[str, ...] = ()
+    unfaithful: tuple[FidelityReport, ...] = ()
+
+    @property
+    def fidelity(self) -> tuple[FidelityReport, ...]:
+        """The fidelity reports of all registries that came back, or failed to."""
+        return (*(c.fidelity for c in self.components if c.fidelity is not None), *self.unfaithful)
 
     @property
     def passed(self) -> bool:
@@ -125,4 +135,5 @@ class RecoveryReport:
             "models_equal": sum(outcome.equal for outcome in self.smoke),
             "models": len(self.smoke),
             "left_out": list(self.left_out),
+            "fidelity": {f.component: f.line for f in self.fidelity},
         }

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_point import Mark, PointStatus
 from muster.domain.recovery_report import ComponentOutcome, RecoveryReport, SmokeOutcome, ValidationOutcome
 from muster.domain.restore_plan import RestorePlan
 from muster.domain.timing import Span, recovery_point_actual, recovery_time
 from muster.errors import IncompletePoint, SmokeFailed, ValidationFailed
 from muster.operations.tools import Tools
-from muster.report import render_report
+from muster.report import render_fidelity, render_report
 from muster.vault.sources import bytes_file
 from muster.vault.vault import Vault
 
@@ -38,6 +39,7 @@ class Outcomes:
 
     :param decided: the span of planning and approval
     :param failure: the first error that ended it early, or None
+    :param unfaithful: fidelity reports of components that were removed again
     """
 
     decided: Span
@@ -45,6 +47,7 @@ class Outcomes:
     validations: tuple[ValidationOutcome, ...] = ()
     smoke: tuple[SmokeOutcome, ...] = ()
     failure: str | None = None
+    unfaithful: tuple[FidelityReport, ...] = ()
 
     @property
     def spans(self) -> list[Span]:
@@ -57,28 +60,41 @@ def conclude(
     vault: Vault, status: PointStatus, plan: RestorePlan, incident: Incident, outcomes: Outcomes, tools: Tools
 ) -> RecoveryReport:
     """
-    Judge a recovery, store its report (JSON and HTML) in the vault and below the state folder, mark the point, record it.
+    Judge a recovery, store its reports (JSON and HTML) in the vault and below the state folder, mark the point, record it.
 
     It has passed only if every component of the plan came back, and every suite and every golden prediction of the point was
     asked again and agreed. The caller raises what the report's `failure` says.
     """
     report = _judge(status, plan, incident, outcomes, tools.clock.now())
-    as_json, as_html = render_report(report)
+    documents = _documents(report)
     folder = tools.state / "reports" / report.workload
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{report.kind}-{report.point}-{report.finished_at:%Y%m%dT%H%M%S%fZ}"
-    (folder / f"{name}.json").write_bytes(as_json)
-    (folder / f"{name}.html").write_bytes(as_html)
+    for path, document in documents.items():
+        (folder / f"{name}{path.removeprefix('report')}").write_bytes(document)
     if vault.outdated:  # in an emergency a replaced key still brings old points back; what it signs would not count
         return report
     with vault.writer() as writer:
-        tree = writer.store_tree([bytes_file("report.html", as_html), bytes_file("report.json", as_json)])
+        tree = writer.store_tree([bytes_file(path, document) for path, document in sorted(documents.items())])
     kind: Literal["drilled", "restored"] = "drilled" if report.kind == "drill" else "restored"
     vault.mark(Mark(report.workload, report.point, kind, report.finished_at, report.summary(), tree))
     vault.record(
         report.kind, f"{report.workload}/{report.point}", "passed" if report.passed else "failed", report.summary()
     )
     return report
+
+
+def _documents(report: RecoveryReport) -> dict[str, bytes]:
+    """
+    ``report.html``, ``report.json``, and for each registry ``report-registry-NAME-fidelity.html`` and ``.json``.
+    """
+    as_json, as_html = render_report(report)
+    documents = {"report.json": as_json, "report.html": as_html}
+    for fidelity in report.fidelity:
+        as_json, as_html = render_fidelity(fidelity, report)
+        name = f"report-{fidelity.component.replace('/', '-')}-fidelity"
+        documents |= {f"{name}.json": as_json, f"{name}.html": as_html}
+    return documents
 
 
 def _judge(
@@ -102,6 +118,7 @@ def _judge(
         validations=outcomes.validations,
         smoke=outcomes.smoke,
         left_out=plan.skipped,
+        unfaithful=outcomes.unfaithful,
     )
 
 

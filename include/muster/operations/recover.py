@@ -11,7 +11,7 @@ from muster.domain.recovery_report import RecoveryReport, SmokeOutcome, Validati
 from muster.domain.restore_plan import RestorePlan
 from muster.domain.restore_target import RestoreTarget
 from muster.domain.timing import Span
-from muster.errors import MusterError
+from muster.errors import MusterError, Unfaithful
 from muster.folders import remove_folder
 from muster.operations.conclude import Incident, Outcomes, check_recovery, conclude, expected_checks
 from muster.operations.restore import TargetOf, plan_restore, restore_component
@@ -58,7 +58,8 @@ def recover(vault: Vault, job: RestoreJob, incident: Incident, tools: Tools) -> 
     except MusterError as error:
         errors.append(error)
     if errors:
-        outcomes = replace(outcomes, failure=_sentence(errors[0]))
+        unfaithful = tuple(error.report for error in errors if isinstance(error, Unfaithful))
+        outcomes = replace(outcomes, failure=_sentence(errors[0]), unfaithful=unfaithful)
     report = conclude(vault, job.status, plan, incident, outcomes, tools)
     if errors:
         raise errors[0]

@@ -6,12 +6,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from muster.codec import from_json
+from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_point import Component, PointStatus
 from muster.domain.recovery_report import ComponentOutcome
 from muster.domain.restore_plan import Refusal, RestorePlan, draw_plan
 from muster.domain.restore_target import RestoreTarget
 from muster.domain.timing import Span
-from muster.errors import NotFound, PermanentError
+from muster.errors import NotFound, PermanentError, Unfaithful
 from muster.ports import Clock, ComponentTarget
 from muster.vault.vault import Vault
 
@@ -41,13 +43,22 @@ def plan_restore(vault: Vault, status: PointStatus, target: RestoreTarget, targe
 def restore_component(
     vault: Vault, status: PointStatus, label: str, target_of: TargetOf, clock: Clock
 ) -> ComponentOutcome:
-    """Put one component back, reconciled with what was captured. If it fails, its place is as empty as it was."""
+    """
+    Put one component back, reconciled with what was captured. If it fails, its place is as empty as it was.
+
+    :raises Unfaithful: if it came back with a difference; the report that it carries names the component
+    """
     component = _component(status, label)
     started = clock.now()
-    facts = target_of(component).restore(component.details, vault.tree(component.tree))
-    return ComponentOutcome(
-        label, component.tree.files, component.tree.size, Span("restore", label, started, clock.now()), facts
-    )
+    try:
+        facts = target_of(component).restore(component.details, vault.tree(component.tree))
+    except Unfaithful as error:
+        error.report = replace(error.report, component=label)
+        raise
+    told = facts.pop("fidelity", None)
+    fidelity = replace(from_json(FidelityReport, told), component=label) if told else None
+    span = Span("restore", label, started, clock.now())
+    return ComponentOutcome(label, component.tree.files, component.tree.size, span, facts, fidelity)
 
 
 def _component(status: PointStatus, label: str) -> Component:

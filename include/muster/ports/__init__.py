@@ -213,7 +213,7 @@ class ComponentTarget(Protocol):
         """
         Put everything back and reconcile it with `details`; return the same kind of facts, measured anew.
 
-        If it fails, the target is left as empty as it was.
+        A registry adds its `FidelityReport`, as JSON, under ``fidelity``. If it fails, the target is left as empty as it was.
         """
 
 

@@ -1,7 +1,8 @@
 """
 The report of a restore or a drill: a JSON document for machines, and one HTML file, without any outside resource, for people.
 
-``report.json`` is a `RecoveryReport` as JSON, with its `summary` beside the fields.
+``report.json`` is a `RecoveryReport` as JSON, with its `summary` beside the fields. For each registry there is a `FidelityReport`
+besides, as JSON with its `verdict`, and as a page of its own.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from muster.codec import to_json
+from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.timing import STAGES
 from muster.report.wording import seconds_in_words, size_in_words
 
-__all__ = ["render_report", "seconds_in_words", "size_in_words"]
+__all__ = ["render_fidelity", "render_report", "seconds_in_words", "size_in_words"]
 
 LONGEST_FACT = 400
 """Characters of one fact that the page shows; report.json has it whole."""
@@ -29,19 +31,38 @@ LONGEST_FACT = 400
 
 def render_report(report: RecoveryReport) -> tuple[bytes, bytes]:
     """The report as JSON and as HTML, both UTF-8. Never fails on a report that is there: an incident is no time for that."""
-    document = _finite(to_json(report) | {"summary": report.summary()})
-    as_json = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
-    return as_json.encode() + b"\n", _template().render(_page(report)).encode()
+    page = _environment().get_template("report.html.j2").render(_page(report))
+    return _as_json(to_json(report) | {"summary": report.summary()}), page.encode()
+
+
+def render_fidelity(fidelity: FidelityReport, report: RecoveryReport) -> tuple[bytes, bytes]:
+    """
+    The fidelity of a registry as JSON and as HTML, both UTF-8.
+
+    :param report: of the restore or drill in which it came back
+    """
+    verdict = {"identical": fidelity.identical, "verdict": fidelity.verdict}
+    rows = sum(line.restored.count for line in fidelity.tables)
+    page = _environment().get_template("fidelity.html.j2").render(fidelity=fidelity, report=report, rows=rows)
+    return _as_json(to_json(fidelity) | verdict), page.encode()
+
+
+def _as_json(document: Any) -> bytes:
+    text = json.dumps(_finite(document), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
+    return text.encode() + b"\n"
 
 
 @lru_cache(maxsize=1)
-def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def _environment() -> Environment:
+    loader = FunctionLoader(lambda name: resources.files(__package__).joinpath(name).read_text("utf-8"))
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["span"] = seconds_in_words
     environment.filters["size"] = size_in_words
     environment.filters["moment"] = _moment
     environment.filters["flat"] = lambda facts: list(_flat(facts, ""))
-    return environment.from_string(resources.files(__package__).joinpath("report.html.j2").read_text("utf-8"))
+    return environment
 
 
 def _page(report: RecoveryReport) -> dict[str, Any]:

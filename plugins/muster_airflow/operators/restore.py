@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk.exceptions import AirflowSkipException
 
 from muster.codec import from_json, to_json
+from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_report import ComponentOutcome, SmokeOutcome, ValidationOutcome
 from muster.domain.restore_plan import RestorePlan
 from muster.domain.timing import Span
-from muster.errors import NotFound, SmokeFailed, UsageError, ValidationFailed
+from muster.errors import NotFound, SmokeFailed, Unfaithful, UsageError, ValidationFailed
 from muster_airflow.operators.recovery import FAILURE, Site, WorkloadOperator, hand_on, handed_on
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 Kind = Literal["restore", "drill"]
 PLAN = "plan"
 """XCom key of the drawn plan; it is there also when the plan was refused."""
+FIDELITY = "fidelity"
+"""XCom key of the fidelity report of a registry that was removed again; of one that is there it stands in the outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +134,14 @@ class RestoreComponentOperator(PlannedOperator):
         if self.component not in {action.component for action in planned.plan.actions}:
             raise AirflowSkipException(f"{self.component} is not in the plan")
         job = self.job(at, planned)
-        outcome = restore_component(at.vault, job.status, self.component, job.target_of, at.platform.clock)
+        try:
+            outcome = restore_component(at.vault, job.status, self.component, job.target_of, at.platform.clock)
+        except Unfaithful as error:
+            at.context["ti"].xcom_push(key=FIDELITY, value=to_json(error.report))
+            raise
         self.log.info("%s is back: %d files, %d bytes", self.component, outcome.files, outcome.size)
+        if outcome.fidelity:
+            self.log.info("Fidelity of %s: %s", self.component, outcome.fidelity.line)
         return to_json(outcome)
 
 
@@ -217,6 +226,7 @@ class ConcludeRecoveryOperator(WorkloadOperator):
             tuple(from_json(ValidationOutcome, value) for value in handed_on(at, [self.validated_by])),
             tuple(from_json(SmokeOutcome, value) for value in handed_on(at, [self.asked_by])),
             self._first_failure(at),
+            tuple(from_json(FidelityReport, value) for value in handed_on(at, self.restored_by, FIDELITY)),
         )
         incident = Incident(planned.kind, planned.incident_at, planned.detected_at)
         status = at.vault.point(planned.plan.point, planned.plan.workload)

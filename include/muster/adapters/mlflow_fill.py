@@ -1,0 +1,207 @@
+"""The stored tables of a database, put into an empty one as this engine can hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muster.adapters.mlflow_engines import NAMES, Fit, float_fits
+from muster.adapters.mlflow_lines import Row, RowSum, read_lines, sum_of_rows
+from muster.adapters.mlflow_locations import LocationMap
+from muster.adapters.mlflow_mysql_types import single_columns
+from muster.adapters.mlflow_rows import Table, insert_rows, rows_of, tables_of
+from muster.adapters.mlflow_schema import create_schema, create_unknown, migrate, reserve_numbers, set_sequences
+from muster.adapters.mlflow_store import StoreUrl, migration_scripts, revisions_of
+from muster.adapters.mlflow_tables import Schema, same_columns
+from muster.codec import to_json
+from muster.errors import IntegrityError, SourceInvalid
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+UNFINISHED_JOBS = (0, 1, 6)
+FAILED_JOB = 3
+"""`mlflow.entities.JobStatus` as integers: pending, running and needs-recovery jobs would be run again by the next server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """
+    A stored database, verified and on disk, and where it goes.
+
+    :param prefix: empty, or ``auth/``: before the names of its tables in a report
+    :param expected: table to ``{"rows": …, "sha256": …}``, as it was captured
+    """
+
+    prefix: str
+    store: StoreUrl
+    schema: Schema
+    files: dict[str, Path]
+    expected: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """
+    A database that was filled.
+
+    :param engine: SQLAlchemy's name of the engine that holds it now
+    :param tables: those that were stored, parents first, as they are read back
+    :param due: table to what its rows must be when they are read back
+    :param mapped: table to the number of values that were mapped
+    :param adapted: ``table.column: what`` to the number of values that this engine holds otherwise
+    :param revisions: of the schema now; others than the stored ones if MLflow brought it up to date
+    :param singles: table to those of its columns that have single precision here
+    """
+
+    stored: Stored
+    engine: str
+    tables: tuple[Table, ...]
+    due: dict[str, RowSum]
+    mapped: dict[str, int]
+    adapted: dict[str, int]
+    revisions: dict[str, str]
+    singles: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    @property
+    def upgraded(self) -> bool:
+        return self.revisions != self.stored.schema.revisions
+
+    def adapted_in(self, table: str) -> int:
+        """Number of values of a table that this engine holds otherwise."""
+        return sum(count for what, count in self.adapted.items() if what.startswith(f"{table}."))
+
+    def rows(self, table: Table, locations: LocationMap) -> Iterator[Row]:
+        """The rows of a table as they must be here, from what is stored; not after an upgrade, which only MLflow knows to do."""
+        singles = self.singles.get(table.name, ())
+        rows = for_here(self.engine, table, read_lines(self.stored.files[table.name]), {}, singles)
+        apart = LocationMap(locations.prefixes)
+        return (apart.apply(table, row) for row in rows)
+
+
+def fill(connection: Connection, stored: Stored, locations: LocationMap) -> Filled:
+    """
+    Make the schema as it was, put in every row, then bring the schema up to date.
+
+    Rows are read back when all is committed (`muster.adapters.mlflow_fidelity`); those of a schema that is brought up to date before that,
+    too, for after it they are others.
+
+    :raises IntegrityError: if a stored table does not have its rows
+    """
+    schema = stored.schema
+    create_schema(connection, schema.revisions)
+    order, engine = _order(connection, schema), connection.dialect.name
+    reserve_numbers(connection, schema.sequences)
+    singles = {table.name: single_columns(connection, table.name) for table in order} if engine == "mysql" else {}
+    due: dict[str, RowSum] = {}
+    adapted: dict[str, int] = {}
+    for table in order:
+        lines = read_lines(stored.files[table.name])
+        rows = for_here(engine, table, lines, adapted, singles.get(table.name, ()))
+        mapped = (locations.apply(table, row) for row in rows)
+        due[table.name] = (
+            sum_of_rows(mapped) if table.name in schema.revisions else insert_rows(connection, table, mapped)
+        )
+        if due[table.name].rows != stored.expected[table.name]["rows"]:
+            raise IntegrityError(f"{table.name} came back with {due[table.name].rows} rows", "verify the vault")
+    set_sequences(connection, schema.sequences)
+    tables = tuple(order)
+    old = [name for name in schema.revisions if migration_scripts(name).get_current_head() != schema.revisions[name]]
+    if old:
+        tables = _upgraded(connection, tables, due, locations, old)
+        due = {table.name: sum_of_rows(rows_of(connection, table)) for table in tables}
+    moves = {table.name: locations.moves[table.name] for table in order if table.name in locations.moves}
+    return Filled(stored, engine, tables, due, moves, adapted, revisions_of(connection), singles)
+
+
+def _upgraded(
+    connection: Connection, tables: tuple[Table, ...], due: dict[str, RowSum], locations: LocationMap, old: list[str]
+) -> tuple[Table, ...]:
+    """Hold all rows to what they must be, then let MLflow migrate them. The stored tables that there are after it."""
+    for table in tables:
+        found = sum_of_rows(inspected(connection, table, locations))
+        if found != due[table.name]:
+            require_same(f"rows of {table.name}", to_json(due[table.name]), to_json(found))
+    for version_table in old:
+        migrate(connection, version_table, "heads")
+    here, names = tables_of(connection), {table.name for table in tables}
+    return tuple(table for name, table in here.items() if name in names)
+
+
+def _order(connection: Connection, schema: Schema) -> list[Table]:
+    """The stored tables, parents first; tables that MLflow does not make are made."""
+    stored = {table.name: table for table in schema.tables}
+    for name in stored.keys() - tables_of(connection).keys():
+        create_unknown(connection, stored[name])
+    here = tables_of(connection)
+    for name, table in stored.items():
+        if not same_columns(table, here[name]):
+            raise SourceInvalid(
+                f"the captured table {name} has other columns than MLflow makes at this revision",
+                f"captured: {', '.join(table.names)}; here: {', '.join(here[name].names)}",
+            )
+    return [stored[name] for name in here if name in stored]
+
+
+def inspected(connection: Connection, table: Table, locations: LocationMap) -> Iterator[Row]:
+    """
+    The rows of a table as they are read from a database.
+
+    :raises IntegrityError: if one names an old artifact root where it is not history
+    """
+    for row in rows_of(connection, table):
+        locations.inspect(table, row)
+        yield row
+
+
+def for_here(
+    engine: str, table: Table, rows: Iterator[Row], adapted: dict[str, int], singles: Collection[str] = ()
+) -> Iterator[Row]:
+    """
+    Rows as this engine can hold them, as MLflow itself would have written them here; what had to differ is counted.
+
+    * a job that had not finished is failed: the process that ran it is gone, and a server would run it again
+    * floats that the engine does not know: `muster.adapters.mlflow_engines`
+
+    :param singles: columns that have single precision here
+    """
+    fits = _fits(engine, table, singles)
+    status = table.names.index("status") if table.name == "jobs" else None
+    for row in rows:
+        for index, fit in fits:
+            row[index], given_up = fit(row[index])
+            if given_up:
+                column = table.columns[index]
+                where = f"{table.name}.{column.name}"
+                if row[index] is None and not column.nullable:
+                    raise SourceInvalid(
+                        f"{where} holds {given_up}, which {NAMES[engine]} cannot hold", "restore to PostgreSQL"
+                    )
+                _count(adapted, f"{where}: {given_up}")
+        if status is not None and row[status] in UNFINISHED_JOBS:
+            row[status] = FAILED_JOB
+            _count(adapted, "jobs.status: unfinished")
+        yield row
+
+
+def _fits(engine: str, table: Table, singles: Collection[str]) -> list[tuple[int, Fit]]:
+    floats = [column.name for column in table.columns if column.kind == "float"]
+    return [(table.names.index(name), fit) for name, fit in float_fits(engine, floats, singles).items()]
+
+
+def _count(counts: dict[str, int], what: str) -> None:
+    counts[what] = counts.get(what, 0) + 1
+
+
+def require_same(what: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """
+    :raises IntegrityError: if facts are not what was captured; names the first five of them
+    """
+    if expected != found:
+        differing = sorted(k for k in expected.keys() | found.keys() if expected.get(k, ...) != found.get(k, ...))
+        raise IntegrityError(
+            f"the {what} of the registry are not those that were captured: {', '.join(differing[:5])}",
+            "verify the point, and restore an earlier one",
+        )

@@ -1,0 +1,220 @@
+"""
+What an API client sees of a registry: told by MLflow's own client on a store, and by the rows that a client must see.
+
+A view holds, for each kind of thing and each id, how many items there are and their digest, whatever their order; so a registry of any
+size is compared in little memory. Histories of metrics are compared row by row, and here as the latest values only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from muster.adapters.mlflow_entities import PROMPT_TAG, Take
+from muster.adapters.mlflow_facts import DELETED
+from muster.adapters.mlflow_lines import Row
+from muster.adapters.mlflow_rows import Table
+from muster.domain.fidelity import Counted
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "experiments": ("experiments", "experiment tags"),
+    "runs": ("runs", "params", "run tags", "latest metrics"),
+    "registered models": ("registered models", "registered model tags", "aliases"),
+    "model versions": ("model versions", "model version tags"),
+    "logged models": ("logged models", "logged model params", "logged model tags"),
+    "traces": ("traces",),
+}
+"""What is asked for together, and the kinds of things that come of it."""
+
+SHOWN_STAGES = ("active", "deleted")
+RUN_NAME = "mlflow.runName"
+_WHOLE = 1 << 128
+
+
+@dataclass(slots=True)
+class View:
+    """What is seen: kind to id to number and sum of the digests of its items."""
+
+    kinds: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
+
+    def add(self, kind: str, id_: str, item: list[Any]) -> None:
+        digest = hashlib.sha256(json.dumps(item, ensure_ascii=False).encode(errors="surrogatepass")).digest()
+        known = self.kinds.setdefault(kind, {})
+        count, total = known.get(id_, (0, 0))
+        known[id_] = (count + 1, (total + int.from_bytes(digest[:16])) % _WHOLE)
+
+    def has(self, kind: str, id_: str) -> bool:
+        return id_ in self.kinds.get(kind, ())
+
+    def drop(self, kind: str, id_: str) -> None:
+        self.kinds.get(kind, {}).pop(id_, None)
+
+    def counted(self, kind: str) -> Counted:
+        """The number of items of a kind, and their digest."""
+        digest, count = hashlib.sha256(), 0
+        for id_, (items, total) in sorted(self.kinds.get(kind, {}).items()):
+            digest.update(f"{id_!r} {items} {total:032x}\n".encode())
+            count += items
+        return Counted(count, digest.hexdigest())
+
+    def differing(self, kind: str, other: View) -> Iterator[tuple[str, str]]:
+        """Ids of a kind that the other view shows otherwise, and how."""
+        here, there = self.kinds.get(kind, {}), other.kinds.get(kind, {})
+        for id_ in sorted(here.keys() | there.keys()):
+            if id_ not in there:
+                yield id_, "is lost"
+            elif id_ not in here:
+                yield id_, "was not captured"
+            elif here[id_] != there[id_]:
+                yield id_, "is shown otherwise"
+
+
+# --- what the rows say ------------------------------------------------------------------------------------------------
+
+
+class ExpectedView:
+    """The view that rows give, told table by table, parents first."""
+
+    def __init__(self) -> None:
+        self.view = View()
+        self._unnamed: set[str] = set()
+        self._prompt_versions: set[tuple[str, str]] = set()
+        self._of_tables: dict[str, Callable[[Mapping[str, Any]], None]] = {
+            "experiments": self._experiment,
+            "experiment_tags": self._child("experiments", "experiment_id", "experiment tags", ("key", "value")),
+            "runs": self._run,
+            "params": self._child("runs", "run_uuid", "params", ("key", "value")),
+            "tags": self._run_tag,
+            "latest_metrics": self._metric,
+            "registered_models": self._model,
+            "registered_model_tags": self._model_tag,
+            "registered_model_aliases": self._of_model("aliases", ("alias", "version")),
+            "model_versions": self._version,
+            "model_version_tags": self._version_tag,
+            "logged_models": self._logged_model,
+            "logged_model_params": self._child(
+                "logged models", "model_id", "logged model params", ("param_key", "param_value")
+            ),
+            "logged_model_tags": self._child(
+                "logged models", "model_id", "logged model tags", ("tag_key", "tag_value")
+            ),
+            "trace_info": self._trace,
+        }
+
+    def takers(self, table: Table) -> list[Take]:
+        """Who wants to see the rows of this table; for most tables nobody does."""
+        told = self._of_tables.get(table.name)
+        if told is None:
+            return []
+        names = table.names
+
+        def take(row: Row, _line: bytes) -> None:
+            told(dict(zip(names, row, strict=True)))
+
+        return [take]
+
+    def finished(self) -> View:
+        """
+        The view, when all tables were told.
+
+        MLflow searches prompts by a tag of each version; a version that lacks the tag, of a model that has it, is not found at all.
+        """
+        prompts = {name for name, _ in self._prompt_versions}
+        for id_ in list(self.view.kinds.get("model versions", ())):
+            name, _, version = id_.rpartition("/")
+            if name in prompts and (name, version) not in self._prompt_versions:
+                self.view.drop("model versions", id_)
+                self.view.drop("model version tags", id_)
+        return self.view
+
+    def _child(
+        self, parents: str, column: str, kind: str, columns: tuple[str, ...]
+    ) -> Callable[[Mapping[str, Any]], None]:
+        def told(row: Mapping[str, Any]) -> None:
+            id_ = str(row[column])
+            if self.view.has(parents, id_):
+                self.view.add(kind, id_, [row[c] for c in columns])
+
+        return told
+
+    def _of_model(self, kind: str, columns: tuple[str, ...]) -> Callable[[Mapping[str, Any]], None]:
+        def told(row: Mapping[str, Any]) -> None:
+            if _of_default(row) and self.view.has("registered models", row["name"]):
+                self.view.add(kind, row["name"], [str(row[c]) if c == "version" else row[c] for c in columns])
+
+        return told
+
+    def _experiment(self, row: Mapping[str, Any]) -> None:
+        if row["lifecycle_stage"] in SHOWN_STAGES:
+            times = [row.get("creation_time"), row.get("last_update_time")]
+            item = [row["name"], row["artifact_location"], row["lifecycle_stage"], *times]
+            self.view.add("experiments", str(row["experiment_id"]), item)
+
+    def _run(self, row: Mapping[str, Any]) -> None:
+        if row["lifecycle_stage"] in SHOWN_STAGES and self.view.has("experiments", str(row["experiment_id"])):
+            run, info = row["run_uuid"], [row["status"], row["lifecycle_stage"], row["user_id"], row["artifact_uri"]]
+            times = [row["start_time"], row["end_time"]]
+            self.view.add("runs", run, [str(row["experiment_id"]), *info, *times])
+            if row["name"]:
+                self.view.add("runs", run, ["name", row["name"]])
+            else:
+                self._unnamed.add(run)
+
+    def _run_tag(self, row: Mapping[str, Any]) -> None:
+        run, key, value = row["run_uuid"], row["key"], row["value"]
+        if self.view.has("runs", run):
+            self.view.add("run tags", run, [key, value])
+            if key == RUN_NAME and value and run in self._unnamed:  # an old run: MLflow shows this tag as its name
+                self.view.add("runs", run, ["name", value])
+
+    def _metric(self, row: Mapping[str, Any]) -> None:
+        if self.view.has("runs", row["run_uuid"]):
+            value = {"float": "nan"} if row["is_nan"] else row["value"]
+            text = value["float"] if isinstance(value, dict) else repr(value)
+            self.view.add("latest metrics", row["run_uuid"], [row["key"], text])
+
+    def _model(self, row: Mapping[str, Any]) -> None:
+        if _of_default(row):
+            times = [row["creation_time"], row["last_updated_time"]]
+            self.view.add("registered models", row["name"], [row["description"], *times])
+
+    def _model_tag(self, row: Mapping[str, Any]) -> None:
+        if row["key"] != PROMPT_TAG:  # MLflow keeps this one to itself
+            self._of_model("registered model tags", ("key", "value"))(row)
+
+    def _version(self, row: Mapping[str, Any]) -> None:
+        if _of_default(row) and row["current_stage"] != DELETED:
+            wanted = ("source", "run_id", "status", "current_stage", "description", "user_id", "run_link")
+            times = [row["creation_time"], row["last_updated_time"]]
+            id_ = f"{row['name']}/{row['version']}"
+            self.view.add("model versions", id_, [*(row[c] for c in wanted), *times])
+
+    def _version_tag(self, row: Mapping[str, Any]) -> None:
+        if not _of_default(row):
+            return
+        id_ = f"{row['name']}/{row['version']}"
+        if self.view.has("model versions", id_):
+            self.view.add("model version tags", id_, [row["key"], row["value"]])
+        if row["key"] == PROMPT_TAG and row["value"] == "true":
+            self._prompt_versions.add((row["name"], str(row["version"])))
+
+    def _logged_model(self, row: Mapping[str, Any]) -> None:
+        if row["lifecycle_stage"] == "active" and self.view.has("experiments", str(row["experiment_id"])):
+            info = [str(row["experiment_id"]), row["name"], row["artifact_location"], row["source_run_id"]]
+            times = [row["creation_timestamp_ms"], row["last_updated_timestamp_ms"]]
+            self.view.add("logged models", row["model_id"], [*info, row["model_type"], *times])
+
+    def _trace(self, row: Mapping[str, Any]) -> None:
+        experiment = str(row["experiment_id"])
+        if self.view.has("experiments", experiment):
+            self.view.add(
+                "traces", row["request_id"], [experiment, row["status"], row["timestamp_ms"], row["execution_time_ms"]]
+            )
+
+
+def _of_default(row: Mapping[str, Any]) -> bool:
+    """A client that asks for no workspace sees the models of the default one."""
+    return row.get("workspace", "default") in (None, "default")
