@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder
+from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder, LocalFolder
 from muster.adapters.mlflow_client import ClientView, client_view
 from muster.adapters.mlflow_entities import EntityCount, Take, entity_of, finer_kinds, prompts_among
 from muster.adapters.mlflow_facts import models_of, server_keys
@@ -119,7 +120,7 @@ def compare(
     for other, place in zip(filled[1:], places[1:], strict=True):
         with _reading(place) as connection:
             _compare_tables(connection, other, locations, counts, findings, lambda _table: [])
-    files = _compare_files(received, findings)
+    files = _compare_files(received, [place.file for place in places if place.engine == "sqlite"], findings)
     client = _compare_views(expected.finished(), client_view(places[0]), findings)
     report = FidelityReport(
         engines=(main.stored.schema.engine, main.stored.store.engine),
@@ -306,8 +307,9 @@ def _compare_views(due: View, seen: ClientView, findings: _Findings) -> tuple[Cl
 # --- artifacts --------------------------------------------------------------------------------------------------------
 
 
-def _compare_files(received: Received, findings: _Findings) -> FilesLine:
-    found = _digests(received.folder)
+def _compare_files(received: Received, databases: Sequence[Path], findings: _Findings) -> FilesLine:
+    """`databases` are no artifacts, should they be restored to below the artifact root."""
+    found = _digests(received.folder, databases)
     for path in sorted(received.due.keys() | found.keys()):
         due, there = received.due.get(path), found.get(path)
         if due != there:
@@ -316,8 +318,9 @@ def _compare_files(received: Received, findings: _Findings) -> FilesLine:
     return _files_line(found)
 
 
-def _digests(folder: ArtifactFolder) -> Digests:
+def _digests(folder: ArtifactFolder, databases: Sequence[Path]) -> Digests:
     """All files below a root, read to their ends."""
+    root = folder.root if isinstance(folder, LocalFolder) else None
 
     def measured(artifact: Artifact) -> tuple[str, tuple[int, str]]:
         digest, size = hashlib.sha256(), 0
@@ -328,7 +331,10 @@ def _digests(folder: ArtifactFolder) -> Digests:
         return artifact.path, (size, digest.hexdigest())
 
     with ThreadPoolExecutor(HASHERS) as pool:
-        return dict(pool.map(measured, [a for a in folder.below([""]) if a.kind == "file"]))
+        files = [a for a in folder.below([""]) if a.kind == "file"]
+        return dict(
+            pool.map(measured, [a for a in files if root is None or (root / a.path).absolute() not in databases])
+        )
 
 
 def _files_line(digests: Digests) -> FilesLine:
