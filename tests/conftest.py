@@ -15,5 +15,6 @@ pytest_plugins = [
     "kms",
     "postgres",
     "registry_seed",
+    "rest_registries",
     "servers",
 ]
