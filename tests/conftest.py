@@ -16,5 +16,6 @@ pytest_plugins = [
     "mysql",
     "postgres",
     "registry_seed",
+    "rest_registries",
     "servers",
 ]

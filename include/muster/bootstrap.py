@@ -7,7 +7,7 @@ Airflow's hook and the command line differ only in how they resolve ``conn:`` na
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,12 +18,16 @@ from muster.adapters.dvc_datasets import DvcSource, DvcTarget
 from muster.adapters.gx_validator import GxValidator
 from muster.adapters.kms_keys import AwsKeys
 from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
+from muster.adapters.mlflow_rest_api import RestServer
+from muster.adapters.mlflow_rest_source import MlflowRestSource
+from muster.adapters.mlflow_rest_tally import REDUCED
+from muster.adapters.mlflow_rest_target import MlflowRestStoreTarget, MlflowRestTarget
 from muster.adapters.mlflow_server import LocalMlflowServer
 from muster.adapters.process_model_runner import ProcessModelRunner
 from muster.adapters.stores import open_store
 from muster.adapters.system_clock import SystemClock
 from muster.adapters.uv_environment import EnvironmentSource, EnvironmentTarget, UvEnvironment
-from muster.catalog import Anomaly, Catalog, Retention, VaultConfig, Workload
+from muster.catalog import Anomaly, Catalog, Registry, Retention, TargetRegistry, VaultConfig, Workload
 from muster.domain.anomaly import Limits
 from muster.domain.recovery_point import Component, PointStatus
 from muster.domain.recovery_report import RecoveryReport
@@ -145,13 +149,13 @@ class Platform:
 
     def snapshot_job(self, workload: Workload) -> SnapshotJob:
         """What a point of this workload must hold, and from where it is read."""
-        registry = workload.registry
+        places = self._registry_places(workload.registry)
         return SnapshotJob(
             workload=workload.workload,
             sources=tuple(self._sources(workload)),
             suites={d.name: _suite(Path(d.expectations)) for d in workload.datasets if d.expectations},
             questions=tuple(Question(s.model, s.rtol, s.atol) for s in workload.smoke),
-            store=(self._resolve(registry.store), self._resolve(registry.artifacts)) if registry else None,
+            store=(places["store"], places["artifacts"]) if "store" in places and "artifacts" in places else None,
             objectives={
                 "rpo_s": workload.objectives.rpo.total_seconds(),
                 "rto_s": workload.objectives.rto.total_seconds(),
@@ -170,10 +174,8 @@ class Platform:
         sources: list[ComponentSource] = [
             DvcSource(d.name, self._path(root, d.repo), targets=d.targets, source=d.source) for d in workload.datasets
         ]
-        if registry := workload.registry:
-            auth = self._resolve(registry.auth_store) if registry.auth_store else None
-            store, artifacts = self._resolve(registry.store), self._resolve(registry.artifacts)
-            sources.append(MlflowSource(name, store, artifacts, auth_store_url=auth))
+        if workload.registry:
+            sources.append(self._registry_source(name, self._registry_places(workload.registry)))
         if environment := workload.environment:
             lock = self._path(root, environment.lock)
             sources.append(EnvironmentSource(name, lock, environment.python, wheel_cache=self.state / "wheels"))
@@ -181,6 +183,21 @@ class Platform:
             values = {reference: self._resolve(reference) for reference in configuration.secrets}
             sources.append(ConfigurationSource(name, root, configuration.files, configuration.env, values))
         return sources
+
+    def _registry_source(self, name: str, places: Mapping[str, str]) -> ComponentSource:
+        if "server" in places:
+            return MlflowRestSource(name, self._server(places["server"], places.get("token")), kept=self.state / "rest")
+        return MlflowSource(name, places["store"], places["artifacts"], auth_store_url=places.get("auth_store"))
+
+    def _registry_places(self, registry: Registry | TargetRegistry | None) -> dict[str, str]:
+        """Where a registry lives, with secrets: ``store``, ``artifacts`` and ``auth_store``, or ``server`` and ``token``."""
+        found = {
+            name: getattr(registry, name, None) for name in ("store", "artifacts", "auth_store", "server", "token")
+        }
+        return {name: self._resolve(reference) for name, reference in found.items() if reference}
+
+    def _server(self, address: str, token: str | None) -> RestServer:
+        return RestServer.parse(address, token, insecure=self._insecure)
 
     def _path(self, root: Path, reference: str) -> Path:
         return root / self._resolve(reference).removeprefix("file://")
@@ -234,7 +251,11 @@ class Platform:
         if component.kind == "dataset":
             directory = Path(target.datasets[component.name])
             return DvcTarget(component.name, directory, remote=target.remotes.get(component.name))
+        if component.kind == "registry" and target.server:
+            return MlflowRestTarget(self._server(target.server, target.token))
         if component.kind == "registry" and target.store and target.artifacts:
+            if component.details.get("fidelity") == REDUCED:
+                return MlflowRestStoreTarget(target.store, target.artifacts)
             return MlflowTarget(target.store, target.artifacts, auth_store_url=target.auth_store)
         if component.kind == "environment" and target.environment:
             builder: Any = self.tools.builder
@@ -245,15 +266,13 @@ class Platform:
 
     def _origin(self, workload: Workload, status: PointStatus) -> RestoreTarget:
         ours = self.state / "restored" / status.point.point
-        registry, environment, configuration = workload.registry, workload.environment, workload.configuration
+        environment, configuration = workload.environment, workload.configuration
         remotes = {c.name: c.details.get("remote") for c in status.point.of_kind("dataset")}
         return RestoreTarget(
             name="origin",
             datasets={d.name: str(self._path(workload.root, d.repo)) for d in workload.datasets},
             remotes={name: str(remote) for name, remote in remotes.items() if remote},
-            store=self._resolve(registry.store) if registry else None,
-            artifacts=self._resolve(registry.artifacts) if registry else None,
-            auth_store=self._resolve(registry.auth_store) if registry and registry.auth_store else None,
+            **self._registry_places(workload.registry),
             environment=self._own(workload, environment.directory if environment else None, ours / "environment"),
             configuration=self._own(
                 workload, configuration.directory if configuration else None, ours / "configuration"
@@ -268,13 +287,11 @@ class Platform:
         if config.directory:
             below = str(self._path(workload.root, config.directory).absolute())
             return replace(target_below(below, datasets), name=to)
-        registry = config.registry
         return RestoreTarget(
             name=to,
             datasets={name: str(self._path(workload.root, ref)) for name, ref in config.datasets.items()},
-            store=self._resolve(registry.store) if registry else None,
-            artifacts=self._resolve(registry.artifacts) if registry else None,
-            auth_store=self._resolve(registry.auth_store) if registry and registry.auth_store else None,
+            remotes={},
+            **self._registry_places(config.registry),
             environment=str(self._path(workload.root, config.environment)) if config.environment else None,
             configuration=str(self._path(workload.root, config.configuration)) if config.configuration else None,
         )

@@ -176,6 +176,30 @@ def test_a_mistake_is_told_with_file_line_field_and_mend(tmp_path: Path, change:
         ),
         ("targets: {origin: {directory: /x}}", "targets.origin: the name origin has a meaning of its own"),
         ("targets: {x: {direktory: /x}}", "targets.x.direktory: is not known here; did you mean directory?"),
+        (
+            "registry: {store: conn:a}",
+            "a.yaml:8: registry.artifacts: is missing; it must be given, unless there is a server",
+        ),
+        ("registry: {server: conn:a, store: conn:b}", "registry.store: means a store, and there is a server"),
+        (
+            "registry: {server: conn:a, server_keys: [env:K]}",
+            "registry.server_keys: means a store, and there is a server",
+        ),
+        (
+            "registry: {store: conn:a, artifacts: /b, token: env:T}",
+            "registry.token: is for a server, and there is none",
+        ),
+        ("registry: {server: conn:a, token: hunter2}", "registry.token: a secret never stands in the catalog"),
+        ("registry: {server: 'https://ada:hunter2@mlflow'}", "registry.server: holds a password; write conn:NAME"),
+        (
+            "registry: {server: conn:a}\nenvironment: {lock: l, python: '3.11'}\nsmoke: [{model: 'models:/a@b'}]",
+            "a.yaml:10: smoke: models are asked through a server of our own over the registry's store",
+        ),
+        (
+            "targets: {x: {registry: {server: conn:a, artifacts: /x}}}",
+            "targets.x.registry.artifacts: means a store, and there is a server",
+        ),
+        ("targets: {x: {registry: {}}}", "targets.x.registry.store: is missing; it must be given, unless there is"),
     ],
 )
 def test_a_contradiction_is_told_at_the_field_that_would_have_to_change(tmp_path: Path, added: str, told: str) -> None:

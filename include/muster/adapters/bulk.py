@@ -13,14 +13,16 @@ REQUESTS_AT_ONCE = 16
 T = TypeVar("T")
 
 
-def in_bulk(call: Callable[[str], T], keys: Iterable[str]) -> list[T]:
+def in_bulk(call: Callable[[str], T], keys: Iterable[str], at_once: int = REQUESTS_AT_ONCE) -> list[T]:
     """
     What a call gives for each key, in the order of the keys; the calls run side by side, and every one is waited for.
+
+    :param at_once: how many
 
     :raises MusterError: the first failure, with the number of all of them in its message
     """
     wanted = list(keys)
-    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         outcomes = list(pool.map(lambda key: _outcome(call, key), wanted))
     failures = [error for _, error in outcomes if error is not None]
     if len(failures) > 1:

@@ -8,11 +8,12 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 
 from muster.catalog.durations import format_duration
-from muster.catalog.model import Retention, VaultConfig, Workload
+from muster.catalog.model import Registry, Retention, TargetRegistry, VaultConfig, Workload
 from muster.catalog.schedule import largest_gap
 from muster.catalog.source import Location
 
 Found = Iterator[tuple[Location, str]]
+_OF_A_STORE = ("store", "artifacts", "auth_store", "server_keys")
 KEPT_DAYS = {"daily": 1, "weekly": 7, "monthly": 31, "yearly": 366}
 
 
@@ -20,6 +21,7 @@ def contradictions(workload: Workload, vaults: Mapping[str, VaultConfig]) -> lis
     """All contradictions of a workload: the field that would have to change, and why."""
     checks: tuple[Callable[[], Found], ...] = (
         lambda: _components(workload),
+        lambda: _registries(workload),
         lambda: _objectives(workload),
         lambda: _vaults(workload, vaults),
         lambda: _residency(workload, vaults),
@@ -50,6 +52,22 @@ def _components(workload: Workload) -> Found:
     configuration = workload.configuration
     if configuration and not (configuration.files or configuration.env or configuration.secrets):
         yield ("configuration",), "holds nothing; give it files, env or secrets, or leave it out"
+
+
+def _registries(workload: Workload) -> Found:
+    places: list[tuple[Location, Registry | TargetRegistry | None]] = [(("registry",), workload.registry)]
+    places += [(("targets", name, "registry"), target.registry) for name, target in workload.targets.items()]
+    for at, registry in places:
+        if registry is None:
+            continue
+        if registry.server:
+            named = [key for key in _OF_A_STORE if getattr(registry, key, None)]
+            yield from (((*at, key), "means a store, and there is a server; give one of the two") for key in named)
+            continue
+        missing = [key for key in ("store", "artifacts") if not getattr(registry, key)]
+        yield from (((*at, key), "is missing; it must be given, unless there is a server") for key in missing)
+        if registry.token:
+            yield (*at, "token"), "is for a server, and there is none; leave it out"
 
 
 def _objectives(workload: Workload) -> Found:
@@ -132,6 +150,11 @@ def _smoke(workload: Workload) -> Found:
                 ("smoke",),
                 f"a model can be asked only where registry and environment are protected; add {part}, or drop smoke",
             )
+    if workload.registry and workload.registry.server:
+        yield (
+            ("smoke",),
+            "models are asked through a server of our own over the registry's store; drop smoke, or name the store",
+        )
     patterns = workload.registry.models if workload.registry else ("*",)
     for index, test in enumerate(workload.smoke):
         name = test.model.removeprefix("models:/").partition("@")[0].partition("/")[0]

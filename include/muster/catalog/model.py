@@ -133,10 +133,12 @@ class Dataset(Entry):
 
 class Registry(Entry):
     """
-    An MLflow model registry.
+    An MLflow model registry: its store and artifact root, or else the server before them.
 
     :param store: database URL of the backend store
     :param artifacts: artifact root
+    :param server: tracking URI of a server whose store is out of reach; what its API does not give is not kept (docs/mlflow-rest.md)
+    :param token: sent to that server as a bearer token
     :param models: names of the models that the workload needs, as shell patterns; the store is taken whole
     :param auth_store: database URL of MLflow's own users and permissions, if it has any
     :param server_keys: secrets without which a server cannot read the store, such as the key of encrypted webhooks; they are kept
@@ -144,8 +146,10 @@ class Registry(Entry):
     :param webhook: secret of the MLflow webhook by which the server tells of changes, for a ``hot`` workload
     """
 
-    store: Reference
-    artifacts: Reference
+    store: Reference | None = None
+    artifacts: Reference | None = None
+    server: Reference | None = None
+    token: SecretReference | None = None
     models: tuple[Annotated[str, Field(min_length=1)], ...] = ("*",)
     auth_store: Reference | None = None
     server_keys: tuple[SecretReference, ...] = ()
@@ -229,13 +233,15 @@ class Anomaly(Entry):
 
 class TargetRegistry(Entry):
     """
-    Where a restored registry goes: an empty store and an empty artifact root.
+    Where a restored registry goes: an empty store and an empty artifact root; or, if it was captured from a server, an empty server.
 
     :param auth_store: where a basic-auth database of its own goes; None puts it beside an SQLite store, or into the database of a server
     """
 
-    store: Reference
-    artifacts: Reference
+    store: Reference | None = None
+    artifacts: Reference | None = None
+    server: Reference | None = None
+    token: SecretReference | None = None
     auth_store: Reference | None = None
 
 

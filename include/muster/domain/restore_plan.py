@@ -119,6 +119,8 @@ def place_of(target: RestoreTarget, kind: str, name: str) -> str | None:
     """Where a component would go, in words that hold no secret; None if the target has no place for it."""
     if kind == "dataset":
         return target.datasets.get(name)
+    if kind == "registry" and target.server:
+        return without_secrets(target.server)
     if kind == "registry":
         return without_secrets(target.store) if target.store and target.artifacts else None
     return target.environment if kind == "environment" else target.configuration

@@ -16,6 +16,8 @@ class RestoreTarget:
     :param store: database URL of the registry's store; holds a password, so it is not shown
     :param artifacts: artifact root of the registry; may hold a password, so it is not shown
     :param auth_store: database URL of the registry's users and permissions, where they have one of their own; not shown either
+    :param server: tracking URI of an MLflow server, in the place of store and artifacts; not shown
+    :param token: bearer token for that server; not shown
     :param environment: folder of the model's Python environment
     :param configuration: folder for configuration files, variables and secrets
     """
@@ -28,6 +30,8 @@ class RestoreTarget:
     environment: str | None = None
     configuration: str | None = None
     auth_store: str | None = field(default=None, repr=False)
+    server: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
 
 
 def target_below(directory: str, datasets: list[str]) -> RestoreTarget:

@@ -1,0 +1,130 @@
+"""What a server has after an import, read back through its API and held to what was captured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from muster.adapters.bulk import in_bulk
+from muster.adapters.mlflow_rest_api import MlflowApi
+from muster.adapters.mlflow_rest_before import INDEX
+from muster.adapters.mlflow_rest_fill import DEFAULT
+from muster.adapters.mlflow_rest_forms import FORMS, Expected, measured
+from muster.adapters.mlflow_rest_ids import SOURCE_RUN, IdMap
+from muster.adapters.mlflow_rest_kept import Kept
+from muster.adapters.mlflow_rest_reading import digest, pairs
+from muster.adapters.mlflow_rest_register import Registrar
+from muster.adapters.mlflow_rest_source import RestCapture
+from muster.adapters.mlflow_rest_stored import Stored
+from muster.errors import IntegrityError
+from muster.ports import SourceFile
+
+Json = Any
+Print = Mapping[str, str]
+"""A digest for each part of a document, so that a difference can be named; of other files one of all."""
+AT_A_TIME = 256
+_BLOCK = 1 << 20
+
+
+class Compared:
+    """
+    :param spare: id and name of the default experiment of the server, which stays if the captured server had none
+    """
+
+    def __init__(self, stored: Stored, ids: IdMap, registrar: Registrar, spare: tuple[str, str] | None) -> None:
+        self._stored = stored
+        self._ids = ids
+        self._expected = Expected(ids, registrar)
+        self._surplus = f"experiments/{spare[0]}.json" if spare and DEFAULT not in ids.experiments else None
+
+    def reconciled(self, api: MlflowApi, version: str, details: Mapping[str, Json], lost: int) -> dict[str, Json]:
+        """
+        The facts of the server, all of which agree.
+
+        :param lost: metrics of logged models that could not be brought
+        :raises IntegrityError: if anything is missing, surplus or different; the message names what
+        """
+        wanted = dict(self._wanted())
+        with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
+            capture = RestCapture(api, version, Kept(Path(scratch)), None)
+            found = dict(_prints(capture.files()))
+        if self._surplus:
+            found.pop(self._surplus, None)
+        different = _differences(wanted, found)
+        if lost:
+            different = [what for what in different if not what.startswith("metrics of logged_models/")]
+        if different:
+            raise _unlike(different)
+        facts = capture.details()
+        expected = self._counted(details)
+        expected["logged_model_metrics"] -= lost
+        unlike = [key for key, count in expected.items() if facts["counts"][key] != count]
+        unlike += [key for key in ("artifacts", "models") if facts[key] != details[key]]
+        if unlike:
+            raise _unlike([f"the count of {key}" for key in unlike])
+        return facts
+
+    def _wanted(self) -> Iterator[tuple[str, Print]]:
+        for path, entry in self._stored.entries.items():
+            if path == INDEX or entry.content is None:
+                continue
+            if _is_document(path):
+                yield self._ids.path(path), _print(self._expected.form(path, self._stored.document(path)))
+            else:
+                yield self._ids.path(path), {"content": entry.content.sha256}
+
+    def _counted(self, details: Mapping[str, Json]) -> dict[str, int]:
+        """What must be counted: what was, the tag of each run that says which it was, and the server's own experiment."""
+        counts = dict(details["counts"])
+        runs = self._stored.documents("runs")
+        counts["run_tags"] += sum(SOURCE_RUN not in pairs(d["run"].get("data", {}).get("tags")) for d in runs)
+        counts["run_tags"] += len(self._ids.names)
+        counts["experiments"] += bool(self._surplus)
+        return counts
+
+
+def _prints(files: Iterable[SourceFile]) -> Iterator[tuple[str, Print]]:
+    remaining = iter(files)
+    while batch := {file.path: file for file in islice(remaining, AT_A_TIME)}:
+        found = in_bulk(lambda path, batch=batch: _print_of(batch[path]), batch)  # type: ignore[misc]
+        yield from ((path, what) for path, what in zip(batch, found, strict=True) if path != INDEX)
+
+
+def _print_of(file: SourceFile) -> Print:
+    assert file.open is not None  # noqa: S101 - a server has files only
+    with file.open() as stream:
+        if _is_document(file.path):
+            return _print(measured(file.path, json.loads(stream.read())))
+        sha256 = hashlib.sha256()
+        while block := stream.read(_BLOCK):
+            sha256.update(block)
+        return {"content": sha256.hexdigest()}
+
+
+def _is_document(path: str) -> bool:
+    return path.partition("/")[0] in (*FORMS, "registered_models")
+
+
+def _print(form: Mapping[str, Json]) -> Print:
+    return {key: digest(value) for key, value in form.items()}
+
+
+def _differences(wanted: Mapping[str, Print], found: Mapping[str, Print]) -> list[str]:
+    different = [f"{path} is missing" for path in sorted(wanted.keys() - found.keys())]
+    different += [f"{path} is there" for path in sorted(found.keys() - wanted.keys())]
+    for path in sorted(wanted.keys() & found.keys()):
+        parts = wanted[path].keys() | found[path].keys()
+        different += [f"{key} of {path}" for key in sorted(parts) if wanted[path].get(key) != found[path].get(key)]
+    return different
+
+
+def _unlike(different: list[str]) -> IntegrityError:
+    return IntegrityError(
+        f"the server does not have what was captured: {', '.join(different[:5])} ({len(different)} differences)",
+        "see who else writes to it, and compare the versions of MLflow; then restore to an empty server again",
+    )

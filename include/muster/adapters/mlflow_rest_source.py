@@ -1,0 +1,338 @@
+"""
+A living MLflow registry, captured by its REST API: for servers whose store nobody may touch.
+
+An API has no snapshots, and does not give everything (docs/mlflow-rest.md says what is missing), so the capture says that its fidelity
+is reduced. The stored tree::
+
+    registered_models/<digest>.json     a registered model or prompt with all its versions
+    experiments/<id>.json               an experiment, deleted ones as well
+    runs/<run id>.json                  a run with parameters, tags, latest metrics, inputs and outputs
+    metrics/<run id>.jsonl              a line for each metric: all its points, as [timestamp in ms, step, value]
+    logged_models/<model id>.json
+    traces/<digest>.json                a trace with its spans and assessments
+    artifacts/runs/<run id>/…, artifacts/logged_models/<model id>/…
+    index.json                          what everything was like, for the next capture
+
+Consistent it is in this sense: what the registry names was there before the runs were listed, and when all was read, nothing that was
+said to have ended, and nothing of the registry, has changed.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from muster.adapters.bulk import REQUESTS_AT_ONCE, in_bulk
+from muster.adapters.mlflow_rest_api import MlflowApi, RestServer
+from muster.adapters.mlflow_rest_artifacts import RemoteFile, RestArtifacts
+from muster.adapters.mlflow_rest_before import INDEX, Before
+from muster.adapters.mlflow_rest_held import Holders, is_prompt
+from muster.adapters.mlflow_rest_kept import Kept
+from muster.adapters.mlflow_rest_reading import Holder, Reading, digest, model_holder, run_holder
+from muster.adapters.mlflow_rest_tally import Tally
+from muster.adapters.rereading import compared, due
+from muster.codec import canonical
+from muster.domain.recovery_point import ComponentKind
+from muster.errors import NotFound, SourceChanged, SourceInvalid
+from muster.ports import SourceFile, TreeReader
+
+Json = Any
+AT_A_TIME = 128
+"""Runs whose histories are in hand at once."""
+FORMAT = 1
+DONE = ("OK", "ERROR")
+"""States in which a trace gets no more spans."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What lists say of one experiment, by ids."""
+
+    runs: dict[str, Json]
+    models: dict[str, Json]
+    traces: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What of a run is fetched one by one; `history` is a file, or None if the point before has it."""
+
+    history: Path | None
+    points: int
+    inputs: list[Json]
+
+
+class RestCapture:
+    """A look at a registry through its API. Nothing is asked before `files` is read."""
+
+    def __init__(self, api: MlflowApi, version: str, kept: Kept, previous: TreeReader | None) -> None:
+        self.cut_at = datetime.now(UTC)
+        self.method = "MLflow's REST API, one request after the other"
+        self._api = api
+        self._reading = Reading(api)
+        self._artifacts = RestArtifacts(api)
+        self._kept = kept
+        self._before = Before(previous)
+        self._tally = Tally(version, api.server.url)
+        self._index: dict[str, Any] = {"runs": {}, "logged_models": {}, "traces": {}}
+        self._holders: list[Holder] = []
+        self._paths: dict[tuple[str, str], list[str]] = {}
+        self._models: dict[str, Json] = {}
+        self._experiments: dict[str, Json] = {}
+
+    def files(self) -> Iterator[SourceFile]:
+        """The registry first: what it names is there when runs and logged models are listed after it."""
+        self._models = self._reading.models()
+        self._experiments = self._reading.experiments()
+        for ids in _batches(list(self._experiments), REQUESTS_AT_ONCE):
+            for experiment, listed in zip(ids, in_bulk(self._listed, ids), strict=True):
+                self._tally.experiment(self._experiments[experiment])
+                yield self._document(f"experiments/{experiment}.json", self._experiments[experiment])
+                yield from self._runs(experiment, listed.runs)
+                yield from self._logged_models(experiment, listed.models)
+                yield from self._traces(listed.traces)
+        yield from self._registry()
+        self._index |= {"format": FORMAT, "cut_at": self.cut_at.timestamp()}
+        yield self._document(INDEX, self._index)
+
+    def details(self) -> dict[str, Any]:
+        return self._tally.details(sorted(self._reading.absent))
+
+    def confirm(self) -> None:
+        """
+        :raises SourceChanged: if the registry moved, or something that had ended; what runs on is not looked at
+        """
+        if self._reading.models() != self._models:
+            raise _moved("a registered model, or a version of one,")
+        experiments = self._reading.experiments()
+        if missing := sorted(self._experiments.keys() - experiments.keys()):
+            raise _moved(f"experiment {missing[0]}")
+        noted: dict[str, dict[tuple[str, str], Holder]] = {experiment: {} for experiment in self._experiments}
+        for holder in self._holders:
+            noted[self._index[holder.kind][holder.id]["experiment"]][holder.kind, holder.id] = holder
+        in_bulk(lambda experiment: self._confirm(experiment, noted[experiment]), self._experiments)
+        self._kept.forget()
+
+    def _confirm(self, experiment: str, noted: Mapping[tuple[str, str], Holder]) -> None:
+        runs, models = self._reading.runs(experiment), self._reading.logged_models(experiment)
+        found = [*map(run_holder, runs.values()), *map(model_holder, models.values())]
+        states = {(holder.kind, holder.id): holder.state for holder in found}
+        for holder in noted.values():
+            if states.get((holder.kind, holder.id)) != holder.state and holder.ended is not None:
+                raise _moved(str(holder))
+        late = [h for h in found if (h.kind, h.id) not in noted and h.ended and h.ended < self.cut_at.timestamp()]
+        if late:
+            raise _moved(f"{late[0]}, which had ended before and was not listed,")
+
+    def _listed(self, experiment: str) -> _Listed:
+        reading = self._reading
+        return _Listed(reading.runs(experiment), reading.logged_models(experiment), reading.traces(experiment))
+
+    # --- runs ---------------------------------------------------------------------------------------------------------
+
+    def _runs(self, experiment: str, runs: Mapping[str, Json]) -> Iterator[SourceFile]:
+        holders = {run: run_holder(document) for run, document in runs.items()}
+        for ids in _batches(list(runs)):
+            contents = in_bulk(lambda run: self._content(runs[run], holders[run]), ids)
+            for run, content in zip(ids, contents, strict=True):
+                document = {"run": runs[run], "model_inputs": content.inputs}
+                noted = {"state": holders[run].state, "points": content.points, "inputs": content.inputs}
+                self._index["runs"][run] = {**noted, "experiment": experiment}
+                self._tally.run(document, content.points)
+                yield self._document(f"runs/{run}.json", document)
+                yield self._history(run, content)
+            yield from self._files([holders[run] for run in ids])
+
+    def _content(self, run: Json, holder: Holder) -> _Content:
+        path = f"metrics/{holder.id}.jsonl"
+        noted = self._before.note(holder)
+        if noted and self._before.content(path) and not due(path, self.cut_at):
+            return _Content(None, int(noted["points"]), list(noted["inputs"]))
+        write = functools.partial(self._write_history, run)
+        if holder.ended is None:
+            file, inputs = self._kept.fresh(write), self._reading.model_inputs(holder.id)
+        else:
+            named = [self._api.server.url, holder.id, holder.state]
+            file = self._kept.through(["history", *named], write)
+            ask = functools.partial(self._reading.model_inputs, holder.id)
+            inputs = self._kept.document(["inputs", *named], ask)
+        return _Content(file, _points(file), inputs)
+
+    def _write_history(self, run: Json, to: Path) -> None:
+        """All points of a run's metrics; the latest of each must be among them."""
+        run_id = run["info"]["run_id"]
+        with to.open("wb") as output:
+            for metric in run.get("data", {}).get("metrics") or ():
+                key = metric["key"]
+                points = self._reading.history(run_id, key)
+                latest = [int(metric.get("timestamp", 0)), int(metric.get("step", 0)), metric.get("value", 0.0)]
+                if latest not in points:
+                    raise _moved(f"the metric {key} of run {run_id}, whose latest point is not in its history,")
+                output.write(canonical({"key": key, "points": points}) + b"\n")
+
+    def _history(self, run: str, content: _Content) -> SourceFile:
+        path = f"metrics/{run}.jsonl"
+        if content.history is None:
+            return SourceFile(path, _never, known=self._before.content(path))
+        return SourceFile(path, functools.partial(_opened, content.history), size=content.history.stat().st_size)
+
+    # --- logged models, traces, registry ------------------------------------------------------------------------------
+
+    def _logged_models(self, experiment: str, models: Mapping[str, Json]) -> Iterator[SourceFile]:
+        holders = [model_holder(document) for document in models.values()]
+        for holder, (model, document) in zip(holders, models.items(), strict=True):
+            self._index["logged_models"][model] = {"state": holder.state, "experiment": experiment}
+            self._tally.logged_model(document)
+            yield self._document(f"logged_models/{model}.json", document)
+        for batch in _batches(holders):
+            yield from self._files(batch)
+
+    def _traces(self, traces: Mapping[str, Json]) -> Iterator[SourceFile]:
+        """Traces whose state is final are taken over if nothing that lists tell of them has changed, assessments and tags among it."""
+        states = {trace: digest(document) for trace, document in traces.items() if document.get("state") in DONE}
+        paths = {trace: f"traces/{_named(trace)}.json" for trace in traces}
+        self._index["traces"] |= states
+        for ids in _batches(list(traces)):
+            known = {t: self._before.trace(t, states.get(t, ""), paths[t]) for t in ids}
+            missing = [trace for trace in ids if known[trace] is None or due(paths[trace], self.cut_at)]
+            fetched = dict(zip(missing, in_bulk(lambda t: self._trace(t, states.get(t)), missing), strict=True))
+            for trace in ids:
+                self._tally.trace()
+                taken_over = SourceFile(paths[trace], _never, known=known[trace])
+                yield self._document(paths[trace], fetched[trace]) if trace in fetched else taken_over
+
+    def _trace(self, trace: str, state: str | None) -> Json:
+        ask = functools.partial(self._reading.trace, trace)
+        try:
+            return self._kept.document(["trace", self._api.server.url, trace, state], ask) if state else ask()
+        except NotFound as error:
+            raise SourceInvalid(
+                f"the trace {trace} is listed, and the server does not have its spans", f"delete it; {error.message}"
+            ) from None
+
+    def _registry(self) -> Iterator[SourceFile]:
+        holders = Holders(self._api, self._holders)
+        for name, document in self._models.items():
+            versions = [] if is_prompt(document["model"]) else document["versions"]
+            held = {str(version["version"]): self._held(holders, version) for version in versions}
+            self._tally.model(name, document)
+            yield self._document(f"registered_models/{_named(name)}.json", {**document, "held": held})
+
+    def _held(self, holders: Holders, version: Mapping[str, Json]) -> dict[str, str]:
+        """Where the artifacts of a version lie; some must be there."""
+        held = holders.of(version)
+        if not held.holds(self._paths[held.kind, held.id]):
+            what = "run" if held.kind == "runs" else "logged model"
+            raise SourceInvalid(
+                f"version {version['version']} of model {version['name']} has no artifacts: there are none at"
+                f" {held.below or 'the root'} of {what} {held.id}",
+                "bring them back, or delete this version: a recovery point without them would not restore it",
+            )
+        return {"kind": held.kind, "id": held.id, "below": held.below}
+
+    # --- artifacts ----------------------------------------------------------------------------------------------------
+
+    def _files(self, holders: Sequence[Holder]) -> Iterator[SourceFile]:
+        by_id = {holder.id: holder for holder in holders}
+        listed = in_bulk(lambda one: self._artifacts.files(by_id[one]), by_id)
+        for holder, files in zip(holders, listed, strict=True):
+            self._holders.append(holder)
+            self._paths[holder.kind, holder.id] = [file.path for file in files]
+            for file in files:
+                self._tally.artifact(file.size)
+                yield self._file(holder, file)
+
+    def _file(self, holder: Holder, file: RemoteFile) -> SourceFile:
+        path = f"artifacts/{holder.kind}/{holder.id}/{file.path}"
+        content = self._before.content(path, file.size) if self._before.note(holder) else None
+        opener = functools.partial(self._open, holder, file)
+        if content and due(path, self.cut_at):
+            return SourceFile(path, compared(opener, content, f"{file.path} of {holder}"), size=file.size)
+        return SourceFile(path, opener, size=file.size, known=content)
+
+    def _open(self, holder: Holder, file: RemoteFile) -> BinaryIO:
+        fetch = functools.partial(self._artifacts.download, holder, file)
+        if holder.ended is None:
+            return _opened(self._kept.fresh(fetch))
+        named = ["artifact", self._api.server.url, holder.kind, holder.id, holder.state, file.path, file.size]
+        return _opened(self._kept.through(named, fetch))
+
+    def _document(self, path: str, data: Json) -> SourceFile:
+        content = canonical(data)
+        known = self._before.same(path, hashlib.sha256(content).hexdigest())
+        return SourceFile(path, functools.partial(io.BytesIO, content), size=len(content), known=known)
+
+
+class MlflowRestSource:
+    """
+    An MLflow registry behind a server, read by its REST API.
+
+    :param server: see `RestServer.parse`; what this user may not read is not captured
+    :param kept: folder for what was fetched, so that a capture that was broken off goes on where it was; None keeps nothing
+    """
+
+    kind: ComponentKind = "registry"
+
+    def __init__(self, name: str, server: RestServer, *, kept: Path | None = None) -> None:
+        self.name = name
+        self._api = MlflowApi(server)
+        self._folder = kept / hashlib.sha256(f"{name} {server.url}".encode()).hexdigest()[:16] if kept else None
+
+    @contextmanager
+    def capture(self, previous: TreeReader | None) -> Iterator[RestCapture]:
+        """
+        Open a look at the server; everything is read later, in `RestCapture.files`.
+
+        :raises Refused: if the server wants another user, password or token
+        :raises SourceInvalid: if this is no MLflow server
+        :raises StoreUnavailable: if it does not answer
+        """
+        version = Reading(self._api).version()
+        self._api.post("2.0/mlflow/experiments/search", {"max_results": 1})
+        with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
+            kept = Kept(self._folder or Path(scratch))
+            try:
+                yield RestCapture(self._api, version, kept, previous)
+            finally:
+                kept.forget_fresh()
+
+
+def _moved(what: str) -> SourceChanged:
+    return SourceChanged(f"{what} changed while the registry was captured", "take the snapshot again when writers rest")
+
+
+def _batches(items: Sequence[Any], size: int = AT_A_TIME) -> Iterator[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _named(name: str) -> str:
+    """A file name for a name that may hold anything."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def _points(file: Path) -> int:
+    import json
+
+    with file.open("rb") as lines:
+        return sum(len(json.loads(line)["points"]) for line in lines)
+
+
+def _opened(file: Path) -> BinaryIO:
+    try:
+        return file.open("rb")
+    except FileNotFoundError:
+        raise SourceChanged(
+            "what was fetched from the server was removed before it was stored", "take one snapshot at a time"
+        ) from None
+
+
+def _never() -> BinaryIO:
+    raise AssertionError("content that the vault has is not opened")
