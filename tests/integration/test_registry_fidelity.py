@@ -152,7 +152,7 @@ def test_rows_that_a_client_cannot_show_are_said_and_come_back(small_store: Smal
     small_store.execute("UPDATE runs SET user_id = NULL")
     details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
     facts = MlflowTarget(f"sqlite:///{tmp_path}/new.db", str(tmp_path / "new")).restore(details, tree)
-    report = from_json(FidelityReport, facts["fidelity"])
+    report = from_json(FidelityReport, facts["fidelity_report"])
     assert report.identical
     assert [line.kind for line in report.client if line.client is None] == [
         "runs",
@@ -170,7 +170,7 @@ def test_a_store_without_a_default_experiment_gets_none(small_store: SmallStore,
     url = f"sqlite:///{tmp_path}/new.db"
     facts = MlflowTarget(url, str(tmp_path / "new")).restore(details, tree)
     assert query(url, "SELECT experiment_id, name FROM experiments") == [(7, "only")]
-    assert from_json(FidelityReport, facts["fidelity"]).identical
+    assert from_json(FidelityReport, facts["fidelity_report"]).identical
 
 
 def test_old_root_found_late_leaves_a_database_as_it_was(

@@ -31,7 +31,7 @@ def test_users_come_back(small_store: SmallStore, tmp_path: Path, embedded_postg
     assert "scrypt" not in json.dumps(details)
     facts = MlflowTarget(f"sqlite:///{tmp_path}/new/mlflow.db", str(tmp_path / "a")).restore(details, tree)
     assert facts["auth"]["tables"] == details["auth"]["tables"]
-    (users,) = (line for line in facts["fidelity"]["tables"] if line["table"] == "auth/users")
+    (users,) = (line for line in facts["fidelity_report"]["tables"] if line["table"] == "auth/users")
     assert users["captured"] == users["restored"]
     assert "scrypt" not in json.dumps(facts)
     shared = embedded_postgres.database()

@@ -102,7 +102,7 @@ def assert_came_back(old: SeededRegistry, new_store: str, new_root: Path, tmp_pa
     assert facts["mentions"] == {"params.value": 1}
     assert facts["adapted"] == {}
     assert json.loads(json.dumps(facts)) == facts
-    assert_faithful(from_json(FidelityReport, facts["fidelity"]), details, old)
+    assert_faithful(from_json(FidelityReport, facts["fidelity_report"]), details, old)
     said_before = json.loads(json.dumps(views(old.store)).replace(mention.decode(), "MENTION"))
     said_after = json.loads(json.dumps(views(driven(new_store))).replace(mention.decode(), "MENTION"))
     assert through_map(said_after, new_root) == through_map(said_before, old.artifacts)

@@ -57,7 +57,7 @@ class MlflowTarget:
         Artifacts first, then the tables that name them. When all is written it is read anew and held against what was captured;
         only then does it count.
 
-        :return: facts, with the `FidelityReport` as JSON under ``fidelity``
+        :return: facts, with the `FidelityReport` as JSON under ``fidelity_report``
         :raises Unfaithful: if what was restored is not what was captured; carries the report
         :raises IntegrityError: if what is stored is not what was captured, or an old artifact root is left somewhere
         """
@@ -138,7 +138,7 @@ def _restored(
         **facts,
         "alembic_revision": filled[0].revisions["alembic_version"],
         "auth": others[0] if others else None,
-        "fidelity": to_json(report),
+        "fidelity_report": to_json(report),
     }
 
 

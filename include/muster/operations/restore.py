@@ -55,7 +55,7 @@ def restore_component(
     except Unfaithful as error:
         error.report = replace(error.report, component=label)
         raise
-    told = facts.pop("fidelity", None)
+    told = facts.pop("fidelity_report", None)
     fidelity = replace(from_json(FidelityReport, told), component=label) if told else None
     span = Span("restore", label, started, clock.now())
     return ComponentOutcome(label, component.tree.files, component.tree.size, span, facts, fidelity)
