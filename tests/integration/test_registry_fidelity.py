@@ -209,7 +209,7 @@ def test_postgresql_is_free_after_a_kill_and_taken_during_a_restore(
 
     monkeypatch.setattr(mlflow_restore, "compare", meanwhile)
     second.check(details)
-    assert second.restore(details, tree)["fidelity"]["differing"] == 0
+    assert second.restore(details, tree)["fidelity_report"]["differing"] == 0
     assert query(url, "SELECT value FROM params") == [("v",)]
     assert "muster_restoring" not in content(url)
     with pytest.raises(TargetNotEmpty, match="is not empty"):
