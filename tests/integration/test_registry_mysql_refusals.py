@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from muster.adapters import mlflow_restore
+from muster.adapters import mlflow_fill
 from muster.adapters.mlflow_registry import MlflowTarget
 from muster.errors import IntegrityError, SourceInvalid, StoreUnavailable, TargetNotEmpty
 from mysql import MariaDb, name_of
@@ -103,7 +103,7 @@ def test_second_restore_waits_its_turn(captured: Captured, mariadb: MariaDb, tmp
 
     with before("INSERT INTO params", intrude):
         MlflowTarget(url, str(tmp_path / "first")).restore(*captured)
-    assert "another restore" in str(second[0])
+    assert "is being restored to right now" in str(second[0])
     assert query(url, "SELECT value FROM params") == [("v",)]
 
 
@@ -176,7 +176,7 @@ def test_failed_upgrade_leaves_the_database_empty(
         connection.exec_driver_sql("CREATE TABLE half_way (id INT)")
         raise SourceInvalid("a migration failed")
 
-    monkeypatch.setattr(mlflow_restore, "migrate", fail)
+    monkeypatch.setattr(mlflow_fill, "migrate", fail)
     url = mariadb.database()
     with pytest.raises(SourceInvalid, match="a migration failed"):
         MlflowTarget(url, str(tmp_path / "new")).restore(details, tree)

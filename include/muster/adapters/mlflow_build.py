@@ -160,6 +160,7 @@ class _Tables:
 
     def commit(self) -> StoreUrl:
         with translated(self.store.shown):
+            mysql.commit_rows(self.connection)
             self.connection.commit()
         return self.store
 
@@ -186,9 +187,14 @@ def _building_tables(store: StoreUrl) -> Iterator[_Tables]:
 
 
 def _take_tables_back(store: StoreUrl, connection: Connection) -> None:
-    """By another connection: this one may be broken. What failed is told, not that its traces stay: the next restore removes them."""
+    """
+    By another connection: this one may be broken. What failed is told, not that its traces stay: the next restore removes them.
+
+    What is in the tables when nothing of ours was committed is somebody else's, and stays.
+    """
     from sqlalchemy.exc import SQLAlchemyError
 
+    ours = bool(connection.get_execution_options().get(mysql.COMMITTED))
     with suppress(SQLAlchemyError):
         connection.rollback()
         connection.close()
@@ -198,7 +204,10 @@ def _take_tables_back(store: StoreUrl, connection: Connection) -> None:
         connect(store).connect() as another,
         mysql.locked_tables(another) as tables,
     ):
-        mysql.drop(another, tables)
+        if not ours:
+            mysql.drop(another, [MARK])
+            _require_unused(store, another)
+        mysql.drop(another, [table for table in tables if ours or table != MARK])
 
 
 # --- SQLite -----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from muster.adapters import mlflow_mysql as mysql
 from muster.adapters.mlflow_engines import NAMES, Fit, float_fits
 from muster.adapters.mlflow_lines import Row, RowSum, read_lines, sum_of_rows
 from muster.adapters.mlflow_locations import LocationMap
@@ -106,6 +107,10 @@ def fill(connection: Connection, stored: Stored, locations: LocationMap) -> Fill
         )
         if due[table.name].rows != stored.expected[table.name]["rows"]:
             raise IntegrityError(f"{table.name} came back with {due[table.name].rows} rows", "verify the vault")
+        if engine == "mysql" and mysql.count(connection, table.name) != due[table.name].rows:
+            raise IntegrityError(
+                f"there are other rows of {table.name} than were put in", "see who else writes to this database"
+            )
     set_sequences(connection, schema.sequences)
     tables = tuple(order)
     old = [name for name in schema.revisions if migration_scripts(name).get_current_head() != schema.revisions[name]]
@@ -124,6 +129,7 @@ def _upgraded(
         found = sum_of_rows(inspected(connection, table, locations))
         if found != due[table.name]:
             require_same(f"rows of {table.name}", to_json(due[table.name]), to_json(found))
+    mysql.commit_rows(connection)
     for version_table in old:
         migrate(connection, version_table, "heads")
     here, names = tables_of(connection), {table.name for table in tables}

@@ -26,6 +26,7 @@ SESSION = (
 """
 Nothing is cut to fit, the default experiment keeps its number 0, times are not moved, keys (3072 bytes at most) are sorted to their end.
 """
+COMMITTED = "muster_committed"
 LOOK = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
 
 AWAY = {1021, 1040, 1041, 1042, 1043, 1045, 1049, 1053, 1114, 1129, 1130, 1152, 1158, 1159, 1160, 1161}
@@ -170,6 +171,22 @@ def drop(connection: Connection, tables: list[str]) -> None:
         connection.exec_driver_sql("SET SESSION foreign_key_checks = 0")
         connection.exec_driver_sql(f"DROP TABLE {', '.join(map(quote, tables))}")
         connection.exec_driver_sql("SET SESSION foreign_key_checks = 1")
+
+
+def commit_rows(connection: Connection) -> None:
+    """
+    Say that the rows put in so far are there to stay, before the schema is changed around them, which would commit them anyway.
+
+    From then on what is in the tables is known to be ours, and removed if the restore fails.
+    """
+    if connection.dialect.name == "mysql":
+        connection.execution_options(**{COMMITTED: True})
+
+
+def count(connection: Connection, table: str) -> int:
+    """How many rows a table has."""
+    quote = connection.dialect.identifier_preparer.quote
+    return int(connection.exec_driver_sql(f"SELECT COUNT(*) FROM {quote(table)}").scalar_one())  # noqa: S608  quoted
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
