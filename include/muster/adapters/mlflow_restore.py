@@ -20,7 +20,7 @@ from muster.adapters.mlflow_store import StoreUrl, mlflow_version, require_known
 from muster.adapters.mlflow_tables import Schema
 from muster.codec import to_json
 from muster.domain.content import TreeEntry, checked_path
-from muster.errors import TargetNotEmpty
+from muster.errors import SourceInvalid, TargetNotEmpty
 from muster.ports import TreeReader
 
 
@@ -28,7 +28,7 @@ class MlflowTarget:
     """
     An empty place for a registry.
 
-    :param store_url: an SQLite file that is not there, or a PostgreSQL database without content
+    :param store_url: an SQLite file that is not there, or a PostgreSQL, MySQL or MariaDB database without content
     :param artifact_root: an empty or missing folder, or ``s3://…`` as for `MlflowSource`
     :param auth_store_url: where a basic-auth database of its own goes; else ``basic_auth.db`` beside an SQLite store, or the same
         PostgreSQL database
@@ -43,10 +43,15 @@ class MlflowTarget:
     def check(self, details: Mapping[str, Any]) -> None:
         """
         :raises TargetNotEmpty: if database or artifact root hold something
-        :raises SourceInvalid: if the installed MLflow is older than the store was
+        :raises SourceInvalid: if the installed MLflow is older than the store was, or cannot make its tables there
         """
         parts = [(self._store, details), *([(self._auth, details["auth"])] if details.get("auth") else [])]
         for store, part in parts:
+            if store.engine == "mysql" and "alembic_version_auth" in part["revisions"]:
+                raise SourceInvalid(
+                    "MLflow cannot make its basic-auth tables on MySQL: its migration gives two foreign keys one name",
+                    "let `auth_store` of the target name an SQLite file or a PostgreSQL database",
+                )
             needed = f"mlflow=={part['mlflow_version']} or later"
             require_known(dict(part["revisions"]), "the captured registry", needed)
             require_empty(store)
