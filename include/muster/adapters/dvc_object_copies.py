@@ -22,14 +22,15 @@ from muster.adapters.dvc_objects_map import (
 )
 from muster.adapters.dvc_repository import Output, describe_remote, dvc_errors
 from muster.adapters.dvc_workspace import (
+    LOT,
     Stamp,
     Workspace,
     WorkspaceFile,
     changed_files,
-    lots,
     remember_digests,
     trusted_digests,
 )
+from muster.batches import batched
 from muster.errors import IntegrityError, SourceInvalid
 
 Side = Literal["workspace", "remote"]
@@ -56,7 +57,7 @@ class ObjectCopies:
         """Ask DVC's state, some thousand at a time, for which of these objects in the cache it vouches."""
         if self._side == "remote":
             return
-        for lot in lots(oids):
+        for lot in batched(oids, LOT):
             found: dict[str, os.stat_result] = {}
             of = {self._cache.path(oid): oid for oid in lot}
             for path in of:

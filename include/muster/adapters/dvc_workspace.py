@@ -12,17 +12,17 @@ import posixpath
 import stat
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from muster.adapters.dvc_objects_map import hash_files
 from muster.adapters.dvc_repository import Output
+from muster.batches import batched
 from muster.errors import SourceChanged, SourceInvalid
 
 SHOWN = 5
-_LOT = 8192
-Item = TypeVar("Item")
+LOT = 8192
+"""Files that are looked at at a time: what DVC's state and the system say of one takes kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,8 @@ def scan(repo: Any, output: Output) -> Workspace:
             f"run: dvc checkout {output.path} (or dvc pull); or let the catalog say source: remote",
         )
     workspace = Workspace()
-    for lot in lots(_walk(repo, str(top), workspace) if top.is_dir() else [("", str(top))]):
+    found = _walk(repo, str(top), workspace) if top.is_dir() else [("", str(top))]
+    for lot in batched(found, LOT):
         stats = {path: _stat(path) for _, path in lot}
         digests = _digests(repo, stats)
         for name, path in lot:
@@ -112,13 +113,6 @@ def scan(repo: Any, output: Output) -> Workspace:
     for name, file in linked.items():
         workspace.files[name] = replace(file, link=_kept_link(name, file.link or "", regular))
     return workspace
-
-
-def lots(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Some thousand at a time: what DVC's state and the system say of a file takes kilobytes."""
-    waiting = iter(items)
-    while lot := list(islice(waiting, _LOT)):
-        yield lot
 
 
 def check_clean(root: Path, output: Output, expected: Mapping[str, str], workspace: Workspace) -> None:

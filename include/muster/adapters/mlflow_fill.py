@@ -95,7 +95,8 @@ def fill(connection: Connection, stored: Stored, locations: LocationMap) -> Fill
     create_schema(connection, schema.revisions)
     order, engine = _order(connection, schema), connection.dialect.name
     reserve_numbers(connection, schema.sequences)
-    singles = {table.name: single_columns(connection, table.name) for table in order} if engine == "mysql" else {}
+    floating = [t.name for t in order if engine == "mysql" and any(column.kind == "float" for column in t.columns)]
+    singles = {name: single_columns(connection, name) for name in floating}
     due: dict[str, RowSum] = {}
     adapted: dict[str, int] = {}
     for table in order:

@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from muster.batches import batched
 from muster.errors import IntegrityError
 
 Row = list[Any]
@@ -55,8 +55,8 @@ def sum_of_rows(rows: Iterable[Row]) -> RowSum:
 
 
 def _sum(rows: Iterable[Row], take: Callable[[bytes], int]) -> RowSum:
-    digest, count, waiting = hashlib.sha256(), 0, iter(rows)
-    while batch := list(islice(waiting, BATCH)):
+    digest, count = hashlib.sha256(), 0
+    for batch in batched(rows, BATCH):
         lines = lines_of(batch)
         digest.update(lines)
         take(lines)

@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
-from itertools import islice
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql_types as mysql_types
 from muster.adapters.mlflow_engines import for_driver, insert
 from muster.adapters.mlflow_lines import BATCH, Row, RowSum, lines_of
+from muster.batches import batched
 from muster.errors import IntegrityError, SourceInvalid
 
 if TYPE_CHECKING:
@@ -202,8 +202,7 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> Ro
     statement = sa.insert(sa.table(table.name, *(sa.column(name) for name in table.names)))
     decode = _decoder(connection.dialect.name)
     digest, count = hashlib.sha256(), 0
-    source = iter(rows)
-    while batch := list(islice(source, BATCH)):
+    for batch in batched(rows, BATCH):
         lines, values = _decoded(table, decode, batch)
         digest.update(lines)
         insert(connection, table.name, statement, values)

@@ -6,12 +6,13 @@ import heapq
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from operator import attrgetter
 from typing import BinaryIO, cast
 
 import zstandard
 
+from muster.batches import batched
 from muster.errors import SourceInvalid
 from muster.vault.trees import Reconciler, Row, decode_rows, encode_rows
 
@@ -78,7 +79,7 @@ class EntryList:
     def _run(self) -> _Run:
         self._rows.sort(key=_PATH)
         self._in_order = self._follows()
-        lines = self._lines(self._rows) if self._in_order else map(_encoded, _blocks(self._rows))
+        lines = self._lines(self._rows) if self._in_order else map(_encoded, batched(self._rows, _BLOCK))
         return _Run(len(self._rows), self._rows[0].path, self._rows[-1].path, [_packed(block) for block in lines])
 
     def _follows(self) -> bool:
@@ -87,7 +88,7 @@ class EntryList:
 
     def _lines(self, rows: Iterable[Row]) -> Iterator[bytes]:
         """Rows that are in order, as they are stored."""
-        for block in _blocks(rows):
+        for block in batched(rows, _BLOCK):
             if why := self.seen.see(block):
                 raise SourceInvalid(f"this tree cannot be stored: {why}", "look at how the source lists its files")
             yield _encoded(block)
@@ -115,12 +116,6 @@ class _Stream(io.RawIOBase):
 
 def _stream(blocks: Iterator[bytes]) -> BinaryIO:
     return cast("BinaryIO", _Stream(blocks))
-
-
-def _blocks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    rows = iter(rows)
-    while block := list(islice(rows, _BLOCK)):
-        yield block
 
 
 def _encoded(rows: list[Row]) -> bytes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 
+from muster.batches import batched
 from muster.domain.content import TreeEntry
 from muster.errors import StoreUnavailable, TargetNotEmpty
 from muster.vault.files import SMALL, Batch, FileReading, content_of
@@ -29,10 +29,9 @@ def extract(reader: ChunkReader, wanted: Iterable[Wanted]) -> int:
     one without write permission can be filled.
     """
     target, size = _Target(), 0
-    pieces = iter(wanted)
     try:
         with FileReading(reader) as reading:
-            while lot := list(islice(pieces, _AT_ONCE)):
+            for lot in batched(wanted, _AT_ONCE):
                 target.prepare(lot)
                 size += _Extraction(reading).run([piece for piece in lot if piece[0].kind == "file"])
         target.finish()

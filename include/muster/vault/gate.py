@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from itertools import islice
 
+from muster.batches import batched
 from muster.errors import StoreUnavailable
 from muster.ports import BlobStore, Clock
 from muster.vault.condemned import SEAL_WITHIN, Condemnations
@@ -54,9 +54,8 @@ def store_anew(store: BlobStore, master: MasterKey, index: Index, reader: ChunkR
     :raises IntegrityError: if there is no whole copy of one
     """
     sink = PackSink(store, master, index)
-    waiting = iter(chunks)
     try:
-        while batch := list(islice(waiting, _AT_ONCE)):
+        for batch in batched(chunks, _AT_ONCE):
             for chunk, plain in reader.fetch(batch).items():
                 if sink.claim(chunk):
                     sink.add(chunk, memoryview(plain))

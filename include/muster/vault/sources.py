@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from muster.batches import batched
 from muster.ports import LocalFile, SourceFile
 from muster.vault.trees import Row, Unchanged
 
@@ -41,7 +42,7 @@ def changed_files(folder: Path, before: Iterable[Row]) -> Iterator[SourceFile | 
         path = folder / row.path
         return _found(str(path), (row.path, *_state(path.stat())))
 
-    for there in _lots(_below(str(folder), "")):
+    for there in batched(_below(str(folder), ""), _LOT):
         facts = [(name, *_state(found)) for name, _, found in there]
         rows = earlier.take(len(facts))
         if facts == [(row.path, row.content and row.content.size, row.mtime_ns, row.mode) for row in rows]:
@@ -73,11 +74,6 @@ def _state(found: os.stat_result) -> tuple[int, int, int]:
 def _found(path: str, fact: Fact) -> SourceFile:
     name, size, mtime_ns, mode = fact
     return SourceFile(name, LocalFile(path), size=size, mode=mode, mtime_ns=mtime_ns)
-
-
-def _lots(there: Iterator[Found]) -> Iterator[list[Found]]:
-    while lot := list(islice(there, _LOT)):
-        yield lot
 
 
 class _Earlier:

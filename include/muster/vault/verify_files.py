@@ -11,8 +11,8 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 
+from muster.batches import batched
 from muster.domain.content import TreeEntry
 from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import IntegrityError
@@ -40,7 +40,7 @@ class FileCheck:
         done = 0
         files = self._distinct(points)
         with FileReading(self._reader) as reading:
-            while lot := list(islice(files, _AT_ONCE)):
+            for lot in batched(files, _AT_ONCE):
                 for size in self._check(reading, lot):
                     done += size
                     if progress:
