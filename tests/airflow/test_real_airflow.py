@@ -154,7 +154,7 @@ def test_a_whole_workload_comes_back_where_the_catalog_says(
         assert restored.read_bytes() == (site.folder / "birds" / "data" / "birds" / name).read_bytes()
     assert json.loads((standby / "configuration" / "secrets.json").read_text())
     assert (standby / "registry" / "mlflow.db").is_file()
-    (status,) = site.platform().vault("primary").points("penguins")
+    status = site.platform().vault("primary").point(penguin_point.xcom("pin")["point"])
     assert marks(status)[-1] == "restored"
     record = [r for r in site.platform().vault("primary").audit() if r.action == "restore"][-1]
     assert (record.actor.name, record.actor.via) == ("admin", f"airflow restore__penguins {run}")

@@ -258,8 +258,8 @@ def test_older_store_is_brought_up_to_date(tmp_path: Path, target_url: str) -> N
     assert details["alembic_revision"] == "0584bdc529eb"
     facts = MlflowTarget(target_url, str(tmp_path / "moved")).restore(details, tree)
     assert facts["alembic_revision"] == "dc11669786a5"
-    assert facts["fidelity"]["upgraded"] == ["0584bdc529eb", "dc11669786a5"]
-    assert facts["fidelity"]["differing"] == 0
+    assert facts["fidelity_report"]["upgraded"] == ["0584bdc529eb", "dc11669786a5"]
+    assert facts["fidelity_report"]["differing"] == 0
     assert facts["models"] == {"m": {"versions": [5], "aliases": {}}}
     assert query(target_url, "SELECT name, version, source FROM model_versions") == [
         ("m", 5, f"{tmp_path}/moved/3/model")
