@@ -40,7 +40,7 @@ def test_the_vaults_audit_trail_names_the_run(penguin_point: Run, site: AirflowS
     """Who sealed the point, through which run of which DAG, can be read in the vault itself."""
     via = f"airflow snapshot__penguins {penguin_point.run_id}"
     (record,) = [r for r in site.platform().vault("primary").audit() if r.action == "snapshot" and r.actor.via == via]
-    assert (record.outcome, record.subject) == ("sealed", penguin_point.xcom("seal")["point"])
+    assert (record.outcome, record.subject) == ("sealed", f"penguins/{penguin_point.xcom('seal')['point']}")
 
 
 def test_a_sealed_point_is_an_event_of_its_asset(penguin_point: Run) -> None:
