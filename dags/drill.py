@@ -17,7 +17,7 @@ from airflow.sdk import DAG
 from muster.catalog import Workload
 from muster_airflow import schedules
 from muster_airflow.forms import point_param
-from muster_airflow.operators.restore import PlanRestoreOperator
+from muster_airflow.operators.plan import PlanRestoreOperator
 from muster_airflow.operators.sandbox import PrepareSandboxOperator, RemoveSandboxOperator
 from muster_airflow.policies import DRILL_SCHEDULE, default_args
 from muster_airflow.recovery_flow import recover_and_conclude

@@ -2,22 +2,34 @@
 Bring a workload back from a recovery point.
 
 1. `plan` looks at the point and at the target, and changes nothing. If anything forbids the restore it says so here, all at once.
-2. `restore_…` put the components back, side by side; each is reconciled with what was captured, and is not there if it failed.
-3. `validate` judges the restored data by the expectations that the point carries; `smoke_inference` asks the restored models, in
+2. `approve` shows the plan to a second person (*Required Actions*), who must be one of the workload's approvers and not the one who
+   triggered the run. The approval is for this very plan. Rejected, or nobody there for four hours: nothing is touched.
+3. `restore_…` put the components back, side by side; each is reconciled with what was captured, and is not there if it failed.
+   What is there already, whole and equal, is left as it is: a second run does only what is left.
+4. `validate` judges the restored data by the expectations that the point carries; `smoke_inference` asks the restored models, in
    their rebuilt environment, what they were asked when the point was taken.
-4. `conclude` measures the recovery time and the recovery point actual, writes the report into the vault and marks the point.
+5. `conclude` measures the recovery time and the recovery point actual, writes the report into the vault and marks the point.
 
-**At night?** Trigger it with the form as it is: the latest good point, back to where the workload lives. Say when the platform was
-lost, so that the recovery time is measured from there. **Failed?** `conclude` says what is missing. Do not put that copy into
-service. Nothing is ever overwritten: move away what is in the way, then trigger a new run.
+**At night?** Trigger it with `verified` as the point, back to where the workload lives. Say when the platform was lost, so that the
+recovery time is measured from there. **Failed?** `conclude` says what is missing. Do not put that copy into service. Nothing is ever
+overwritten: *Replace what is there* moves the old state aside, and `muster undo` puts it back.
 """
 
-from airflow.sdk import DAG
+from airflow.sdk import DAG, XComArg
 
 from muster.catalog import Workload
-from muster_airflow.forms import incident_param, point_param, target_param
-from muster_airflow.operators.restore import PlanRestoreOperator
-from muster_airflow.policies import default_args
+from muster_airflow.forms import (
+    before_param,
+    incident_param,
+    only_param,
+    override_param,
+    point_param,
+    replace_param,
+    target_param,
+)
+from muster_airflow.operators.approve import ApproveRestoreOperator
+from muster_airflow.operators.plan import PLAN, PlanRestoreOperator
+from muster_airflow.policies import APPROVAL_TIMEOUT, default_args
 from muster_airflow.recovery_flow import recover_and_conclude
 from muster_airflow.workloads import protected_workloads
 
@@ -34,16 +46,34 @@ def restore_dag(workload: Workload) -> DAG:
         max_active_runs=1,
         is_paused_upon_creation=False,
         default_args={**default_args(workload.owner), "workload": name},
-        params={"point": point_param(), "to": target_param(workload.targets), "incident_at": incident_param()},
+        params={
+            "point": point_param(),
+            "before": before_param(),
+            "to": target_param(workload.targets),
+            "only": only_param(),
+            "replace": replace_param(),
+            "incident_at": incident_param(),
+            "override": override_param(),
+        },
         tags=["muster", "restore", name],
     ) as dag:
         plan = PlanRestoreOperator(
             task_id="plan",
             point="{{ params.point }}",
+            before="{{ params.before or '' }}",
             to="{{ params.to }}",
+            only="{{ params.only | join('\n') }}",
+            replace="{{ params.replace }}",
             incident_at="{{ params.incident_at or '' }}",
+            override="{{ params.override }}",
         )
-        recover_and_conclude(plan, name)
+        approve = ApproveRestoreOperator(
+            task_id="approve",
+            plan=XComArg(plan, key=PLAN),
+            approvers=workload.approvers,
+            response_timeout=APPROVAL_TIMEOUT,
+        )
+        recover_and_conclude(plan, name, gate=approve)
     return dag
 
 

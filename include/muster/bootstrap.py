@@ -7,13 +7,14 @@ Airflow's hook and the command line differ only in how they resolve ``conn:`` na
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from muster.adapters.configuration import ConfigurationSource, ConfigurationTarget
+from muster.adapters.disk_space import disks
 from muster.adapters.dvc_datasets import DvcSource, DvcTarget
 from muster.adapters.gx_validator import GxValidator
 from muster.adapters.kms_keys import AwsKeys
@@ -23,6 +24,7 @@ from muster.adapters.mlflow_rest_source import MlflowRestSource
 from muster.adapters.mlflow_rest_tally import REDUCED
 from muster.adapters.mlflow_rest_target import MlflowRestStoreTarget, MlflowRestTarget
 from muster.adapters.mlflow_server import LocalMlflowServer
+from muster.adapters.path_target import PathTarget
 from muster.adapters.process_model_runner import ProcessModelRunner
 from muster.adapters.stores import open_store
 from muster.adapters.system_clock import SystemClock
@@ -31,13 +33,16 @@ from muster.catalog import Anomaly, Catalog, Registry, Retention, TargetRegistry
 from muster.domain.anomaly import Limits
 from muster.domain.recovery_point import Component, PointStatus
 from muster.domain.recovery_report import RecoveryReport
-from muster.domain.restore_plan import RestorePlan
+from muster.domain.restore_plan import RestorePlan, place_of
+from muster.domain.restore_policy import Circumstances
+from muster.domain.restore_request import RestoreRequest
 from muster.domain.restore_target import RestoreTarget, target_below
 from muster.domain.retention import RetentionPolicy
 from muster.errors import CatalogError, NotFound, UsageError
 from muster.operations.conclude import Incident
-from muster.operations.recover import RestoreJob, make_sandbox, recover, tear_down
+from muster.operations.recover import make_sandbox, recover, tear_down
 from muster.operations.restore import plan_restore
+from muster.operations.restore_job import RestoreJob
 from muster.operations.smoke import Question
 from muster.operations.take import SnapshotJob, take_snapshot
 from muster.operations.tools import Tools
@@ -189,7 +194,7 @@ class Platform:
             return MlflowRestSource(name, self._server(places["server"], places.get("token")), kept=self.state / "rest")
         return MlflowSource(name, places["store"], places["artifacts"], auth_store_url=places.get("auth_store"))
 
-    def _registry_places(self, registry: Registry | TargetRegistry | None) -> dict[str, str]:
+    def _registry_places(self, registry: Registry | TargetRegistry | None) -> dict[str, Any]:
         """Where a registry lives, with secrets: ``store``, ``artifacts`` and ``auth_store``, or ``server`` and ``token``."""
         found = {
             name: getattr(registry, name, None) for name in ("store", "artifacts", "auth_store", "server", "token")
@@ -223,19 +228,48 @@ class Platform:
             f"there is no restore target {to!r}", f"give a folder (with a slash in it), or one of: {known}"
         )
 
-    def restore_job(self, status: PointStatus, target: RestoreTarget) -> RestoreJob:
-        """A point, a place, and adapters that put each component there."""
-        docs = self.state / "validation" / f"{status.point.workload}-{status.point.point}"
-        return RestoreJob(status, target, partial(self._component_target, target), docs)
+    def restore_job(
+        self, status: PointStatus, target: RestoreTarget, request: RestoreRequest, running: Sequence[str] = ()
+    ) -> RestoreJob:
+        """
+        A point, a place, what is asked for, and adapters that put each component there.
 
-    def plan(self, vault: Vault, status: PointStatus, target: RestoreTarget) -> RestorePlan:
+        :param running: what else is at work on the workload, in words
+        """
+        name = status.point.workload
+        docs = self.state / "validation" / f"{name}-{status.point.point}"
+        workload = self.catalog.workloads.get(name)
+        allowed = workload.residency.allow if workload and workload.residency else None
+        return RestoreJob(
+            status,
+            target,
+            request,
+            partial(self._component_target, target),
+            lambda plan: Circumstances(disks(plan, target), tuple(running), allowed),
+            docs,
+        )
+
+    def plan(self, vault: Vault, status: PointStatus, target: RestoreTarget, request: RestoreRequest) -> RestorePlan:
         """What a restore would do; changes nothing."""
-        job = self.restore_job(status, target)
-        return plan_restore(vault, job.status, job.target, job.target_of)
+        return plan_restore(vault, self.restore_job(status, target, request))
 
-    def restore(self, vault: Vault, status: PointStatus, target: RestoreTarget, incident: Incident) -> RecoveryReport:
-        """Put a point back, prove it, and report."""
-        return recover(vault, self.restore_job(status, target), incident, self.tools)
+    def restore(
+        self,
+        vault: Vault,
+        status: PointStatus,
+        target: RestoreTarget,
+        incident: Incident,
+        request: RestoreRequest | None = None,
+        digest: str | None = None,
+    ) -> RecoveryReport:
+        """
+        Put a point back, prove it, and report.
+
+        :param request: all of it, to where nothing is, if left out
+        :param digest: of the plan that was approved; no other is applied
+        """
+        request = request or RestoreRequest(incident.kind, incident.at)
+        return recover(vault, self.restore_job(status, target, request), incident, self.tools, digest)
 
     def drill(self, vault: Vault, status: PointStatus) -> RecoveryReport:
         """Restore a point into a sandbox, prove it, report, and remove the sandbox whatever happened."""
@@ -247,7 +281,10 @@ class Platform:
         finally:
             tear_down(sandbox)
 
-    def _component_target(self, target: RestoreTarget, component: Component) -> ComponentTarget:
+    def _component_target(self, target: RestoreTarget, component: Component, path: str = "") -> ComponentTarget:
+        if path:
+            place = place_of(target, component.kind, component.name)
+            return PathTarget(component.kind, path, Path(f"{place}/{path}"))
         if component.kind == "dataset":
             directory = Path(target.datasets[component.name])
             return DvcTarget(component.name, directory, remote=target.remotes.get(component.name))
@@ -286,7 +323,7 @@ class Platform:
         config = workload.targets[to]
         if config.directory:
             below = str(self._path(workload.root, config.directory).absolute())
-            return replace(target_below(below, datasets), name=to)
+            return replace(target_below(below, datasets), name=to, catalogued=True, jurisdiction=config.jurisdiction)
         return RestoreTarget(
             name=to,
             datasets={name: str(self._path(workload.root, ref)) for name, ref in config.datasets.items()},
@@ -294,6 +331,8 @@ class Platform:
             **self._registry_places(config.registry),
             environment=str(self._path(workload.root, config.environment)) if config.environment else None,
             configuration=str(self._path(workload.root, config.configuration)) if config.configuration else None,
+            catalogued=True,
+            jurisdiction=config.jurisdiction,
         )
 
 

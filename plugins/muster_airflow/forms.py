@@ -6,11 +6,20 @@ from collections.abc import Iterable
 
 from airflow.sdk import Param
 
-POINT = "Id of a recovery point, or the beginning of one: `20261123T020000Z-…`. `latest` is the newest that nothing speaks against."
-TO = (
-    "`origin` is where the workload lives; otherwise a target of the catalog, or an absolute folder."
-    " Nothing is ever overwritten: what is there must be moved away or be empty."
+POINT = (
+    "Id of a recovery point, or the beginning of one: `20261123T020000Z-…`. `latest` is the newest that nothing speaks against,"
+    " `verified` the newest that was verified or drilled besides."
 )
+TO = "`origin` is where the workload lives; otherwise a target of the catalog, or an absolute folder. Nothing is ever overwritten."
+BEFORE = (
+    "The newest verified point that was taken before this time, whatever the field above says. Empty: no matter when."
+)
+ONLY = (
+    "What to restore, one a line: a kind (`registry`), a component (`dataset/flights`), or a path in one"
+    " (`dataset/flights/data/flights/2013-01.csv`). Empty: everything."
+)
+REPLACE = "Move what is in the way aside, instead of refusing. It is kept, and `muster undo` puts it back, until somebody releases it."
+OVERRIDE = "Why the restore should go on although a policy forbids it: a suspect or unverified point, a snapshot at work. It is recorded."
 INCIDENT_AT = "When the platform was lost. The recovery time counts from here. Empty: from the start of this run."
 SHARE = "Part of the stored bytes that is read again and checked, from 0 to 1. Structure and names are always checked whole."
 
@@ -24,7 +33,7 @@ def point_param() -> Param:
         type="string",
         title="Recovery point",
         description_md=POINT,
-        pattern=r"^(latest|[0-9][0-9A-Za-z-]{3,})$",
+        pattern=r"^(latest|verified|[0-9][0-9A-Za-z-]{3,})$",
     )
 
 
@@ -38,6 +47,26 @@ def target_param(targets: Iterable[str]) -> Param:
         examples=["origin", *sorted(targets)],
         pattern=r"^(/.*|[A-Za-z0-9][A-Za-z0-9._-]*)$",
     )
+
+
+def before_param() -> Param:
+    """Before when the point was taken."""
+    return Param(None, type=["null", "string"], format="date-time", title="Taken before", description_md=BEFORE)
+
+
+def only_param() -> Param:
+    """Which components."""
+    return Param([], type="array", items={"type": "string"}, title="Only", description_md=ONLY)
+
+
+def replace_param() -> Param:
+    """Whether what is in the way is moved aside."""
+    return Param(False, type="boolean", title="Replace what is there", description_md=REPLACE)
+
+
+def override_param() -> Param:
+    """Why a policy is overridden."""
+    return Param("", type="string", maxLength=500, title="Override, and why", description_md=OVERRIDE)
 
 
 def incident_param() -> Param:

@@ -24,6 +24,9 @@ RECOVERY_RETRIES = ExceptionRetryPolicy(
 )
 """Our tree of errors is the whole of the policy. What it does not know (a killed worker) is tried again as `retries` says."""
 
+APPROVAL_TIMEOUT = timedelta(hours=4)
+"""How long a plan waits for somebody to decide. What it says of the point and the place is old after that."""
+
 EXPIRE_SCHEDULE = "0 6 * * *"
 VERIFY_SCHEDULE = "0 4 * * *"
 DRILL_SCHEDULE = "0 5 * * *"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from airflow.sdk import TriggerRule, XComArg
+from airflow.sdk import BaseOperator, TriggerRule, XComArg
 
+from muster_airflow.operators.plan import PLAN, PlanRestoreOperator
 from muster_airflow.operators.restore import (
-    PLAN,
     ConcludeRecoveryOperator,
-    PlanRestoreOperator,
     RestoreComponentOperator,
     SmokeInferenceOperator,
     ValidateRestoredOperator,
@@ -16,9 +15,12 @@ from muster_airflow.operators.restore import (
 SINGLE_KINDS = ("registry", "environment", "configuration")
 
 
-def recover_and_conclude(plan: PlanRestoreOperator, workload: str) -> ConcludeRecoveryOperator:
+def recover_and_conclude(
+    plan: PlanRestoreOperator, workload: str, gate: BaseOperator | None = None
+) -> ConcludeRecoveryOperator:
     """
-    Append to a plan: restore all components side by side, validate datasets, ask the models again, conclude.
+    Append to a plan: what must be passed before anything is touched, if there is such a gate; then restore all components side by
+    side, validate datasets, ask the models again, conclude.
 
     A check begins as soon as what it needs is back. There is a task for every kind of component, whatever the catalog names
     today: an older point may hold what the catalog no longer knows.
@@ -38,6 +40,8 @@ def recover_and_conclude(plan: PlanRestoreOperator, workload: str) -> ConcludeRe
     smoke = SmokeInferenceOperator(task_id="smoke_inference", **given)
     [singles["registry"], singles["environment"]] >> smoke
     restored = [datasets, *singles.values()]
+    if gate is not None:
+        plan >> gate >> restored
     conclude = ConcludeRecoveryOperator(
         task_id="conclude",
         planned_by=plan.task_id,
@@ -46,5 +50,5 @@ def recover_and_conclude(plan: PlanRestoreOperator, workload: str) -> ConcludeRe
         asked_by=smoke.task_id,
         trigger_rule=TriggerRule.ALL_DONE,
     )
-    [plan, *restored, validated, smoke] >> conclude
+    [plan, *([gate] if gate else []), *restored, validated, smoke] >> conclude
     return conclude

@@ -116,7 +116,7 @@ def test_what_was_resolved_is_masked(airflow_home: Path, monkeypatch: pytest.Mon
 
 def test_the_time_of_an_incident() -> None:
     """Empty means the start of the run, a time without a zone is UTC, and neither nonsense nor the future is taken."""
-    from muster_airflow.operators.restore import incident_time
+    from muster_airflow.operators.plan import incident_time
 
     started = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
     assert incident_time("", started) == incident_time("None", started) == started

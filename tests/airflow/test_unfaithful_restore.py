@@ -72,7 +72,7 @@ def test_the_fidelity_report_of_a_failed_task_is_concluded(
     from airflow.sdk import DAG
 
     from muster_airflow.operators.recovery import FAILURE, Site
-    from muster_airflow.operators.restore import PLAN, PlanRestoreOperator
+    from muster_airflow.operators.plan import PLAN, PlanRestoreOperator
     from muster_airflow.recovery_flow import recover_and_conclude
 
     compare, handed = mlflow_restore.compare, Handed()

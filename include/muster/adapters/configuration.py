@@ -27,7 +27,9 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from muster.adapters.moved_aside import MovedPaths
 from muster.adapters.restore_claim import claimed, leftovers, vacant
+from muster.adapters.same_files import same_files
 from muster.adapters.source_folders import below, is_folder, matching, status
 from muster.domain.content import TreeEntry, checked_path
 from muster.domain.recovery_point import ComponentKind
@@ -148,6 +150,17 @@ class ConfigurationTarget:
                 f"{self._directory}, the place of the restored configuration, is not empty",
                 "name an absent or empty folder; nothing is ever overwritten",
             )
+
+    def holds(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json] | None:
+        """What was measured, if all files, variables and secrets are there, and nothing else."""
+        wanted = [(entry, self._directory / _place_of(entry)) for entry in tree.entries()]
+        if not same_files(wanted):
+            return None
+        facts = _measure(self._directory)
+        return facts if all(facts[key] == details.get(key) for key in RECONCILED) else None
+
+    def aside(self) -> MovedPaths:
+        return MovedPaths((self._directory,))
 
     def restore(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json]:
         """

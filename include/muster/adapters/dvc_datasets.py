@@ -31,7 +31,8 @@ from muster.adapters.dvc_object_copies import Side
 from muster.adapters.dvc_place import Place
 from muster.adapters.dvc_project_files import Project
 from muster.adapters.dvc_repository import check_git, dvc_errors, open_repository, read_version
-from muster.adapters.dvc_restore import rebuild
+from muster.adapters.dvc_restore import rebuild, standing
+from muster.adapters.moved_aside import MovedPaths
 from muster.domain.recovery_point import ComponentKind
 from muster.errors import SourceChanged, UsageError
 from muster.ports import Json, TreeReader
@@ -112,6 +113,15 @@ class DvcTarget:
 
     def check(self, details: Mapping[str, Json]) -> None:
         self._place.check(details)
+
+    def holds(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json] | None:
+        """What was measured, if the very repository and its remote are there; a remote on a server is not looked at: None."""
+        return standing(self._place, details, tree)
+
+    def aside(self) -> MovedPaths:
+        remote = self._place.remote_folder
+        inside = remote is None or remote.is_relative_to(self._place.directory)
+        return MovedPaths((self._place.directory,) if inside or remote is None else (self._place.directory, remote))
 
     def restore(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json]:
         """

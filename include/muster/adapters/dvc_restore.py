@@ -16,8 +16,9 @@ from muster.adapters.dvc_place import Place, Staging, remote_for_people, staged
 from muster.adapters.dvc_project_files import BUNDLE, REPO
 from muster.adapters.dvc_restored_remote import cache_kinds, fill_cloud_remote, write_local_config
 from muster.adapters.git_history import read_state, restore_history
+from muster.adapters.same_files import same_files
 from muster.domain.content import TreeEntry, checked_path
-from muster.errors import IntegrityError
+from muster.errors import IntegrityError, PermanentError
 from muster.ports import Json, TreeReader
 
 OBJECT_FOLDERS = ("files", "md5")
@@ -47,8 +48,25 @@ def rebuild(place: Place, details: Mapping[str, Json], tree: TreeReader) -> dict
         entries = _put_files(staging.directory, tree)
         write_local_config(staging.directory, place)
         _fill(staging, place, entries)
-        facts = _measure(staging, details, entries)
+        facts = _measure(staging.directory, staging.remote, details, entries)
         _reconcile(details, facts)
+    return facts | {"remote": remote_for_people(place), "dvc": _dvc_version()}
+
+
+def standing(place: Place, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json] | None:
+    """What `rebuild` would return, if exactly that is at the place already: every file by its digest, cache, remote and Git state."""
+    entries = _Entries(_below(tree, DATA), _below(tree, REPO), _below(tree, OBJECTS))
+    directory, remote = place.directory, place.remote_folder
+    workspace = [(entry, directory / path) for path, entry in (entries.data | entries.repo).items()]
+    try:
+        cache = _cache(directory)
+        listed = [(entry, Path(cache.path(oid))) for oid, entry in entries.objects.items()]
+        if remote is None or not same_files([*workspace, *listed]):
+            return None
+        facts = _measure(directory, remote, details, entries)
+        _reconcile(details, facts)
+    except (OSError, PermanentError):
+        return None
     return facts | {"remote": remote_for_people(place), "dvc": _dvc_version()}
 
 
@@ -121,13 +139,13 @@ def _fill(staging: Staging, place: Place, entries: _Entries) -> None:
         staging.undo.append(fill_cloud_remote(staging.directory, place, oids))
 
 
-def _measure(staging: Staging, details: Mapping[str, Json], entries: _Entries) -> dict[str, Json]:
-    directory, cache = staging.directory, _cache(staging.directory)
+def _measure(directory: Path, remote: Path | None, details: Mapping[str, Json], entries: _Entries) -> dict[str, Json]:
+    cache = _cache(directory)
     git = read_state(directory) if details.get("scm") == "git" else None
     found = [_Found.below(directory / str(output["path"])) for output in details["outputs"]]
     pairs = list(zip(details["outputs"], found, strict=True))
     outputs = [_measure_output(output, one, cache, entries) for output, one in pairs]
-    stores = [cache, *([FolderStore(staging.remote.joinpath(*OBJECT_FOLDERS))] if staging.remote else [])]
+    stores = [cache, *([FolderStore(remote.joinpath(*OBJECT_FOLDERS))] if remote else [])]
     counts = {_count_objects(store) for store in stores}
     if len(counts) != 1:
         raise IntegrityError(f"cache and remote hold {sorted(counts)} objects", "restore again")

@@ -27,8 +27,8 @@ from muster.adapters.mlflow_rest_stored import Stored
 from muster.adapters.mlflow_rest_tally import REDUCED
 from muster.adapters.mlflow_server import LocalMlflowServer
 from muster.adapters.mlflow_store import StoreUrl
-from muster.errors import SourceInvalid, TargetNotEmpty
-from muster.ports import TreeReader
+from muster.errors import Refused, SourceInvalid, TargetNotEmpty
+from muster.ports import Aside, TreeReader
 
 Json = Any
 WRITERS = 4
@@ -55,6 +55,16 @@ class MlflowRestTarget:
         require_reduced(details)
         self._require_version(str(details["mlflow_version"]))
         self._spare()
+
+    def holds(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json] | None:  # noqa: ARG002
+        """Not told: ids are others on this side, and nothing says which of them are ours."""
+        return None
+
+    def aside(self) -> Aside:
+        """:raises Refused: always"""
+        raise Refused(
+            "what a registry of reduced fidelity would replace cannot be moved aside", "name an empty place for it"
+        )
 
     def restore(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json]:
         """
@@ -185,6 +195,16 @@ class MlflowRestStoreTarget:
         folder = Path(self._root.path)
         if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
             raise TargetNotEmpty(f"the artifact root {folder} is not empty", "restore to an empty or missing one")
+
+    def holds(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json] | None:  # noqa: ARG002
+        """Not told: ids are others on this side, and nothing says which of them are ours."""
+        return None
+
+    def aside(self) -> Aside:
+        """:raises Refused: always"""
+        raise Refused(
+            "what a registry of reduced fidelity would replace cannot be moved aside", "name an empty place for it"
+        )
 
     def restore(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json]:
         """As `MlflowRestTarget.restore`; if it fails, file and folder are as they were."""

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from muster.adapters.mlflow_artifacts import ArtifactFolder
+from muster.adapters.mlflow_artifacts import ArtifactFolder, LocalFolder
+from muster.adapters.mlflow_aside import database_aside
 from muster.adapters.mlflow_build import building, require_empty
 from muster.adapters.mlflow_fidelity import Received, compare
-from muster.adapters.mlflow_fill import Filled, Stored, fill, require_same
+from muster.adapters.mlflow_fill import Filled, Stored, already, fill, require_same
 from muster.adapters.mlflow_lines import sum_of_file
 from muster.adapters.mlflow_locations import LocationMap, Root, root_place, roots_from_json
 from muster.adapters.mlflow_s3 import S3Access, open_folder
-from muster.adapters.mlflow_store import StoreUrl, mlflow_version, require_known
+from muster.adapters.mlflow_store import StoreUrl, connect, mlflow_version, require_known, translated
 from muster.adapters.mlflow_tables import Schema
+from muster.adapters.moved_aside import MovedPaths, Together
 from muster.codec import to_json
 from muster.domain.content import TreeEntry, checked_path
-from muster.errors import SourceInvalid, TargetNotEmpty
+from muster.domain.fidelity import FidelityReport
+from muster.domain.restore_plan import without_secrets
+from muster.errors import PermanentError, Refused, SourceChanged, SourceInvalid, TargetNotEmpty
 from muster.ports import TreeReader
 
 
@@ -67,23 +71,77 @@ class MlflowTarget:
         :raises IntegrityError: if what is stored is not what was captured, or an old artifact root is left somewhere
         """
         self.check(details)
-        with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch, ExitStack() as stack:
+        with self._brought(details, tree) as (databases, roots, locations), ExitStack() as stack:
+            received = stack.enter_context(self._artifacts(details, tree, roots))
+            filled, facts, report = _restored(databases, locations, received, details["left_out"])
+        return self._told(filled, facts, report, details, roots, locations)
+
+    @contextmanager
+    def _brought(
+        self, details: Mapping[str, Any], tree: TreeReader
+    ) -> Iterator[tuple[list[Stored], tuple[Root, ...], LocationMap]]:
+        """The stored databases on disk, and where what they name goes."""
+        with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
             main = self._fetch(tree, "", self._store, details, Path(scratch))
             databases = [main]
             if details.get("auth"):
                 databases.append(self._fetch(tree, "auth/", self._auth, details["auth"], Path(scratch)))
             roots = roots_from_json(main.schema.roots)
-            received = stack.enter_context(self._artifacts(details, tree, roots))
-            locations = LocationMap.between(roots, self._root)
-            facts = _restored(databases, locations, received, details["left_out"])
+            yield databases, roots, LocationMap.between(roots, self._root)
+
+    def _told(
+        self,
+        filled: Sequence[Filled],
+        facts: Mapping[str, Any],
+        report: FidelityReport,
+        details: Mapping[str, Any],
+        roots: tuple[Root, ...],
+        locations: LocationMap,
+    ) -> dict[str, Any]:
+        main, *others = [_facts(one) for one in filled]
         return {
+            **main,
             **facts,
+            "alembic_revision": filled[0].revisions["alembic_version"],
+            "auth": others[0] if others else None,
+            "fidelity_report": to_json(report),
             "artifacts": dict(details["artifacts"]),
             "excluded": dict(details["excluded"]),
             "left_out": dict(details["left_out"]),
             "roots": [root.moved(self._root).location for root in roots],
             "mentions": locations.mentions,
         }
+
+    def holds(self, details: Mapping[str, Any], tree: TreeReader) -> dict[str, Any] | None:
+        """
+        What `restore` would have returned, if these very rows and artifacts are there. Not told for MySQL, nor after an upgrade.
+        """
+        try:
+            with self._brought(details, tree) as (databases, roots, locations):
+                filled = [_looked_at(d, locations) for d in databases]
+                if not all(filled):
+                    return None
+                received = Received(open_folder(self._root, self._access), _due(_artifact_entries(tree, roots)))
+                whole = [one for one in filled if one is not None]
+                places = [d.store for d in databases]
+                report, facts = compare(whole, places, locations, received, details["left_out"])
+                if report.differing:
+                    return None
+                return self._told(whole, facts, report, details, roots, locations)
+        except (PermanentError, SourceChanged):
+            return None
+
+    def aside(self) -> Together:
+        """
+        :raises Refused: if the store is on MySQL, or the artifacts are on S3
+        """
+        stores = {store.url: store for store in (self._store, self._auth)}.values()
+        if not isinstance(folder := open_folder(self._root, self._access), LocalFolder):
+            raise Refused(
+                f"what lies at {without_secrets(self._root.location)} cannot be moved aside",
+                "restore to another artifact root, and let the catalog name that",
+            )
+        return Together((*(database_aside(store) for store in stores), MovedPaths((folder.root,))))
 
     def _empty_folder(self) -> ArtifactFolder:
         folder = open_folder(self._root, self._access)
@@ -97,7 +155,7 @@ class MlflowTarget:
     def _artifacts(self, details: Mapping[str, Any], tree: TreeReader, roots: tuple[Root, ...]) -> Iterator[Received]:
         folder = self._empty_folder()
         wanted = _artifact_entries(tree, roots)
-        due = {path: (e.content.size, e.content.sha256) for e, path in wanted if e.content is not None}
+        due = _due(wanted)
         totals = {"files": len(due), "bytes": sum(size for size, _ in due.values())}
         require_same("artifact totals", dict(details["artifacts"]), totals)
         folder.receive(wanted, tree)
@@ -125,7 +183,7 @@ class MlflowTarget:
 
 def _restored(
     databases: list[Stored], locations: LocationMap, received: Received, left_out: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> tuple[list[Filled], dict[str, Any], FidelityReport]:
     """Fill all databases, compare all of it, then let it stand; nothing of it is left if anything fails."""
     with ExitStack() as stack:
         builds = {
@@ -137,14 +195,7 @@ def _restored(
         report.require_identical()
         for build in builds.values():
             build.publish()
-    main, *others = [_facts(one) for one in filled]
-    return {
-        **main,
-        **facts,
-        "alembic_revision": filled[0].revisions["alembic_version"],
-        "auth": others[0] if others else None,
-        "fidelity_report": to_json(report),
-    }
+    return filled, facts, report
 
 
 def _facts(filled: Filled) -> dict[str, Any]:
@@ -157,10 +208,22 @@ def _facts(filled: Filled) -> dict[str, Any]:
     }
 
 
+def _looked_at(stored: Stored, locations: LocationMap) -> Filled | None:
+    """A database as it would have been filled, if it is there and of the same schema."""
+    if stored.store.engine == "sqlite" and not stored.store.file.is_file():
+        return None
+    with translated(stored.store.shown), connect(stored.store).connect() as connection:
+        return already(connection, stored, locations)
+
+
 def _beside(store: StoreUrl) -> StoreUrl:
     if store.engine != "sqlite":
         return store
     return StoreUrl.parse(f"sqlite:///{store.file.with_name('basic_auth.db')}")
+
+
+def _due(wanted: Sequence[tuple[TreeEntry, str]]) -> dict[str, tuple[int, str]]:
+    return {path: (e.content.size, e.content.sha256) for e, path in wanted if e.content is not None}
 
 
 def _artifact_entries(tree: TreeReader, roots: tuple[Root, ...]) -> list[tuple[TreeEntry, str]]:

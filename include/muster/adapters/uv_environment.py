@@ -15,6 +15,7 @@ from typing import Any
 from muster.adapters.environment_capture import EnvironmentCapture, EnvironmentSource
 from muster.adapters.environment_content import LOCK, WHEELS, environment_digest, glibc_at_least, glibc_needed
 from muster.adapters.environment_place import MARKER, building, installed, move, remove_abandoned, whole_environment
+from muster.adapters.moved_aside import MovedPaths
 from muster.adapters.python_interpreter import Interpreter, describe, find_interpreter
 from muster.adapters.requirement_lock import RequirementLock, parse_lock, pin_key
 from muster.adapters.wheel_cache import key_of
@@ -112,6 +113,13 @@ class EnvironmentTarget:
         """
         check_platform(details)
         whole_environment(self._directory, str(details["digest"]))
+
+    def holds(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json] | None:  # noqa: ARG002
+        """Never: a whole environment of the same digest passes `check`, and `restore` leaves it as it is."""
+        return None
+
+    def aside(self) -> MovedPaths:
+        return MovedPaths((self._directory,))
 
     def restore(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json]:
         """

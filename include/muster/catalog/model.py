@@ -246,13 +246,18 @@ class TargetRegistry(Entry):
 
 
 class TargetConfig(Entry):
-    """A named place to restore to: one folder for everything, or a place for each component."""
+    """
+    A named place to restore to: one folder for everything, or a place for each component.
+
+    :param jurisdiction: whose law holds there; needed where the workload has a residency
+    """
 
     directory: Reference | None = None
     datasets: Mapping[Name, Reference] = Field(default_factory=dict)
     registry: TargetRegistry | None = None
     environment: Reference | None = None
     configuration: Reference | None = None
+    jurisdiction: Jurisdiction | None = None
 
 
 class VaultConfig(Entry):

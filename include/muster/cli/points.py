@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from muster.cli.break_glass import break_glass, break_the_glass
 from muster.cli.session import Session
 from muster.cli.wording import plan_lines, point_lines, points_table, report_lines
 from muster.codec import to_json
@@ -16,6 +17,7 @@ from muster.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from muster.domain.recovery_point import Mark, PointStatus
+    from muster.domain.restore_request import RestoreRequest
     from muster.domain.restore_target import RestoreTarget
     from muster.vault.vault import Vault
 
@@ -33,6 +35,33 @@ def of_workload(function: Command) -> Command:
     return click.option("-w", "--workload", help="Whose point; needed for `latest` where there are several workloads.")(
         function
     )
+
+
+def asked(function: Command) -> Command:
+    """The options that say what is asked of a restore."""
+    options = [
+        click.option(
+            "--before", metavar="TIME", help="Take the newest verified point before this time, whatever POINT says."
+        ),
+        click.option(
+            "--only",
+            multiple=True,
+            metavar="WHAT",
+            help="A kind (registry), a component (dataset/flights), or a path in one (dataset/flights/data/2013.csv); repeatable.",
+        ),
+        click.option("--replace", is_flag=True, help="Move what is in the way aside; `muster undo` puts it back."),
+        click.option(
+            "--override", default="", metavar="REASON", help="Why it should go on although a policy forbids it."
+        ),
+        click.option(
+            "--incident-at",
+            metavar="TIME",
+            help="When the platform was lost, as 2026-11-23T02:00:00Z; the recovery time counts from here.  [now]",
+        ),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 @click.command()
@@ -83,14 +112,16 @@ def show(session: Session, point: str, workload: str | None, folder: Path | None
 @click.argument("point")
 @to_place
 @of_workload
+@asked
 @click.pass_obj
-def plan(session: Session, point: str, to: str, workload: str | None) -> None:
+def plan(session: Session, /, point: str, to: str, workload: str | None, **options: Any) -> None:
     """Say what a restore would do; change nothing.
 
-    Says what of POINT would go where, and what forbids it; the exit code is then that of the refusal.
+    Says what of POINT would go where, and what forbids it; the exit code is then that of the refusal. POINT is an id, its
+    beginning, `latest`, or `verified` for the newest verified one.
     """
-    vault, status = session.find(point, workload)
-    drawn = session.platform.plan(vault, status, _target(session, status, to))
+    vault, status, request = _chosen(session, point, workload, options)
+    drawn = session.platform.plan(vault, status, _target(session, status, to), request)
     session.screen.result(to_json(drawn), *plan_lines(drawn))
     if drawn.refusals:
         click.get_current_context().exit(drawn.refusals[0].error.exit_code)
@@ -100,26 +131,51 @@ def plan(session: Session, point: str, to: str, workload: str | None) -> None:
 @click.argument("point")
 @to_place
 @of_workload
-@click.option(
-    "--incident-at",
-    metavar="TIME",
-    help="When the platform was lost, as 2026-11-23T02:00:00Z; the recovery time counts from here.  [now]",
-)
+@asked
+@break_glass
+@click.option("--plan", "digest", metavar="DIGEST", help="Restore only if the plan is still this one of `muster plan`.")
 @click.pass_obj
-def restore(session: Session, point: str, to: str, workload: str | None, incident_at: str | None) -> None:
+def restore(
+    session: Session,
+    /,
+    point: str,
+    to: str,
+    workload: str | None,
+    reason: str | None,
+    second_key: Path | None,
+    digest: str | None,
+    **options: Any,
+) -> None:
     """Put POINT back, prove it, and report.
 
-    It goes where nothing is; nothing is ever overwritten. Data is validated and models are asked again, and the measured times
-    are reported against what was promised.
+    It goes where nothing is, unless --replace moves that aside; nothing is ever overwritten. Data is validated and models are
+    asked again, and the measured times are reported against what was promised. Without Airflow's second person, the vault's
+    audit trail gets the reason, or the second holder of a key.
     """
     from muster.operations.conclude import Incident
 
     began = datetime.now(UTC)
-    incident = Incident("restore", _time(incident_at, began) if incident_at else began, began)
-    vault, status = session.find(point, workload)
+    vault, status, request = _chosen(session, point, workload, options)
+    target = _target(session, status, to)
+    drawn = session.platform.plan(vault, status, target, request)
+    break_the_glass(session, vault, drawn, digest, reason, second_key)
     session.screen.note(f"restoring {status.point.point} of {status.point.workload} to {to}")
-    report = session.platform.restore(vault, status, _target(session, status, to), incident)
+    incident = Incident("restore", request.at, began)
+    report = session.platform.restore(vault, status, target, incident, request, drawn.digest)
     session.screen.result(to_json(report) | {"summary": report.summary()}, *report_lines(report))
+
+
+def _chosen(
+    session: Session, point: str, workload: str | None, options: dict[str, Any]
+) -> tuple[Vault, PointStatus, RestoreRequest]:
+    """The point that is meant, and what is asked for it."""
+    from muster.domain.restore_request import RestoreRequest
+
+    now = datetime.now(UTC)
+    before = _time(options["before"], now) if options["before"] else None
+    vault, status = session.choose(point, workload, before)
+    at = _time(options["incident_at"], now) if options["incident_at"] else now
+    return vault, status, RestoreRequest("restore", at, options["only"], options["replace"], options["override"])
 
 
 def _target(session: Session, status: PointStatus, to: str) -> RestoreTarget:

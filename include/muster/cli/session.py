@@ -19,6 +19,8 @@ from muster.errors import IntegrityError, NotFound, UsageError
 from muster.secrets_file import SecretsFile, default_secrets_file
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from muster.bootstrap import Platform
     from muster.catalog import Catalog
     from muster.domain.recovery_point import PointStatus
@@ -190,6 +192,12 @@ class Session:
         :raises UsageError: if several have one of that name
         """
         return self._search(point, workload, lambda vault: vault.point(point, workload))
+
+    def choose(self, point: str, workload: str | None, before: datetime | None) -> tuple[Vault, PointStatus]:
+        """The same for a restore, where ``verified`` and a time are understood, too."""
+        from muster.operations.choose import choose_point
+
+        return self._search(point, workload, lambda vault: choose_point(vault, workload, point, before))
 
     def find_readable(self, point: str, workload: str | None) -> tuple[Vault, list[PointStatus]]:
         """The same for verification, as far as it can be read: nothing if its manifest is damaged."""

@@ -14,6 +14,7 @@ from muster.domain.restore_plan import RestorePlan
 from muster.report import seconds_in_words, size_in_words
 
 Lines = Iterator[str | Table]
+EFFECTS = {"create": "made", "replace": "what is there is moved aside", "keep": "there already"}
 
 
 def moment(at: datetime) -> str:
@@ -74,10 +75,21 @@ def point_lines(status: PointStatus) -> Lines:
 def plan_lines(plan: RestorePlan) -> Lines:
     """What a restore would do, and what forbids it."""
     yield f"restore {plan.point} of {plan.workload} to {plan.target}: {size_in_words(plan.size)}"
-    rows = [(a.component, a.where, a.files, size_in_words(a.size)) for a in plan.actions]
+    yield f"plan {plan.digest}"
+    yield f"what was written after {moment(plan.taken_at)} is lost: {seconds_in_words(plan.lost_s)}"
+    if plan.expected_s is not None:
+        yield f"restoring and checking took before: {seconds_in_words(plan.expected_s)}"
+    rows = [
+        (f"{a.component} {a.path}".rstrip(), a.where, a.files, size_in_words(a.size), EFFECTS[a.effect])
+        for a in plan.actions
+    ]
     yield ""
-    yield table(("component", "would go to", "files", "size"), rows, right=("files", "size"))
+    yield table(("component", "would go to", "files", "size", "what happens"), rows, right=("files", "size"))
     yield ""
+    yield from (
+        f"policy {v.policy}: {'overridden' if v.overridden else 'passed' if v.passed else 'forbids it'}: {v.reason}"
+        for v in plan.verdicts
+    )
     yield from (f"left out: {line}" for line in plan.skipped)
     yield from (f"warning: {line}" for line in plan.warnings)
     yield from (

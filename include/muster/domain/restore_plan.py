@@ -2,35 +2,53 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Literal
 
 from muster import errors
-from muster.domain.content import TreeRef
-from muster.domain.recovery_point import PointStatus
+from muster.domain.recovery_point import Component, PointStatus
+from muster.domain.restore_policy import Verdict
+from muster.domain.restore_request import RestoreRequest, wanted_of
 from muster.domain.restore_target import RestoreTarget
 
 ORIGIN = "origin"
 _SECRET_OPTION = re.compile(r"([?&][^=&#]*(?:passw|pwd|secret|token|key|sig|credential)[^=&#]*=)[^&#]+", re.IGNORECASE)
-RESTORED_KINDS = ("dataset", "registry", "environment", "configuration")
+POLICY = "policy/"
+"""Before the name of a policy, where a refusal is not about a component."""
+
+Effect = Literal["create", "replace", "keep"]
+"""Nothing is there; what is there is moved aside; it is there already, whole and equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One component that would be restored: how much, and to where (without secrets)."""
+    """
+    One component that would be restored: how much, and to where (without secrets).
+
+    :param digest: SHA-256 of its list of files, as the manifest has it
+    :param path: what of it, relative to the repository or the project; empty for all of it
+    """
 
     component: str
     where: str
     files: int
     size: int
+    digest: str
+    path: str = ""
+    effect: Effect = "create"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """
-    Why a component may not be restored to its place.
+    Why a component may not be restored to its place, or a policy forbids all of it.
 
+    :param component: label of the component, or ``policy/`` and the policy's name
     :param kind: name of the error's class in `muster.errors`
     """
 
@@ -54,6 +72,10 @@ class RestorePlan:
     :param skipped: components that would not be restored, each with the reason
     :param refusals: why nothing may be restored at all; empty when the plan can be applied
     :param warnings: what a person should know before saying yes
+    :param verdicts: what each policy says, and why
+    :param override: why it goes on although a policy forbids it; empty for not at all
+    :param lost_s: seconds between the point and the loss: what was written in them does not come back
+    :param expected_s: seconds that restoring and checking took before, from the workload's history; None if there is none
     """
 
     workload: str
@@ -64,13 +86,44 @@ class RestorePlan:
     skipped: tuple[str, ...] = ()
     refusals: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    override: str = ""
+    lost_s: float = 0.0
+    expected_s: float | None = None
+
+    @property
+    def digest(self) -> str:
+        """
+        SHA-256 over what an approval is for: point, place, components, what happens to what is there, and what was overridden.
+
+        What changes from one look to the next without changing what is done, such as free space, is not in it.
+        """
+        actions = [(a.component, a.path, a.where, a.files, a.size, a.digest, a.effect) for a in self.actions]
+        refused = sorted((r.component, r.kind) for r in self.refusals)
+        overridden = sorted(verdict.policy for verdict in self.verdicts if verdict.overridden)
+        said = [self.workload, self.point, self.target, actions, self.skipped, refused, overridden, self.override]
+        return hashlib.sha256(json.dumps(said, separators=(",", ":")).encode()).hexdigest()
 
     @property
     def size(self) -> int:
         """Plain bytes that would be written."""
-        return sum(action.size for action in self.actions)
+        return sum(action.size for action in self.actions if action.effect != "keep")
 
-    def approve(self) -> None:
+    def judged(self, verdicts: Sequence[Verdict], override: str) -> RestorePlan:
+        """The plan with what the policies say of it; what they forbid comes before what the places do."""
+        forbidden = [Refusal(f"{POLICY}{v.policy}", "Refused", v.reason, v.hint) for v in verdicts if not v.passed]
+        return replace(
+            self,
+            verdicts=tuple(verdicts),
+            refusals=(*forbidden, *self.refusals),
+            override=override if any(verdict.overridden for verdict in verdicts) else "",
+        )
+
+    def action(self, component: str) -> Action | None:
+        """What would be done with a component, or None."""
+        return next((action for action in self.actions if action.component == component), None)
+
+    def require_allowed(self) -> None:
         """
         Let the plan pass, or raise everything that forbids it, under the kind of the first reason.
 
@@ -86,32 +139,38 @@ class RestorePlan:
             )
 
 
-def draw_plan(status: PointStatus, target: RestoreTarget) -> RestorePlan:
-    """The plan for a point and a target as far as both can be known without looking at the target itself."""
+def draw_plan(status: PointStatus, target: RestoreTarget, request: RestoreRequest) -> RestorePlan:
+    """
+    The plan for a point and a target as far as both can be known without looking at the target itself, and before it is judged.
+
+    :raises NotFound: if the point does not have what is asked for
+    :raises UsageError: if a path is asked for in a component of which only the whole is restored
+    """
     point = status.point
     actions: list[Action] = []
     skipped: list[str] = []
     refusals: list[Refusal] = []
-    for component in point.components:
-        if component.kind not in RESTORED_KINDS:
-            continue
+    for wanted in wanted_of(point, request.only):
+        component = point.component(wanted.label)
+        assert component is not None  # noqa: S101 - it was chosen from this point
         where = place_of(target, component.kind, component.name)
-        if where is None and target.name == ORIGIN:
-            refusals.append(_homeless(component.label))
+        if where is None and (target.name == ORIGIN or request.only):
+            refusals.append(_homeless(component.label, target.name))
         elif where is None:
             skipped.append(f"{component.label}: the target {target.name} has no place for it")
         else:
-            actions.append(_action(component.label, where, component.tree))
+            actions.append(_action(component, wanted.path, where))
     warnings = [f"point {point.point} is marked suspect: {'; '.join(status.doubts)}"] if status.suspect else []
     return RestorePlan(
-        point.workload,
-        point.point,
-        point.taken_at,
-        target.name,
-        tuple(actions),
-        tuple(skipped),
-        tuple(refusals),
-        tuple(warnings),
+        workload=point.workload,
+        point=point.point,
+        taken_at=point.taken_at,
+        target=target.name,
+        actions=tuple(actions),
+        skipped=tuple(skipped),
+        refusals=tuple(refusals),
+        warnings=tuple(warnings),
+        lost_s=max(0.0, (request.at - point.taken_at).total_seconds()),
     )
 
 
@@ -134,11 +193,16 @@ def without_secrets(url: str) -> str:
     return _SECRET_OPTION.sub(r"\1…", shown)
 
 
-def _action(label: str, where: str, tree: TreeRef) -> Action:
-    return Action(label, where, tree.files, tree.size)
+def _action(component: Component, path: str, where: str) -> Action:
+    place = f"{where}/{path}" if path else where
+    return Action(component.label, place, component.tree.files, component.tree.size, component.tree.root.sha256, path)
 
 
-def _homeless(label: str) -> Refusal:
+def _homeless(label: str, target: str) -> Refusal:
+    if target != ORIGIN:
+        return Refusal(
+            label, "Refused", f"the target {target} has no place for it", "restore it to a folder, or leave it out"
+        )
     return Refusal(
         label,
         "Refused",

@@ -18,6 +18,8 @@ class RestoreTarget:
     :param auth_store: database URL of the registry's users and permissions, where they have one of their own; not shown either
     :param server: tracking URI of an MLflow server, in the place of store and artifacts; not shown
     :param token: bearer token for that server; not shown
+    :param catalogued: whether the catalog names it, and it is not where the workload lives
+    :param jurisdiction: whose law holds there, as the catalog says; None if it does not
     :param environment: folder of the model's Python environment
     :param configuration: folder for configuration files, variables and secrets
     """
@@ -32,6 +34,8 @@ class RestoreTarget:
     auth_store: str | None = field(default=None, repr=False)
     server: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
+    catalogued: bool = False
+    jurisdiction: str | None = None
 
 
 def target_below(directory: str, datasets: list[str]) -> RestoreTarget:

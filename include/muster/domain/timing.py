@@ -67,3 +67,8 @@ def recovery_time(spans: list[Span], *, incident_at: datetime, detected_at: date
 def recovery_point_actual(incident_at: datetime, taken_at: datetime) -> float:
     """Seconds of work lost: from the cut of the restored point to the incident; never negative."""
     return max(0.0, (incident_at - taken_at).total_seconds())
+
+
+def stamp_of(at: datetime) -> str:
+    """The name of a restore in what it moves aside: ``20261126T031500123456Z``."""
+    return f"{at:%Y%m%dT%H%M%S%fZ}"

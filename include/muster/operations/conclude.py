@@ -139,7 +139,7 @@ def _first_failure(status: PointStatus, plan: RestorePlan, outcomes: Outcomes) -
 
 def expected_checks(status: PointStatus, plan: RestorePlan) -> tuple[list[str], list[str]]:
     """Names of the datasets to validate and URIs of the models to ask, as far as the plan restores what they need."""
-    restored = {action.component for action in plan.actions}
+    restored = {action.component for action in plan.actions if not action.path}
     kinds = {label.split("/")[0] for label in restored}
     datasets = [v.name for v in status.point.of_kind("validation") if f"dataset/{v.name}" in restored]
     models = [str(m["model"]) for g in status.point.of_kind("golden") for m in g.details["models"]]

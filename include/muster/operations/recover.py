@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from muster.domain.recovery_point import PointStatus
 from muster.domain.recovery_report import RecoveryReport, SmokeOutcome, ValidationOutcome
 from muster.domain.restore_plan import RestorePlan
-from muster.domain.restore_target import RestoreTarget
-from muster.domain.timing import Span
+from muster.domain.timing import Span, stamp_of
 from muster.errors import MusterError, Unfaithful
 from muster.folders import remove_folder
+from muster.operations.approve import require_same_plan
 from muster.operations.conclude import Incident, Outcomes, check_recovery, conclude, expected_checks
-from muster.operations.restore import TargetOf, plan_restore, restore_component
+from muster.operations.restore import plan_restore, restore_component
+from muster.operations.restore_job import RestoreJob
 from muster.operations.smoke import ask_again
 from muster.operations.together import side_by_side
 from muster.operations.tools import Tools
@@ -22,33 +22,25 @@ from muster.operations.validate import validate_restored
 from muster.vault.vault import Vault
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreJob:
-    """
-    A point, the place to which it goes, and who can put each component there.
-
-    :param docs: folder for the HTML data docs of the validation, one folder for each dataset
-    """
-
-    status: PointStatus
-    target: RestoreTarget
-    target_of: TargetOf = field(repr=False)
-    docs: Path
-
-
-def recover(vault: Vault, job: RestoreJob, incident: Incident, tools: Tools) -> RecoveryReport:
+def recover(
+    vault: Vault, job: RestoreJob, incident: Incident, tools: Tools, digest: str | None = None
+) -> RecoveryReport:
     """
     Plan, restore all components side by side, validate, ask the models again, and report.
 
+    :param digest: of the plan that was approved; no other is applied
+    :raises Refused: if the plan is another than the approved one, before anything was touched
     :raises MusterError: whatever failed first; but for a refused plan a report was written, and the point marked, before
     """
     planned_at = tools.clock.now()
-    plan = plan_restore(vault, job.status, job.target, job.target_of)
-    plan.approve()
+    plan = plan_restore(vault, job)
+    plan.require_allowed()
+    if digest is not None:
+        require_same_plan(plan, digest)
     outcomes = Outcomes(Span("decide", "plan", planned_at, tools.clock.now()))
-    labels = [action.component for action in plan.actions]
+    stamp = stamp_of(planned_at)
     restored, errors = side_by_side(
-        lambda label: restore_component(vault, job.status, label, job.target_of, tools.clock), labels
+        lambda action: restore_component(vault, job, action, stamp, tools.clock), list(plan.actions)
     )
     outcomes = replace(outcomes, components=tuple(restored))
     try:

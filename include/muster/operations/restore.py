@@ -3,62 +3,136 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
+from statistics import median
 
 from muster.codec import from_json
 from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_point import Component, PointStatus
 from muster.domain.recovery_report import ComponentOutcome
-from muster.domain.restore_plan import Refusal, RestorePlan, draw_plan
-from muster.domain.restore_target import RestoreTarget
+from muster.domain.restore_plan import Action, Refusal, RestorePlan, draw_plan
+from muster.domain.restore_policy import judge, newest_verified
+from muster.domain.restore_request import below
 from muster.domain.timing import Span
-from muster.errors import NotFound, PermanentError, Unfaithful
-from muster.ports import Clock, ComponentTarget
+from muster.errors import NotFound, PermanentError, TargetNotEmpty, Unfaithful
+from muster.operations.restore_job import RestoreJob
+from muster.ports import Clock, TreeReader
 from muster.vault.vault import Vault
 
-TargetOf = Callable[[Component], ComponentTarget]
+REMEMBERED = 5
+"""Of how many earlier recoveries the expected time is the median."""
 
 
-def plan_restore(vault: Vault, status: PointStatus, target: RestoreTarget, target_of: TargetOf) -> RestorePlan:
+def plan_restore(vault: Vault, job: RestoreJob) -> RestorePlan:
     """
     What a restore would do. Reads the manifest and looks at the target; changes nothing.
 
     Whatever forbids the restore is collected into `refusals`, all of it at once.
 
+    :raises NotFound: if the point does not have what is asked for
     :raises StoreUnavailable: if a target or the vault does not answer
     """
-    plan = draw_plan(status, target)
-    refusals = list(plan.refusals)
-    for action in plan.actions:
-        component = _component(status, action.component)
-        try:
-            deque(vault.tree(component.tree).stream(), maxlen=0)  # so that its list is known to be whole
-            target_of(component).check(component.details)
-        except PermanentError as error:
-            refusals.append(Refusal(action.component, type(error).__name__, error.message, error.hint))
-    return replace(plan, refusals=tuple(refusals))
+    plan = draw_plan(job.status, job.target, job.request)
+    looks = [_look(vault, job, action) for action in plan.actions]
+    plan = replace(
+        plan,
+        actions=tuple(action for action, _ in looks),
+        refusals=(*plan.refusals, *(refusal for _, refusal in looks if refusal)),
+    )
+    known = vault.readable_points(plan.workload)
+    best = newest_verified(known)
+    circumstances = replace(job.circumstances(plan), newest_verified=best.point.point if best else None)
+    plan = replace(plan, expected_s=_expected(known))
+    return plan.judged(judge(job.status, job.target, job.request, circumstances), job.request.override)
 
 
-def restore_component(
-    vault: Vault, status: PointStatus, label: str, target_of: TargetOf, clock: Clock
-) -> ComponentOutcome:
+def restore_component(vault: Vault, job: RestoreJob, action: Action, stamp: str, clock: Clock) -> ComponentOutcome:
     """
-    Put one component back, reconciled with what was captured. If it fails, its place is as empty as it was.
+    Put one component back, reconciled with what was captured. If it fails, its place is as it was.
+
+    What is there already, whole and equal, is left. What is in the way is moved aside under the stamp, if the plan says so.
 
     :raises Unfaithful: if it came back with a difference; the report that it carries names the component
     """
-    component = _component(status, label)
+    component = _component(job.status, action.component)
     started = clock.now()
+    target, tree = job.target_of(component, action.path), vault.tree(component.tree)
+    facts = target.holds(component.details, tree) if action.effect == "keep" else None
     try:
-        facts = target_of(component).restore(component.details, vault.tree(component.tree))
+        if facts is None and action.effect == "replace":
+            facts = _replace(vault, job, action, stamp)
+        elif facts is None:
+            facts = target.restore(component.details, tree)
     except Unfaithful as error:
-        error.report = replace(error.report, component=label)
+        error.report = replace(error.report, component=action.component)
         raise
     told = facts.pop("fidelity_report", None)
-    fidelity = replace(from_json(FidelityReport, told), component=label) if told else None
-    span = Span("restore", label, started, clock.now())
-    return ComponentOutcome(label, component.tree.files, component.tree.size, span, facts, fidelity)
+    fidelity = replace(from_json(FidelityReport, told), component=action.component) if told else None
+    span = Span("restore", action.component, started, clock.now())
+    return ComponentOutcome(action.component, action.files, action.size, span, facts, fidelity)
+
+
+def _replace(vault: Vault, job: RestoreJob, action: Action, stamp: str) -> dict[str, object]:
+    """Record first, then move, then restore: whatever ends it half way, the trail says where the old state lies."""
+    component = _component(job.status, action.component)
+    target = job.target_of(component, action.path)
+    aside = target.aside()
+    details = {"stamp": stamp, "to": job.target.name, "component": action.component, "path": action.path}
+    vault.record("set aside", f"{job.status.point.workload}/{job.status.point.point}", "begun", details)
+    aside.set_aside(stamp)
+    try:
+        return target.restore(component.details, vault.tree(component.tree))
+    except BaseException:
+        aside.put_back(stamp)
+        raise
+
+
+def _look(vault: Vault, job: RestoreJob, action: Action) -> tuple[Action, Refusal | None]:
+    """What would be done at the place of a component, and what forbids it."""
+    component = _component(job.status, action.component)
+    tree = vault.tree(component.tree)
+    target = job.target_of(component, action.path)
+    try:
+        action = _measured(action, tree)
+        try:
+            target.check(component.details)
+        except TargetNotEmpty as error:
+            if target.holds(component.details, tree) is not None:
+                return replace(action, effect="keep"), None
+            if job.request.replace:
+                target.aside()
+                return replace(action, effect="replace"), None
+            raise TargetNotEmpty(error.message, f"{error.hint}; or ask for what is there to be moved aside") from error
+    except PermanentError as error:
+        return action, Refusal(action.component, type(error).__name__, error.message, error.hint)
+    return action, None
+
+
+def _measured(action: Action, tree: TreeReader) -> Action:
+    """
+    Read the whole list, so that it is known to be whole; of an action on a path, count what is at it.
+
+    :raises NotFound: if nothing is there
+    """
+    if not action.path:
+        deque(tree.stream(), maxlen=0)
+        return action
+    kind = action.component.split("/")[0]
+    found = [e for e in tree.stream() if below(kind, action.path, e.path) is not None]
+    if not found:
+        raise NotFound(f"{action.component} has nothing at {action.path}", "paths are relative to the repository")
+    sizes = [entry.content.size for entry in found if entry.content is not None]
+    return replace(action, files=len(sizes), size=sum(sizes))
+
+
+def _expected(known: Sequence[PointStatus]) -> float | None:
+    """Seconds that restoring and checking took the last times that a recovery passed."""
+    marks = [mark for status in known for mark in status.marks if mark.kind in ("restored", "drilled")]
+    marks.sort(key=lambda mark: mark.at)
+    times = [mark.summary.get("recovery_time_s") for mark in marks if mark.summary.get("passed")]
+    took = [float(t.get("restore", 0)) + float(t.get("validate", 0)) for t in times if isinstance(t, dict)]
+    return median(took[-REMEMBERED:]) if took else None
 
 
 def _component(status: PointStatus, label: str) -> Component:

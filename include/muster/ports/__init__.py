@@ -31,6 +31,7 @@ from muster.ports.stores import (
 
 __all__ = [
     "PROBES",
+    "Aside",
     "BlobInfo",
     "BlobStore",
     "Capture",
@@ -196,8 +197,44 @@ class ComponentSource(Protocol):
         """
 
 
+class Aside(Protocol):
+    """
+    A place whose content can be moved out of the way, whole, and back again. Nothing is ever deleted but by `release`.
+
+    All three are safe to repeat, and return the places that they touched, in words for people, without secrets.
+    """
+
+    def set_aside(self, stamp: str) -> tuple[str, ...]:
+        """
+        Move what is there to a name of its own beside it. Nothing is done where nothing is.
+
+        :param stamp: names the restore for which it makes room; letters and digits
+        :raises Refused: if something of this name lies there already, or the place cannot be moved
+        """
+
+    def put_back(self, stamp: str) -> tuple[str, ...]:
+        """Move it back. What was restored in its place is moved aside in turn, and kept until it is released."""
+
+    def release(self, stamp: str) -> tuple[str, ...]:
+        """Delete what was moved aside under this stamp, for ever."""
+
+
 class ComponentTarget(Protocol):
     """A place where a component is put back."""
+
+    def holds(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json] | None:
+        """
+        What `restore` would have returned, if exactly what it would put there is there already; None if not.
+
+        Everything is read and compared by its digest; nothing is changed.
+        """
+
+    def aside(self) -> Aside:
+        """
+        How what lies at this place is moved out of the way.
+
+        :raises Refused: if it cannot be
+        """
 
     def check(self, details: Mapping[str, Json]) -> None:
         """

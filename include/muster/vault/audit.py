@@ -103,10 +103,12 @@ class AuditTrail:
         check_chain(records)
         return records
 
-    def find(self, action: str, subject: str) -> AuditRecord | None:
+    def find(
+        self, action: str, subject: str, wanted: Callable[[AuditRecord], bool] = lambda _record: True
+    ) -> AuditRecord | None:
         """The newest record that can be read and says that this was done, or None."""
         records = (self._readable(key) for key in reversed(self._keys()))
-        return next((r for r in records if r and (r.action, r.subject) == (action, subject)), None)
+        return next((r for r in records if r and (r.action, r.subject) == (action, subject) and wanted(r)), None)
 
     def readable(self) -> list[AuditRecord]:
         """Every record that can be read and counts, oldest first; verification names the others."""

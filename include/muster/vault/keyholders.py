@@ -19,7 +19,7 @@ from muster.vault.generations import Generation
 from muster.vault.holders import KmsKey, Passphrase, RecoveryKey, Secret, generate_recovery_key
 from muster.vault.keys import ScryptCost
 from muster.vault.layout import KEYS, digest, get_small, point_key, put_named, slot_object
-from muster.vault.opening import Opened
+from muster.vault.opening import Opened, unlock
 from muster.vault.shares import Share, share_out
 from muster.vault.slots import KeySlot, SlotMaker, describe_slot, slot_key, unwrap
 
@@ -88,6 +88,19 @@ class KeyHolders:
         the slot; what is signed in it does not follow from this key.
         """
         return self._opened.authority.chain.generations[0].key.fingerprint
+
+    @property
+    def own(self) -> KeySlot:
+        """The slot that let us in."""
+        return self._opened.slot
+
+    def of(self, secret: Secret) -> KeySlot:
+        """
+        The slot that another key opens.
+
+        :raises WrongKey: if it opens none
+        """
+        return unlock(self._store, secret).slot
 
     def sealed_with(self, point: RecoveryPoint) -> Generation:
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -277,6 +277,10 @@ class Vault:
         :raises IntegrityError: naming the record that is missing, damaged or forged
         """
         return self._trail.records()
+
+    def find_record(self, action: str, subject: str, wanted: Callable[[AuditRecord], bool]) -> AuditRecord | None:
+        """The newest record of an action on a subject, with a valid signature, that is wanted; None if there is none."""
+        return self._trail.find(action, subject, wanted)
 
     def verify(
         self,

@@ -1,86 +1,26 @@
-"""The steps of a restore, and of a drill: plan, restore, validate, ask again, conclude. Nothing is written before the plan stands."""
+"""The steps of a restore, and of a drill, after its plan: restore, validate, ask again, conclude."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
 from muster.codec import from_json, to_json
+from muster.domain.approval import Approval
 from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_report import ComponentOutcome, SmokeOutcome, ValidationOutcome
-from muster.domain.restore_plan import RestorePlan
-from muster.domain.timing import Span
-from muster.errors import NotFound, SmokeFailed, Unfaithful, UsageError, ValidationFailed
+from muster.errors import NotFound, SmokeFailed, Unfaithful, ValidationFailed
+from muster_airflow.operators.plan import PLAN, PlannedRecovery, run_of
 from muster_airflow.operators.recovery import FAILURE, Site, WorkloadOperator, hand_on, handed_on
 
 if TYPE_CHECKING:
-    from muster.operations.recover import RestoreJob
+    from muster.operations.restore_job import RestoreJob
 
-Kind = Literal["restore", "drill"]
-PLAN = "plan"
-"""XCom key of the drawn plan; it is there also when the plan was refused."""
 FIDELITY = "fidelity"
 """XCom key of the fidelity report of a registry that was removed again; of one that is there it stands in the outcome."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedRecovery:
-    """
-    What every later task of the run works on.
-
-    :param incident_at: when the platform was lost
-    :param detected_at: when the run was started
-    :param decided: the span of planning
-    """
-
-    kind: Kind
-    plan: RestorePlan
-    incident_at: datetime
-    detected_at: datetime
-    decided: Span
-
-
-class PlanRestoreOperator(WorkloadOperator):
-    """
-    Draw the plan, and refuse it if anything forbids it; change nothing. Returns the labels of the datasets that will be restored.
-
-    The plan itself is the XCom ``plan``.
-
-    :param point: id of a point, a unique beginning of it, or ``latest`` (templated)
-    :param to: ``origin``, a target of the catalog, or a folder (templated)
-    :param incident_at: ISO 8601 time of the loss; empty or ``None`` for the start of the run (templated)
-    :raises PermanentError: of the kind of whatever forbids it first; the message has all of it
-    """
-
-    template_fields: Sequence[str] = ("workload", "point", "to", "incident_at")
-
-    def __init__(self, *, point: str, to: str, incident_at: str = "", kind: Kind = "restore", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.point = point
-        self.to = to
-        self.incident_at = incident_at
-        self.kind = kind
-
-    def perform(self, at: Site) -> Any:
-        from muster.operations.restore import plan_restore
-
-        started_at, detected_at = at.platform.clock.now(), _started_at(at)
-        incident_at = incident_time(self.incident_at, detected_at)
-        status = at.vault.point(self.point, at.name)
-        job = at.platform.restore_job(status, at.platform.target(at.workload, status, self.to))
-        plan = plan_restore(at.vault, job.status, job.target, job.target_of)
-        decided = Span("decide", "plan", started_at, at.platform.clock.now())
-        planned = PlannedRecovery(self.kind, plan, incident_at, detected_at, decided)
-        at.context["ti"].xcom_push(key=PLAN, value=to_json(planned))
-        for warning in plan.warnings:
-            self.log.warning("%s", warning)
-        plan.approve()
-        self.log.info("Point %s, %d bytes, goes to %s", plan.point, plan.size, plan.target)
-        return [action.component for action in plan.actions if action.component.startswith("dataset/")]
 
 
 class PlannedOperator(WorkloadOperator):
@@ -96,10 +36,19 @@ class PlannedOperator(WorkloadOperator):
         super().__init__(**kwargs)
         self.plan = plan
 
-    def approved(self) -> PlannedRecovery:
-        """The plan as a value; raises what forbids it, whatever somebody marked as successful."""
+    def approved(self, at: Site) -> PlannedRecovery:
+        """
+        The plan as a value, if nothing forbids it and, for a restore, somebody approved this very plan for this very run.
+
+        Neither what is handed from task to task nor the state of the gate is trusted: anybody who may edit the run could change
+        both. The vault's own trail is asked, in which only a key of the vault can write.
+        """
+        from muster.operations.approve import require_approval
+
         planned = from_json(PlannedRecovery, self.plan)
-        planned.plan.approve()
+        planned.plan.require_allowed()
+        if planned.request.kind == "restore":
+            require_approval(at.vault, planned.plan, run_of(at.context))
         return planned
 
     def job(self, at: Site, planned: PlannedRecovery) -> RestoreJob:
@@ -110,8 +59,13 @@ class PlannedOperator(WorkloadOperator):
         """
         plan = planned.plan
         status = at.vault.point(plan.point, plan.workload)
-        job = at.platform.restore_job(status, at.platform.target(at.workload, status, plan.target))
-        return job if planned.kind == "restore" else replace(job, docs=job.docs.with_name(f"{plan.workload}-drill"))
+        target = at.platform.target(at.workload, status, plan.target)
+        job = at.platform.restore_job(status, target, planned.request)
+        return (
+            job
+            if planned.request.kind == "restore"
+            else replace(job, docs=job.docs.with_name(f"{plan.workload}-drill"))
+        )
 
 
 class RestoreComponentOperator(PlannedOperator):
@@ -130,12 +84,13 @@ class RestoreComponentOperator(PlannedOperator):
     def perform(self, at: Site) -> Any:
         from muster.operations.restore import restore_component
 
-        planned = self.approved()
-        if self.component not in {action.component for action in planned.plan.actions}:
+        planned = self.approved(at)
+        action = planned.plan.action(self.component)
+        if action is None:
             raise AirflowSkipException(f"{self.component} is not in the plan")
         job = self.job(at, planned)
         try:
-            outcome = restore_component(at.vault, job.status, self.component, job.target_of, at.platform.clock)
+            outcome = restore_component(at.vault, job, action, planned.stamp, at.platform.clock)
         except Unfaithful as error:
             at.context["ti"].xcom_push(key=FIDELITY, value=to_json(error.report))
             raise
@@ -163,7 +118,7 @@ class ValidateRestoredOperator(PlannedOperator):
         from muster.operations.conclude import expected_checks
         from muster.operations.recover import validate_one
 
-        planned, name = self.approved(), self.component.removeprefix("dataset/")
+        planned, name = self.approved(at), self.component.removeprefix("dataset/")
         job = self.job(at, planned)
         if name not in expected_checks(job.status, planned.plan)[0]:
             raise AirflowSkipException(f"the point has no expectations for the dataset {name}")
@@ -184,7 +139,7 @@ class SmokeInferenceOperator(PlannedOperator):
     def perform(self, at: Site) -> Any:
         from muster.operations.recover import smoke_all
 
-        planned = self.approved()
+        planned = self.approved(at)
         job = self.job(at, planned)
         outcomes = smoke_all(at.vault, job, planned.plan, at.platform.tools)
         wrong = [f"{o.model} answers otherwise: {'; '.join(o.differences[:3])}" for o in outcomes if not o.equal]
@@ -220,15 +175,16 @@ class ConcludeRecoveryOperator(WorkloadOperator):
         from muster.operations.conclude import Incident, Outcomes, check_recovery, conclude
 
         planned = self._planned(at)
+        approval = self._approval(at, planned)
         outcomes = Outcomes(
-            planned.decided,
+            replace(planned.decided, finished_at=approval.approved_at) if approval else planned.decided,
             tuple(from_json(ComponentOutcome, value) for value in handed_on(at, self.restored_by)),
             tuple(from_json(ValidationOutcome, value) for value in handed_on(at, [self.validated_by])),
             tuple(from_json(SmokeOutcome, value) for value in handed_on(at, [self.asked_by])),
             self._first_failure(at),
             tuple(from_json(FidelityReport, value) for value in handed_on(at, self.restored_by, FIDELITY)),
         )
-        incident = Incident(planned.kind, planned.incident_at, planned.detected_at)
+        incident = Incident(planned.request.kind, planned.request.at, planned.detected_at)
         status = at.vault.point(planned.plan.point, planned.plan.workload)
         report = conclude(at.vault, status, planned.plan, incident, outcomes, at.platform.tools)
         self.log.info("%s of %s: %s", report.kind, report.point, report.summary())
@@ -239,37 +195,18 @@ class ConcludeRecoveryOperator(WorkloadOperator):
         found = handed_on(at, [self.planned_by], PLAN)
         if not found:
             raise NotFound("no plan was drawn, so there is nothing to conclude", f"look at the task {self.planned_by}")
-        planned = from_json(PlannedRecovery, found[0])
-        if planned.kind == "restore":
-            planned.plan.approve()
-        return planned
+        return from_json(PlannedRecovery, found[0])
+
+    def _approval(self, at: Site, planned: PlannedRecovery) -> Approval | None:
+        """Of a restore; raises if it was refused or nobody approved it: then it has not begun."""
+        from muster.operations.approve import require_approval
+
+        if planned.request.kind == "drill":
+            return None
+        planned.plan.require_allowed()
+        return require_approval(at.vault, planned.plan, run_of(at.context))
 
     def _first_failure(self, at: Site) -> str | None:
         """What the first failed task before this one said, in the order of the graph."""
         order = [task for task in self.dag.topological_sort() if task.task_id in self.upstream_task_ids]  # type: ignore[no-untyped-call]
         return next(iter(handed_on(at, [task.task_id for task in order], FAILURE)), None)
-
-
-def incident_time(text: str, otherwise: datetime) -> datetime:
-    """
-    The time of the loss, in UTC; a time without a zone is taken as UTC.
-
-    :raises UsageError: if it is no time, or later than `otherwise`
-    """
-    if text in ("", "None"):
-        return otherwise
-    try:
-        given = datetime.fromisoformat(text)
-    except ValueError:
-        raise UsageError(
-            f"incident_at {text!r} is no time", "give it in ISO 8601, such as 2026-11-23T02:00:00Z, or leave it empty"
-        ) from None
-    at = (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
-    if at > otherwise:
-        raise UsageError(f"incident_at {text} is later than the start of this run", "give the time of the loss in UTC")
-    return at
-
-
-def _started_at(at: Site) -> datetime:
-    started = at.context["dag_run"].start_date
-    return started.astimezone(UTC) if started else at.platform.clock.now()

@@ -1,0 +1,77 @@
+"""One path of a component, put back as plain files: no repository, no registry, only what was asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from muster.adapters.moved_aside import MovedPaths
+from muster.adapters.restore_claim import claimed, leftovers, vacant
+from muster.adapters.same_files import same_files
+from muster.domain.content import TreeEntry
+from muster.domain.restore_request import below
+from muster.errors import NotFound, SourceInvalid, TargetNotEmpty
+from muster.ports import Json, TreeReader
+
+
+class PathTarget:
+    """
+    A place for a file or folder.
+
+    :param kind: of the component
+    :param path: what of it, as in `muster.domain.restore_request.RestoreRequest.only`
+    :param place: where it goes; must be absent, or an empty folder
+    """
+
+    def __init__(self, kind: str, path: str, place: Path) -> None:
+        self._kind, self._path = kind, path
+        self._place = place.absolute()
+
+    def check(self, details: Mapping[str, Json]) -> None:  # noqa: ARG002 - any machine can hold files
+        if not vacant(self._place, leftovers(self._place, self._place.parent)):
+            raise TargetNotEmpty(f"{self._place} is there already", "restore to a folder of its own")
+
+    def holds(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json] | None:  # noqa: ARG002
+        wanted = self._wanted(tree)
+        there = sum(len(files) for _, _, files in os.walk(self._place)) if self._place.is_dir() else 1
+        files = [entry for entry, _ in wanted if entry.kind != "dir"]
+        if there != len(files) or not same_files((entry, self._place / name) for entry, name in wanted):
+            return None
+        return _facts(wanted)
+
+    def aside(self) -> MovedPaths:
+        return MovedPaths((self._place,))
+
+    def restore(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json]:
+        """
+        :raises NotFound: if the component has nothing at this path
+        """
+        self.check(details)
+        wanted = self._wanted(tree)
+        try:
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            with claimed(self._place, self._place.parent) as held:
+                staging = held.scratch(self._place, self._place.parent) / "restored"
+                tree.extract((entry, staging / name if name else staging) for entry, name in wanted)
+                if self._place.is_dir() and staging.is_file():
+                    self._place.rmdir()
+                held.place(staging, self._place)
+        except OSError as error:
+            raise SourceInvalid(
+                f"{self._place} cannot be written: {error.strerror}", "see to permissions and space"
+            ) from error
+        return _facts(wanted)
+
+    def _wanted(self, tree: TreeReader) -> list[tuple[TreeEntry, str]]:
+        """Entries with their path below the place; empty for the one that is the place."""
+        pairs = ((entry, below(self._kind, self._path, entry.path)) for entry in tree.stream())
+        wanted = [(entry, name) for entry, name in pairs if name is not None]
+        if not wanted:
+            raise NotFound(f"the component has nothing at {self._path}", "list what it has with `muster show`")
+        return wanted
+
+
+def _facts(wanted: list[tuple[TreeEntry, str]]) -> dict[str, Json]:
+    contents = [entry.content for entry, _ in wanted if entry.content is not None]
+    return {"path_files": len(contents), "path_bytes": sum(content.size for content in contents)}

@@ -1,0 +1,86 @@
+"""Restore without Airflow: no second person approves, so two key holders or a written reason stand for it, and are recorded."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from muster.cli.session import Session, secret_in
+from muster.errors import Refused
+
+if TYPE_CHECKING:
+    from muster.domain.restore_plan import RestorePlan
+    from muster.vault.vault import Vault
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+BREAK_GLASS = "break-glass"
+
+
+def break_glass(function: Command) -> Command:
+    """The options that stand for a second person."""
+    for option in (
+        click.option(
+            "--second-key",
+            type=click.Path(path_type=Path),
+            help="A file with the key of a second holder, who agrees: passphrase, recovery key or shares.",
+        ),
+        click.option("--reason", metavar="TEXT", help="Why nobody else approves; it is recorded for ever."),
+    ):
+        function = option(function)
+    return function
+
+
+def break_the_glass(
+    session: Session,
+    vault: Vault,
+    plan: RestorePlan,
+    digest: str | None,
+    reason: str | None,
+    second_key: Path | None,
+) -> None:
+    """
+    Let a plan pass without Airflow, and record who did it, on which plan, and why.
+
+    :raises Refused: if neither a reason nor a second holder stands for it, or the plan is another than the given digest says
+    """
+    from muster.domain.approval import Approval
+    from muster.operations.approve import APPROVED, record_decision, require_same_plan
+
+    plan.require_allowed()
+    if digest:
+        require_same_plan(plan, digest)
+    agreed = second_holder(vault, second_key) if second_key else ""
+    if not agreed and not (reason or "").strip():
+        raise Refused(
+            "a restore without Airflow needs a second holder of a key, or a written reason",
+            "add --second-key FILE, or --reason 'why nobody else could approve'; it is recorded in the vault's audit trail",
+        )
+    if vault.outdated:  # what a replaced key signs does not count, and in an emergency it still brings old points back
+        session.screen.note(
+            "the reason is not recorded: the key that opened the vault was replaced, and writes nothing"
+        )
+        return
+    who = session.actor.name
+    decision = Approval(
+        plan.digest, who, agreed or who, session.platform.clock.now(), (reason or "").strip(), BREAK_GLASS
+    )
+    record_decision(vault, plan, APPROVED, decision, f"{BREAK_GLASS} {secrets.token_hex(8)}")
+
+
+def second_holder(vault: Vault, key: Path) -> str:
+    """
+    The name of the holder to whom a key belongs.
+
+    :raises WrongKey: if it opens nothing here
+    :raises Refused: if it is the holder who opened the vault already
+    """
+    own, other = vault.holders.own, vault.holders.of(secret_in(key))
+    if other.slot == own.slot:
+        raise Refused(
+            f"{key} is the key of {own.name}, which has opened the vault already", "another holder must agree"
+        )
+    return other.name

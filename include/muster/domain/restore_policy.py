@@ -1,0 +1,168 @@
+"""Whether a point may be restored to a place now, and why: a pure function that gives its reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from muster.domain.recovery_point import PointStatus
+from muster.domain.restore_request import RestoreRequest
+from muster.domain.restore_target import RestoreTarget
+
+HEADROOM = 1.05
+"""Space that must be free, as a multiple of the plain bytes: folders and indexes of the file system take some, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """
+    A file system to which components would go.
+
+    :param needed: plain bytes that would be written
+    """
+
+    place: str
+    needed: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """
+    What is the case where and when a restore is planned.
+
+    :param running: what else is at work on the workload, in words: ``the snapshot manual__2026…``
+    :param allowed: jurisdictions that may hold the workload; None if it says nothing of that
+    :param newest_verified: the newest point that a restore would take without being overridden, for the hint
+    """
+
+    disks: Sequence[Disk] = ()
+    running: Sequence[str] = ()
+    allowed: Sequence[str] | None = None
+    newest_verified: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """
+    What a policy says, and why.
+
+    :param passed: whether it lets the restore pass, overridden or not
+    :param overridden: whether it passes only because somebody said why
+    """
+
+    policy: str
+    passed: bool
+    reason: str
+    hint: str = ""
+    overridden: bool = False
+
+
+def judge(
+    status: PointStatus, target: RestoreTarget, request: RestoreRequest, circumstances: Circumstances
+) -> tuple[Verdict, ...]:
+    """
+    What each policy says. A drill is judged by none that a person could override: it is how a point becomes a verified one.
+    """
+    hard = [*_place(target, circumstances), *_space(circumstances)]
+    if request.kind == "drill":
+        return tuple(hard)
+    doubts = [_trusted(status, circumstances), _verified(status, circumstances), _past(status, request)]
+    soft = [_overridden(verdict, request.override) for verdict in (*doubts, *_alone(circumstances))]
+    return (*soft, *hard)
+
+
+def verified(status: PointStatus) -> bool:
+    """Whether the point was read again, or came back, after it was sealed, and nothing speaks against it."""
+    proofs = [
+        m for m in status.marks if m.kind in ("verified", "drilled", "restored") and m.summary.get("passed", True)
+    ]
+    return bool(proofs) and not status.suspect
+
+
+def newest_verified(statuses: Sequence[PointStatus], before: datetime | None = None) -> PointStatus | None:
+    """The newest verified point whose cut is not later than a time, or None."""
+    good = [s for s in statuses if verified(s) and (before is None or s.point.taken_at <= before)]
+    return max(good, key=lambda s: s.point.point, default=None)
+
+
+def _overridden(verdict: Verdict, reason: str) -> Verdict:
+    if verdict.passed or not reason:
+        return verdict
+    return Verdict(verdict.policy, True, f"{verdict.reason}; overridden: {reason}", overridden=True)
+
+
+def _trusted(status: PointStatus, circumstances: Circumstances) -> Verdict:
+    if not status.suspect:
+        return Verdict("trusted", True, "nothing speaks against the point")
+    return Verdict("trusted", False, f"the point is suspect: {'; '.join(status.doubts)}", _other_point(circumstances))
+
+
+def _verified(status: PointStatus, circumstances: Circumstances) -> Verdict:
+    if status.suspect:
+        return Verdict("verified", True, "judged as suspect")
+    if verified(status):
+        last = next(m for m in reversed(status.marks) if m.kind in ("verified", "drilled", "restored"))
+        return Verdict("verified", True, f"{last.kind} at {last.at:%Y-%m-%d %H:%M:%S}Z")
+    return Verdict(
+        "verified", False, "the point was neither verified nor drilled since it was sealed", _other_point(circumstances)
+    )
+
+
+def _other_point(circumstances: Circumstances) -> str:
+    other = circumstances.newest_verified
+    take = (
+        f"take the newest verified point, {other}" if other else "verify the point first; there is no verified one yet"
+    )
+    return f"{take}; or say why this one all the same, as the reason of an override"
+
+
+def _past(status: PointStatus, request: RestoreRequest) -> Verdict:
+    after = (status.point.taken_at - request.at).total_seconds()
+    if after <= 0:
+        return Verdict("before the loss", True, "the point was cut before the platform was lost")
+    return Verdict(
+        "before the loss",
+        False,
+        f"the point was cut {after:.0f} s after the platform was lost, so it may show the damage",
+        "take an older point, or say why this one all the same, as the reason of an override",
+    )
+
+
+def _place(target: RestoreTarget, circumstances: Circumstances) -> Iterator[Verdict]:
+    allowed = circumstances.allowed
+    if allowed is None:
+        return
+    only = f"the workload may be only in {', '.join(allowed)}"
+    if target.jurisdiction is None and target.catalogued:
+        hint = "say in the catalog where the target lies (jurisdiction)"
+        yield Verdict("residency", False, f"{only}, and nobody says where {target.name} lies", hint)
+    elif target.jurisdiction is None:
+        yield Verdict("residency", True, f"{only}; this machine is taken to be there")
+    elif target.jurisdiction not in allowed:
+        hint = "restore to a target in one of these, or have another jurisdiction allowed in the catalog"
+        yield Verdict("residency", False, f"{only}, and {target.name} lies in {target.jurisdiction}", hint)
+    else:
+        yield Verdict("residency", True, f"{target.name} lies in {target.jurisdiction}")
+
+
+def _space(circumstances: Circumstances) -> Iterator[Verdict]:
+    for disk in circumstances.disks:
+        if disk.needed * HEADROOM > disk.free:
+            told = f"{disk.needed} bytes go to {disk.place}, where {disk.free} are free"
+            yield Verdict("space", False, told, "make room there, or restore to another place")
+        else:
+            yield Verdict("space", True, f"{disk.place} has room")
+
+
+def _alone(circumstances: Circumstances) -> Iterator[Verdict]:
+    for what in circumstances.running:
+        yield Verdict(
+            "alone",
+            False,
+            f"{what} is at work on the same workload",
+            "wait until it has ended, or end it; or say why not, as the reason of an override",
+        )
+    if not circumstances.running:
+        yield Verdict("alone", True, "nothing else is at work on the workload")

@@ -1,0 +1,99 @@
+"""Approve a plan: whoever decides, decides on one digest, and the vault's audit trail keeps the decision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from muster.domain.approval import Approval
+from muster.domain.restore_plan import RestorePlan
+from muster.errors import Refused
+from muster.vault.audit import AuditRecord
+from muster.vault.vault import Vault
+
+APPROVE = "approve"
+APPROVED, REJECTED, TIMED_OUT, NOT_COUNTED = "approved", "rejected", "timed out", "not counted"
+
+
+def may_decide(person: str, requested_by: str, approvers: Sequence[str]) -> str | None:
+    """
+    Why a person may not decide on what another asked for, or None if they may.
+
+    :param approvers: those whom the catalog names; if it names none, anybody but the one who asked
+    """
+    if not person:
+        return "nobody is signed in"
+    if person == requested_by:
+        return f"{person} asked for the restore, and nobody approves their own"
+    if approvers and person not in approvers:
+        return f"{person} is none of the workload's approvers ({', '.join(approvers)})"
+    return None
+
+
+def record_decision(vault: Vault, plan: RestorePlan, outcome: str, approval: Approval, run: str) -> None:
+    """
+    Put a decision into the audit trail: what was decided on which plan, who asked, who decided, and why.
+
+    :param run: what the approval is for, and nothing else: the run of a DAG, or a name of its own
+    """
+    vault.record(
+        APPROVE,
+        _subject(plan),
+        outcome,
+        {
+            "plan": approval.plan_digest,
+            "requested_by": approval.requested_by,
+            "decided_by": approval.approved_by,
+            "decided_at": approval.approved_at.isoformat(),
+            "reason": approval.reason,
+            "how": approval.how,
+            "run": run,
+            "override": plan.override,
+        },
+    )
+
+
+def require_approval(vault: Vault, plan: RestorePlan, run: str) -> Approval:
+    """
+    The approval of this very plan for this run, from the vault's own audit trail: signed, and written once.
+
+    :raises Refused: if there is none
+    """
+
+    def wanted(record: AuditRecord) -> bool:
+        said = record.details
+        return (record.outcome, said.get("plan"), said.get("run")) == (APPROVED, plan.digest, run)
+
+    record = vault.find_record(APPROVE, _subject(plan), wanted)
+    if record is None:
+        raise Refused(
+            f"nobody has approved the plan {plan.digest[:16]} for this restore of {plan.workload}",
+            "trigger a new run, and have its plan approved by somebody else",
+        )
+    return Approval(
+        plan_digest=plan.digest,
+        requested_by=str(record.details["requested_by"]),
+        approved_by=str(record.details["decided_by"]),
+        approved_at=datetime.fromisoformat(str(record.details["decided_at"])),
+        reason=str(record.details["reason"]),
+        how=str(record.details["how"]),
+    )
+
+
+def require_same_plan(plan: RestorePlan, digest: str) -> None:
+    """
+    :param digest: of the plan that was approved, or its first 8 digits and more
+    :raises Refused: if the plan is another one now
+    """
+    if len(digest) < SHORTEST or not plan.digest.startswith(digest.lower()):
+        raise Refused(
+            f"the plan is not the approved one any more: its digest is {plan.digest[:16]}, not {digest[:16]}",
+            "look at the plan again: the target, or what was found out about the point, has changed meanwhile",
+        )
+
+
+SHORTEST = 8
+
+
+def _subject(plan: RestorePlan) -> str:
+    return f"{plan.workload}/{plan.point}"
