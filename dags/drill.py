@@ -16,6 +16,7 @@ from airflow.sdk import DAG
 
 from muster.catalog import Workload
 from muster_airflow import schedules
+from muster_airflow.deadlines import recovery_deadline
 from muster_airflow.forms import point_param
 from muster_airflow.operators.plan import PlanRestoreOperator
 from muster_airflow.operators.sandbox import PrepareSandboxOperator, RemoveSandboxOperator
@@ -37,6 +38,7 @@ def drill_dag(workload: Workload) -> DAG:
         is_paused_upon_creation=False,
         default_args={**default_args(workload.owner), "workload": name},
         params={"point": point_param()},
+        deadline=recovery_deadline(workload),
         tags=["muster", "drill", name],
     ) as dag:
         sandbox = PrepareSandboxOperator(task_id="prepare_sandbox")

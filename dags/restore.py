@@ -18,6 +18,7 @@ overwritten: *Replace what is there* moves the old state aside, and `muster undo
 from airflow.sdk import DAG, XComArg
 
 from muster.catalog import Workload
+from muster_airflow.deadlines import recovery_deadline
 from muster_airflow.forms import (
     before_param,
     incident_param,
@@ -55,6 +56,7 @@ def restore_dag(workload: Workload) -> DAG:
             "incident_at": incident_param(),
             "override": override_param(),
         },
+        deadline=recovery_deadline(workload),
         tags=["muster", "restore", name],
     ) as dag:
         plan = PlanRestoreOperator(

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from airflow_answers import answering
 from muster.domain.recovery_point import PointStatus
+
+APPROVED = (("lead", "Approve"),)
+"""Somebody else than who triggered the run agrees."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +23,14 @@ class Run:
     A finished run.
 
     :param states: state of every task instance, ``validate`` or, mapped, ``validate[0]``
+    :param asked: what people were asked, subject and body
     """
 
     dag_id: str
     run_id: str
     state: str
     states: dict[str, str]
+    asked: tuple[str, ...] = ()
 
     def xcom(self, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """What a task handed on; None if nothing."""
@@ -55,21 +62,32 @@ class Runs:
 
         return DagBag(str(self.folder))
 
-    def run(self, dag_id: str, conf: dict[str, Any] | None = None, *, when: datetime | None = None) -> Run:
+    def run(
+        self,
+        dag_id: str,
+        conf: dict[str, Any] | None = None,
+        *,
+        when: datetime | None = None,
+        answers: Sequence[tuple[str, str]] = (),
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> Run:
         """
         Run a DAG to its end.
 
         Each run gets DAGs that were read for it: in this process, tasks keep the values that a run rendered into them.
 
         :param when: the same time again clears the whole run and repeats it
+        :param answers: who says what (`APPROVED`, ``("ben", "Reject")``) when a restore asks, one after the other
+        :param meanwhile: what happens between the first question and its answer
         """
         times: dict[str, Any] = {} if when is None else {"logical_date": when, "run_after": when}
-        done = self.read().dags[dag_id].test(run_conf=conf, **times)
+        with answering(dag_id, answers, meanwhile) as asked:
+            done = self.read().dags[dag_id].test(run_conf=conf, **times)
         states = {
             f"{ti.task_id}[{ti.map_index}]" if ti.map_index >= 0 else ti.task_id: str(ti.state)
             for ti in done.get_task_instances()
         }
-        return Run(dag_id, done.run_id, str(done.state), states)
+        return Run(dag_id, done.run_id, str(done.state), states, tuple(asked))
 
 
 def marks(status: PointStatus) -> list[str]:

@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from muster.adapters.moved_aside import MovedPaths
+from muster.adapters.same_files import same_files
 from muster.domain.recovery_point import ComponentKind
 from muster.errors import SmokeFailed, SourceChanged, TargetNotEmpty
 from muster.ports import Clock, Prediction, SourceFile, TreeReader, Validation
@@ -69,6 +71,13 @@ class FolderTarget:
         del details
         if self.folder.exists():
             raise TargetNotEmpty(f"{self.folder} exists", "name an empty folder")
+
+    def holds(self, details: Mapping[str, Any], tree: TreeReader) -> dict[str, Any] | None:
+        wanted = [(entry, self.folder / entry.path) for entry in tree.entries()]
+        return {"files": len(wanted), "promised": details["files"]} if same_files(wanted) else None
+
+    def aside(self) -> MovedPaths:
+        return MovedPaths((self.folder,))
 
     def restore(self, details: Mapping[str, Any], tree: TreeReader) -> dict[str, Any]:
         if self.broken:

@@ -134,6 +134,12 @@ class SmokeFailed(PermanentError):
     exit_code = 5
 
 
+class ObjectiveMissed(PermanentError):
+    """Everything came back, but not in the time, or not from as late as was promised."""
+
+    exit_code = 5
+
+
 class Refused(PermanentError):
     """A rule forbids it."""
 

@@ -18,7 +18,7 @@ ONLY = (
     "What to restore, one a line: a kind (`registry`), a component (`dataset/flights`), or a path in one"
     " (`dataset/flights/data/flights/2013-01.csv`). Empty: everything."
 )
-REPLACE = "Move what is in the way aside, instead of refusing. It is kept, and `muster undo` puts it back, until somebody releases it."
+REPLACE = "Move what is in the way aside, instead of refusing. It is kept, and `muster undo` puts it back, until somebody discards it."
 OVERRIDE = "Why the restore should go on although a policy forbids it: a suspect or unverified point, a snapshot at work. It is recorded."
 INCIDENT_AT = "When the platform was lost. The recovery time counts from here. Empty: from the start of this run."
 SHARE = "Part of the stored bytes that is read again and checked, from 0 to 1. Structure and names are always checked whole."

@@ -28,6 +28,7 @@ RECOVERY = {
     "validate": {"conclude"},
     "smoke_inference": {"conclude"},
 }
+MUTATING = ("restore_dataset", "restore_registry", "restore_environment", "restore_configuration")
 SHAPES: dict[str, dict[str, set[str]]] = {
     "snapshot__penguins": {
         "pin": {
@@ -49,7 +50,15 @@ SHAPES: dict[str, dict[str, set[str]]] = {
         "validate": {"seal"},
         "seal": set(),
     },
-    **{f"restore__{name}": {**RECOVERY, "conclude": set()} for name in ("penguins", "ledger")},
+    **{
+        f"restore__{name}": {
+            **RECOVERY,
+            "plan": {*RECOVERY["plan"], "approve"},
+            "approve": {*MUTATING, "conclude"},
+            "conclude": set(),
+        }
+        for name in ("penguins", "ledger")
+    },
     **{
         f"drill__{name}": {
             "prepare_sandbox": {"plan", "remove_sandbox"},
@@ -63,7 +72,6 @@ SHAPES: dict[str, dict[str, set[str]]] = {
     "verify": {"verify": set()},
     "expire": {"expire": set()},
 }
-MUTATING = ("restore_dataset", "restore_registry", "restore_environment", "restore_configuration")
 
 
 def test_every_workload_of_the_catalog_has_its_family_of_dags(runs: Runs) -> None:
@@ -121,6 +129,29 @@ def test_nothing_is_written_before_the_plan_stands(runs: Runs, name: str) -> Non
         assert task.trigger_rule == "all_success"
 
 
+def test_whatever_changes_a_place_stands_behind_its_gate(runs: Runs) -> None:
+    """In every DAG there is: a restore's tasks are behind the approval, a drill's behind its sandbox, and no other DAG has any."""
+    from muster_airflow.operators.approve import ApproveRestoreOperator
+    from muster_airflow.operators.restore import RestoreComponentOperator
+    from muster_airflow.operators.sandbox import PrepareSandboxOperator
+
+    gates = {"restore": ApproveRestoreOperator, "drill": PrepareSandboxOperator}
+    found = set()
+    for name, dag in runs.bag.dags.items():
+        changing = {
+            task.task_id
+            for task in dag.tasks
+            if issubclass(getattr(task, "operator_class", type(task)), RestoreComponentOperator)
+        }
+        if not changing:
+            continue
+        (gate,) = [task for task in dag.tasks if isinstance(task, gates[name.split("__")[0]])]
+        assert changing == set(MUTATING)
+        assert changing <= gate.get_flat_relative_ids(upstream=False), name
+        found.add(name)
+    assert found == {name for name in SHAPES if name.split("__")[0] in gates}
+
+
 def test_the_reports_and_the_broom_wait_for_nobody_to_succeed(runs: Runs) -> None:
     """Seal, conclude and teardown run after failures too."""
     rules = {
@@ -148,7 +179,15 @@ def test_the_restore_form_proposes_and_refuses(runs: Runs) -> None:
     from airflow.sdk.exceptions import ParamValidationError
 
     params = runs.bag.dags["restore__penguins"].params
-    assert params.dump() == {"point": "latest", "to": "origin", "incident_at": None}
+    assert params.dump() == {
+        "point": "latest",
+        "before": None,
+        "to": "origin",
+        "only": [],
+        "replace": False,
+        "incident_at": None,
+        "override": "",
+    }
     assert params.get_param("to").schema["examples"] == ["origin", "standby"]
     for name in params:
         assert params.get_param(name).schema["description_md"]

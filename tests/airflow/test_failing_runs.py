@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_runs import Run, Runs, marks
+from airflow_runs import APPROVED, Run, Runs, marks
 from airflow_site import PROJECT, AirflowSite, commit_dataset
 from muster.domain.recovery_point import PointStatus
 
@@ -73,11 +73,14 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_a_restore_brings_the_files_back_and_marks_the_point(runs: Runs, ledger: Ledger, tmp_path: Path) -> None:
-    """Data, configuration and its secrets are back, byte for byte; a second restore to the same place is refused and changes nothing."""
+    """
+    Data, configuration and its secrets are back, byte for byte. A second restore to the same place leaves all of it as it is, as long
+    as it is what was captured; then it is refused, and changes nothing.
+    """
     assert runs.run("snapshot__ledger").state == "success"
     lost_at = "2026-01-05T00:00:00+00:00"
-    conf = {"to": str(tmp_path / "back"), "incident_at": lost_at}
-    done = runs.run("restore__ledger", conf)
+    conf = {"to": str(tmp_path / "back"), "incident_at": lost_at, "override": "it was sealed a moment ago"}
+    done = runs.run("restore__ledger", conf, answers=APPROVED)
     assert done.state == "success"
     assert done.states["restore_registry"] == done.states["smoke_inference"] == "skipped"
     back = tmp_path / "back" / "datasets" / "entries" / "data"
@@ -91,12 +94,16 @@ def test_a_restore_brings_the_files_back_and_marks_the_point(runs: Runs, ledger:
     assert marks(ledger.points[0]) == ["restored"]
 
     before = digests(tmp_path)
+    assert runs.run("restore__ledger", conf, answers=APPROVED).state == "success"
+    assert digests(tmp_path) == before
+    (tmp_path / "back" / "configuration" / "conf" / "mine.yaml").write_text("x")
+    before = digests(tmp_path)
     again = runs.run("restore__ledger", conf)
     assert again.state == "failed"
     assert "is not empty" in again.xcom("plan", "failure")
     assert again.states["restore_configuration"] == again.states["restore_dataset"] == "upstream_failed"
     assert digests(tmp_path) == before
-    assert marks(ledger.points[0]) == ["restored"]
+    assert marks(ledger.points[0]) == ["restored", "restored"]
 
 
 def test_what_cannot_be_meant_is_said_in_the_plan(runs: Runs, ledger: Ledger, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from airflow_runs import Run, marks
 from airflow_site import AirflowSite
 from muster.demo.airflow_api import FINISHED, AirflowApi
-from muster.demo.airflow_platform import Settings, prepare_airflow, start_airflow, wait_until_healthy
+from muster.demo.airflow_platform import APPROVER, USER, Settings, prepare_airflow, start_airflow, wait_until_healthy
 from muster.demo.processes import ProcessTree
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
@@ -30,6 +30,7 @@ class RealAirflow:
 
     url: str
     api: AirflowApi
+    lead: AirflowApi
     home: Path
 
     def finish(self, dag: str, run: str) -> dict[str, str]:
@@ -91,7 +92,7 @@ def real(site: AirflowSite, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         api = wait_until_healthy(airflow)
         for dag in ("snapshot__ledger", "restore__penguins", "verify"):
             api.wait_for_dag(dag)
-        yield RealAirflow(airflow.url, api, folder)
+        yield RealAirflow(airflow.url, api, airflow.api(APPROVER), folder)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,16 @@ def test_a_whole_workload_comes_back_where_the_catalog_says(
     real: RealAirflow, site: AirflowSite, penguin_point: Run
 ) -> None:
     """Restored side by side to the catalogued standby, everything is back, and the model answers as it did."""
-    run = real.api.trigger("restore__penguins", {"to": "standby", "point": penguin_point.xcom("pin")["point"][:12]})
+    conf = {"to": "standby", "point": penguin_point.xcom("pin")["point"][:12], "override": "it was just sealed"}
+    run = real.api.trigger("restore__penguins", conf)
+    question = real.api.question("restore__penguins", run, 120)
+    assert str(site.folder / "standby") in question["body"]
+    real.api.answer(
+        "restore__penguins", run, "approve", "Approve"
+    )  # their own: it does not count, and the question stays
+    again = real.api.question("restore__penguins", run, 120)
+    assert again["subject"] == question["subject"]
+    real.lead.answer("restore__penguins", run, "approve", "Approve")
     states = real.finish("restore__penguins", run)
     assert states[""] == "success", states
     assert states["restore_dataset [dataset/birds]"] == states["validate [dataset/birds]"] == "success"
@@ -156,6 +166,8 @@ def test_a_whole_workload_comes_back_where_the_catalog_says(
     assert (standby / "registry" / "mlflow.db").is_file()
     status = site.platform().vault("primary").point(penguin_point.xcom("pin")["point"])
     assert marks(status)[-1] == "restored"
+    decided = [r for r in site.platform().vault("primary").audit() if r.action == "approve"][-2:]
+    assert [(r.outcome, r.details["decided_by"]) for r in decided] == [("not counted", USER), ("approved", APPROVER)]
     record = [r for r in site.platform().vault("primary").audit() if r.action == "restore"][-1]
     assert (record.actor.name, record.actor.via) == ("admin", f"airflow restore__penguins {run}")
 

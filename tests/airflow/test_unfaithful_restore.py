@@ -71,8 +71,8 @@ def test_the_fidelity_report_of_a_failed_task_is_concluded(
     """The task that restores is red, nothing of the registry is there, and the report names the difference."""
     from airflow.sdk import DAG
 
-    from muster_airflow.operators.recovery import FAILURE, Site
     from muster_airflow.operators.plan import PLAN, PlanRestoreOperator
+    from muster_airflow.operators.recovery import FAILURE, Site
     from muster_airflow.recovery_flow import recover_and_conclude
 
     compare, handed = mlflow_restore.compare, Handed()
@@ -83,7 +83,7 @@ def test_the_fidelity_report_of_a_failed_task_is_concluded(
 
     monkeypatch.setattr(mlflow_restore, "compare", meddled)
     with DAG("restore__flights", schedule=None, default_args={"workload": "flights"}) as dag:
-        planned = PlanRestoreOperator(task_id="plan", point="latest", to=str(tmp_path / "back"))
+        planned = PlanRestoreOperator(task_id="plan", point="latest", to=str(tmp_path / "back"), kind="drill")
         recover_and_conclude(planned, "flights")
 
     def perform(task: str) -> Any:

@@ -53,7 +53,18 @@ def test_points_expire_by_the_catalogs_retention_and_not_while_they_are_held(pro
     project.ask("release", first, "--reason", "the audit is over")
     assert project.ask("expire", "--apply")["expiry"][0]["expired"] == 1
     assert names(project) == [third]
-    project.ask("restore", "latest", "-w", "small", "--to", f"{tmp_path}/back")
+    project.ask(
+        "restore",
+        "latest",
+        "--reason",
+        "a test",
+        "--override",
+        "it was just sealed",
+        "-w",
+        "small",
+        "--to",
+        f"{tmp_path}/back",
+    )
     assert (tmp_path / "back/datasets/numbers/data/4.csv").read_bytes() == (
         project.root / "numbers/data/4.csv"
     ).read_bytes()

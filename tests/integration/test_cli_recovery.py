@@ -11,6 +11,10 @@ import pytest
 
 from protected_project import PASSPHRASE, Project, contents, make_project
 
+UNPROVEN = ("--override", "it was just sealed")
+PLAN = ("plan", "latest", *UNPROVEN)
+RESTORE = ("restore", "latest", *UNPROVEN, "--reason", "nobody else is here")
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
@@ -44,7 +48,7 @@ def test_a_snapshot_is_listed_and_shown(project: Project) -> None:
 
 def test_a_plan_changes_nothing(project: Project, tmp_path: Path) -> None:
     """What would be done is said, component by component."""
-    plan = project.ask("plan", "latest", "--to", f"{tmp_path}/back")
+    plan = project.ask(*PLAN, "--to", f"{tmp_path}/back")
     assert [action["component"] for action in plan["actions"]] == ["configuration/small", "dataset/numbers"]
     assert plan["refusals"] == []
     assert not (tmp_path / "back").exists()
@@ -52,7 +56,7 @@ def test_a_plan_changes_nothing(project: Project, tmp_path: Path) -> None:
 
 def test_a_restore_brings_every_byte_back(project: Project, tmp_path: Path) -> None:
     """Data, empty folders, configuration and secrets are what they were, and the report says how long it took."""
-    report = project.ask("restore", "latest", "--to", f"{tmp_path}/back", "-w", "small")
+    report = project.ask(*RESTORE, "--to", f"{tmp_path}/back", "-w", "small")
     assert contents(tmp_path / "back/datasets/numbers/data") == contents(project.root / "numbers/data")
     assert (tmp_path / "back/datasets/numbers/data/empty").is_dir()
     assert (tmp_path / "back/configuration/conf/service.yaml").read_text() == "late_minutes: 15\n"
@@ -60,7 +64,10 @@ def test_a_restore_brings_every_byte_back(project: Project, tmp_path: Path) -> N
     assert report["failure"] is None
     assert report["summary"]["passed"] is True
     assert report["summary"]["recovery_time_s"]["total"] > 0
-    again = project.refuse("restore", "latest", "--to", f"{tmp_path}/back")
+    kept = project.ask(*RESTORE, "--to", f"{tmp_path}/back", "-w", "small")
+    assert kept["summary"]["passed"] is True
+    (tmp_path / "back/configuration/conf/service.yaml").write_text("late_minutes: 16\n")
+    again = project.refuse(*RESTORE, "--to", f"{tmp_path}/back")
     assert (again["kind"], again["exit_code"]) == ("TargetNotEmpty", 6)
     assert contents(tmp_path / "back/datasets/numbers/data") == contents(project.root / "numbers/data")
 
@@ -69,16 +76,16 @@ def test_a_refused_plan_is_shown_and_ends_with_the_refusals_code(project: Projec
     """A place that is taken is named, and the exit code is 6."""
     (tmp_path / "back/configuration").mkdir(parents=True)
     (tmp_path / "back/configuration/mine").write_text("x")
-    done = project.run("plan", "latest", "--to", f"{tmp_path}/back")
+    done = project.run(*PLAN, "--to", f"{tmp_path}/back")
     assert done.returncode == 6
     assert f"refused: configuration/small: {tmp_path}/back/configuration" in done.stdout
 
 
 def test_a_named_target_is_found_in_the_catalog(project: Project) -> None:
     """A target's folder is relative to the project; an unknown one is answered with those there are."""
-    plan = project.ask("plan", "latest", "--to", "standby")
+    plan = project.ask(*PLAN, "--to", "standby")
     assert plan["actions"][0]["where"] == f"{project.root}/standby/configuration"
-    error = project.refuse("plan", "latest", "--to", "standbi")
+    error = project.refuse(*PLAN, "--to", "standbi")
     assert error["exit_code"] == 2
     assert "origin, standby" in error["hint"]
 
@@ -88,7 +95,7 @@ def test_the_time_of_an_incident_is_checked_before_anything_is_done(
     project: Project, tmp_path: Path, at: str, told: str
 ) -> None:
     """A wrong time restores nothing."""
-    error = project.refuse("restore", "latest", "--to", f"{tmp_path}/back", "--incident-at", at)
+    error = project.refuse(*RESTORE, "--to", f"{tmp_path}/back", "--incident-at", at)
     assert told in error["message"]
     assert not (tmp_path / "back").exists()
 
@@ -119,7 +126,7 @@ def test_with_the_vault_and_a_key_everything_comes_back_without_a_catalog(projec
         before = ("--vault", url, *key)
         back = tmp_path / f"back-{number}"
         assert project.ask(*before, "points", at=tmp_path, **state)
-        project.ask(*before, "restore", "latest", "--to", f"{back}", at=tmp_path, **state)
+        project.ask(*before, *RESTORE, "--to", f"{back}", at=tmp_path, **state)
         assert contents(back / "datasets/numbers/data") == contents(project.root / "numbers/data")
     assert project.ask("--vault", url, "points", at=tmp_path, MUSTER_PASSPHRASE=PASSPHRASE)
     assert project.ask("--vault", url, "audit", "verify", at=tmp_path, MUSTER_PASSPHRASE=PASSPHRASE)["audit"]
@@ -134,7 +141,7 @@ def test_a_key_that_a_rotation_left_out_still_brings_old_points_back(project: Pr
     project.ask(*new, "keys", "rotate", "--without", "recovery", "--yes", at=tmp_path)
     before = sorted((tmp_path / "vault").rglob("*"))
     old = ("--vault", url, "--recovery-key-file", str(project.recovery_key))
-    report = project.ask(*old, "restore", "latest", "--to", f"{tmp_path}/back", at=tmp_path, **state)
+    report = project.ask(*old, *RESTORE, "--to", f"{tmp_path}/back", at=tmp_path, **state)
     assert report["failure"] is None
     assert contents(tmp_path / "back/datasets/numbers/data") == contents(project.root / "numbers/data")
     assert len(list((tmp_path / "state/reports").rglob("*.json"))) == 1
@@ -256,7 +263,7 @@ def test_heal_brings_back_what_a_replica_has(project: Project, tmp_path: Path) -
     healed = project.ask("--vault", str(hurt), "heal", "--from", str(project.vault), **own)["healed"]
     assert sorted(healed["put_back"]) == sorted(str(path.relative_to(hurt)) for path in (*lost, *points))
     project.ask("--vault", str(hurt), "verify", "--files", **own)
-    project.ask("--vault", str(hurt), "restore", "latest", "-w", "small", "--to", f"{tmp_path}/back", **own)
+    project.ask("--vault", str(hurt), *RESTORE, "-w", "small", "--to", f"{tmp_path}/back", **own)
     assert contents(tmp_path / "back/datasets/numbers/data") == contents(project.root / "numbers/data")
 
 

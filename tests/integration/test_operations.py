@@ -15,9 +15,12 @@ from fakes_components import EchoRunner, FakeServer, FakeSource, FolderBuilder, 
 from muster import errors
 from muster.domain.fidelity import Difference, FidelityReport, FilesLine
 from muster.domain.recovery_point import Component, PointStatus
+from muster.domain.restore_policy import Circumstances
+from muster.domain.restore_request import RestoreRequest
 from muster.domain.restore_target import target_below
 from muster.operations.conclude import Incident
-from muster.operations.recover import RestoreJob, make_sandbox, recover, tear_down
+from muster.operations.recover import make_sandbox, recover, tear_down
+from muster.operations.restore_job import RestoreJob
 from muster.operations.seal import seal_point
 from muster.operations.smoke import Question
 from muster.operations.snapshot import capture, pin_point
@@ -60,16 +63,19 @@ class World:
         self.clock.advance(60)
         return take_snapshot(self.vault, self.job, self.tools)
 
-    def restore_job(self, folder: Path, broken: dict[str, Exception] | None = None) -> RestoreJob:
+    def restore_job(
+        self, folder: Path, broken: dict[str, Exception] | None = None, request: RestoreRequest | None = None
+    ) -> RestoreJob:
         status = self.vault.point("latest", "flights")
 
-        def target_of(component: Component) -> FolderTarget:
+        def target_of(component: Component, _path: str) -> FolderTarget:
             places = {"dataset": folder / "datasets/flights", "registry": folder / "registry"}
             place = places.get(component.kind, folder / component.kind)
             return FolderTarget(place, (broken or {}).get(component.kind))
 
         target = target_below(str(folder), ["flights"])
-        return RestoreJob(status, target, target_of, folder.parent / "docs")
+        request = request or RestoreRequest("restore", self.clock.now(), override="it was just sealed")
+        return RestoreJob(status, target, request, target_of, lambda _plan: Circumstances(), folder.parent / "docs")
 
     def incident(self) -> Incident:
         now = self.clock.now()

@@ -74,7 +74,7 @@ def restored(platform: Platform, status: PointStatus, to: str) -> None:
     target = platform.target(workload, status, to)
     assert "users.db" not in repr(target)
     assert "who.db" not in repr(target)
-    platform.restore(platform.vault("primary"), status, target, Incident("test", started, started))
+    platform.restore(platform.vault("primary"), status, target, Incident("drill", started, started))
 
 
 def test_users_come_back_to_where_they_lived(small_store: SmallStore, users: Path, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_registry_behind_a_server_goes_through_a_vault(rest_source: Served, tmp_
     assert "t0ken" not in repr(platform.target(workload, status, "elsewhere"))
     target = platform.target(workload, again, str(tmp_path / "back"))
     started = platform.clock.now()
-    platform.restore(vault, again, target, Incident("test", started, started))
+    platform.restore(vault, again, target, Incident("drill", started, started))
     (report,) = (tmp_path / "state" / "reports").rglob("*.json")
     (outcome,) = json.loads(report.read_text())["components"]
     assert outcome["facts"]["fidelity"] == "reduced"

@@ -65,7 +65,17 @@ def test_it_protects_and_brings_back(project: Project, tmp_path: Path) -> None:
         (project.root / lost).rename(tmp_path / f"lost-{lost.strip('.')}")
     key = ("--vault", str(project.vault), "--recovery-key-file", str(project.recovery_key))
     report = project.ask(
-        *key, "restore", "latest", "--to", f"{tmp_path}/back", at=tmp_path, MUSTER_STATE=f"{tmp_path}/state"
+        *key,
+        "restore",
+        "latest",
+        "--reason",
+        "a test",
+        "--override",
+        "it was just sealed",
+        "--to",
+        f"{tmp_path}/back",
+        at=tmp_path,
+        MUSTER_STATE=f"{tmp_path}/state",
     )
     assert report["summary"]["passed"] is True
     assert contents(tmp_path / "back/datasets/numbers/data") == before

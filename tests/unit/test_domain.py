@@ -12,11 +12,14 @@ from muster.codec import canonical, from_json, to_json
 from muster.domain.content import ContentRef, TreeRef, checked_path
 from muster.domain.recovery_point import Component, Mark, PointStatus, RecoveryPoint, latest_good
 from muster.domain.restore_plan import Refusal, draw_plan, without_secrets
+from muster.domain.restore_request import RestoreRequest
 from muster.domain.restore_target import RestoreTarget, target_below
 from muster.domain.timing import Span, recovery_point_actual, recovery_time
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 TREE = TreeRef(ContentRef(10, "ab" * 32, ("cd" * 32,)), files=3, entries=4, size=1000)
+
+ALL = RestoreRequest("restore", NOON)
 
 
 def at(seconds: float) -> datetime:
@@ -90,11 +93,11 @@ def test_a_check_that_failed_at_the_time_makes_a_point_suspect_without_any_mark(
 def test_a_restore_to_origin_leaves_nothing_out() -> None:
     """What the catalog no longer knows is a reason to refuse, not to pass over; a folder or another target may be partial."""
     status = PointStatus(point("p"), ())
-    plan = draw_plan(status, RestoreTarget("origin", {"flights": "/srv/flights"}))
+    plan = draw_plan(status, RestoreTarget("origin", {"flights": "/srv/flights"}), ALL)
     assert [refusal.component for refusal in plan.refusals] == ["registry/flights"]
     with pytest.raises(errors.Refused, match="no longer says where"):
-        plan.approve()
-    assert draw_plan(status, RestoreTarget("t", {"flights": "/srv/flights"})).refusals == ()
+        plan.require_allowed()
+    assert draw_plan(status, RestoreTarget("t", {"flights": "/srv/flights"}), ALL).refusals == ()
 
 
 def test_a_plan_names_every_place_and_says_what_it_leaves_out() -> None:
@@ -103,7 +106,7 @@ def test_a_plan_names_every_place_and_says_what_it_leaves_out() -> None:
     target = RestoreTarget(
         "t", {"flights": "/srv/flights"}, store="postgresql://me:secret@db/mlflow", artifacts="/srv/a"
     )
-    plan = draw_plan(status, target)
+    plan = draw_plan(status, target, ALL)
     assert [(a.component, a.where) for a in plan.actions] == [
         ("dataset/flights", "/srv/flights"),
         ("registry/flights", "postgresql://…@db/mlflow"),
@@ -115,25 +118,25 @@ def test_a_plan_names_every_place_and_says_what_it_leaves_out() -> None:
 def test_a_plan_for_a_suspect_point_warns_with_the_reason() -> None:
     """Whoever restores a suspect point does it knowingly."""
     mark = Mark("flights", "p", "suspect", at(1), {"reason": "rows are missing"})
-    plan = draw_plan(PointStatus(point("p"), (mark,)), target_below("/srv/x", ["flights"]))
+    plan = draw_plan(PointStatus(point("p"), (mark,)), target_below("/srv/x", ["flights"]), ALL)
     assert "rows are missing" in plan.warnings[0]
 
 
 def test_a_refused_plan_raises_all_reasons_under_the_kind_of_the_first() -> None:
     """One look at the message tells everything that has to be cleared away."""
-    plan = draw_plan(PointStatus(point("p"), ()), target_below("/srv/x", ["flights"]))
+    plan = draw_plan(PointStatus(point("p"), ()), target_below("/srv/x", ["flights"]), ALL)
     refused = replace(
         plan, refusals=(Refusal("a", "TargetNotEmpty", "one", "clear it"), Refusal("b", "SourceInvalid", "two", ""))
     )
     with pytest.raises(errors.TargetNotEmpty, match="a: one; b: two"):
-        refused.approve()
-    plan.approve()
+        refused.require_allowed()
+    plan.require_allowed()
 
 
 def test_a_plan_that_would_restore_nothing_is_refused() -> None:
     """A restore that does nothing must not look like one that worked."""
     with pytest.raises(errors.Refused, match="nothing to restore"):
-        draw_plan(PointStatus(point("p"), ()), RestoreTarget("nowhere")).approve()
+        draw_plan(PointStatus(point("p"), ()), RestoreTarget("nowhere"), ALL).require_allowed()
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ class _SchemaAside:
             _rename(connection, before, name)
             return (f"schema {name} of {self.store.shown}",)
 
-    def release(self, stamp: str) -> tuple[str, ...]:
+    def discard(self, stamp: str) -> tuple[str, ...]:
         with self._connection() as connection:
             name = _current(connection)
             asides = [s for s in (_before(name, stamp), f"{name}_undone_{stamp}".lower()) if _exists(connection, s)]
@@ -80,7 +80,7 @@ def _before(name: str, stamp: str) -> str:
 
 def _rename(connection: Connection, name: str, to: str) -> None:
     if _exists(connection, to):
-        raise Refused(f"the schema {to} is there already", "look at what is in it; rename it, or release it")
+        raise Refused(f"the schema {to} is there already", "look at what is in it; rename it, or discard it")
     _execute(connection, f"ALTER SCHEMA {_quoted(name)} RENAME TO {_quoted(to)}")
 
 

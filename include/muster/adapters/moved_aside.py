@@ -35,7 +35,7 @@ class MovedPaths:
         self._move([*moves, *((_before(path, stamp), path) for path in before)])
         return tuple(str(path) for path in before)
 
-    def release(self, stamp: str) -> tuple[str, ...]:
+    def discard(self, stamp: str) -> tuple[str, ...]:
         """Also what `put_back` moved aside."""
         asides = [aside for path in self.paths for aside in (_before(path, stamp), _undone(path, stamp))]
         found = [aside for aside in asides if os.path.lexists(aside)]
@@ -86,13 +86,13 @@ class Together:
     def put_back(self, stamp: str) -> tuple[str, ...]:
         return tuple(place for part in reversed(self.parts) for place in part.put_back(stamp))
 
-    def release(self, stamp: str) -> tuple[str, ...]:
-        return tuple(place for part in self.parts for place in part.release(stamp))
+    def discard(self, stamp: str) -> tuple[str, ...]:
+        return tuple(place for part in self.parts for place in part.discard(stamp))
 
 
 def _require_free(path: Path) -> None:
     if os.path.lexists(path):
-        raise Refused(f"{path} is there already", "look at what lies there; move it away, or release it")
+        raise Refused(f"{path} is there already", "look at what lies there; move it away, or discard it")
 
 
 def _before(path: Path, stamp: str) -> Path:

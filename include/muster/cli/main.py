@@ -23,6 +23,7 @@ from muster.cli.points import plan, points, restore, show
 from muster.cli.protect import demo, drill, init, snapshot
 from muster.cli.screen import Screen
 from muster.cli.session import Options, Session
+from muster.cli.undo import discard, undo
 from muster.cli.upkeep import audit, catalog
 from muster.cli.verify import heal, verify
 from muster.errors import MusterError
@@ -104,6 +105,8 @@ for each in (
     show,
     plan,
     restore,
+    undo,
+    discard,
     verify,
     heal,
     accept,

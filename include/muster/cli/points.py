@@ -122,7 +122,7 @@ def plan(session: Session, /, point: str, to: str, workload: str | None, **optio
     """
     vault, status, request = _chosen(session, point, workload, options)
     drawn = session.platform.plan(vault, status, _target(session, status, to), request)
-    session.screen.result(to_json(drawn), *plan_lines(drawn))
+    session.screen.result(to_json(drawn) | {"digest": drawn.digest}, *plan_lines(drawn))
     if drawn.refusals:
         click.get_current_context().exit(drawn.refusals[0].error.exit_code)
 

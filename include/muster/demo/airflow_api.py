@@ -15,6 +15,7 @@ from muster.errors import MusterError, NotFound, StoreUnavailable
 Json = Any
 ANSWER_S = 30.0
 POLL_S = 0.4
+WAITING = "awaiting_input"
 FINISHED = frozenset({"success", "failed"})
 ENDED = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
 
@@ -138,6 +139,35 @@ class AirflowApi:
             reasons = "".join(f"\n    {task.name}: {self.reason(dag, run, task)}" for task in failed)
             raise MusterError(f"the run {run} of {dag} failed{reasons}", "the logs of all tasks are below airflow/logs")
         return tasks
+
+    def question(self, dag: str, run: str, timeout: float) -> Json:
+        """
+        Wait until a task of a run asks a person; return what it asks, with ``subject`` and ``body``.
+
+        :raises MusterError: if the run ends before
+        :raises StoreUnavailable: if it takes longer than `timeout` seconds
+        """
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            path = f"/api/v2/dags/{dag}/dagRuns/{run}/hitlDetails?response_received=false"
+            waiting = [
+                found for found in self.call("GET", path)["hitl_details"] if found["task_instance"]["state"] == WAITING
+            ]
+            if waiting:
+                return waiting[0]
+            if self.call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")["state"] in FINISHED:
+                failed = [task for task in self.tasks(dag, run) if task.state == "failed"]
+                reasons = "".join(f"\n    {task.name}: {self.reason(dag, run, task)}" for task in failed)
+                raise MusterError(
+                    f"the run {run} of {dag} ended before it asked{reasons}", "the logs of all tasks tell more"
+                )
+            time.sleep(POLL_S)
+        raise StoreUnavailable(f"{dag} has asked nobody after {timeout:.0f} s", f"look at {self._url}/dags/{dag}")
+
+    def answer(self, dag: str, run: str, task: str, option: str) -> None:
+        """Answer what a task asks: ``Approve`` or ``Reject``."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/-1/hitlDetails"
+        self.call("PATCH", path, {"chosen_options": [option], "params_input": {}})
 
     def reason(self, dag: str, run: str, task: TaskRun) -> str:
         """Why a task failed: the last exception in its log."""

@@ -16,7 +16,9 @@ from muster.demo.layout import PROJECT
 from muster.demo.processes import Child, ProcessTree, finish, free_port
 from muster.errors import StoreUnavailable
 
-USER = "admin"
+USER, APPROVER = "admin", "recovery-lead"
+ROLES = {USER: "admin", APPROVER: "user"}
+"""Two people, since nobody approves their own restore."""
 START_S = 300.0
 AIRFLOW = (sys.executable, "-m", "airflow")
 
@@ -26,12 +28,12 @@ class Airflow:
     """A running Airflow, and how to log in."""
 
     url: str
-    password: str = field(repr=False)
+    passwords: Mapping[str, str] = field(repr=False)
     children: tuple[Child, ...] = field(repr=False)
 
-    def api(self) -> AirflowApi:
+    def api(self, user: str = USER) -> AirflowApi:
         """Its REST API, logged in."""
-        return AirflowApi(self.url, USER, self.password)
+        return AirflowApi(self.url, user, self.passwords[user])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +59,23 @@ class Prepared:
 
     settings: Settings
     port: int
-    password: str = field(repr=False)
+    passwords: Mapping[str, str] = field(repr=False)
     env: Mapping[str, str] = field(repr=False)
     migration: Child
 
 
 def prepare_airflow(tree: ProcessTree, settings: Settings) -> Prepared:
     """Begin to make the metadata database; other work may go on meanwhile."""
-    port, password = free_port(), secrets.token_urlsafe(12)
+    port = free_port()
+    passwords = {user: secrets.token_urlsafe(12) for user in ROLES}
     env = environment(settings, port)
     settings.home.mkdir(parents=True, exist_ok=True)
-    passwords = settings.home / "passwords.json"
-    passwords.touch(0o600)
-    passwords.write_text(json.dumps({USER: password}))
+    file = settings.home / "passwords.json"
+    file.touch(0o600)
+    file.write_text(json.dumps(passwords))
     log = settings.logs / "airflow-db.log"
     migration = tree.start("airflow db migrate", [*AIRFLOW, "db", "migrate"], env=env, log=log)
-    return Prepared(settings, port, password, env, migration)
+    return Prepared(settings, port, passwords, env, migration)
 
 
 def start_airflow(tree: ProcessTree, prepared: Prepared) -> Airflow:
@@ -93,7 +96,7 @@ def start_airflow(tree: ProcessTree, prepared: Prepared) -> Airflow:
         tree.start(name, [*AIRFLOW, *arguments], env=prepared.env, log=logs / f"{name}.log")
         for name, arguments in commands.items()
     ]
-    return Airflow(f"http://127.0.0.1:{port}", prepared.password, tuple(children))
+    return Airflow(f"http://127.0.0.1:{port}", prepared.passwords, tuple(children))
 
 
 def wait_until_healthy(airflow: Airflow, timeout: float = START_S) -> AirflowApi:
@@ -150,7 +153,7 @@ def _options(settings: Settings, port: int) -> dict[str, str]:
         "CORE__PARALLELISM": "4",
         "CORE__PLUGINS_FOLDER": str(settings.plugins),
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(settings.home / "passwords.json"),
-        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in ROLES.items()),
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{settings.home / 'airflow.db'}",
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "300",

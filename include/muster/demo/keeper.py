@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from muster.demo.airflow_platform import USER
+from muster.demo.airflow_platform import APPROVER, USER
 from muster.demo.assembly import Running, assemble
 from muster.demo.layout import PROJECT, Layout, claim, default_home, owner_of, take_ownership
 from muster.demo.processes import ProcessTree
@@ -95,7 +95,9 @@ def _announce(file: Path, running: Running) -> None:
     access = {
         "airflow": running.airflow.url,
         "user": USER,
-        "password": running.airflow.password,
+        "password": running.airflow.passwords[USER],
+        "approver": APPROVER,
+        "approver_password": running.airflow.passwords[APPROVER],
         "mlflow": running.site.tracking_uri,
     }
     partial = file.with_suffix(".tmp")
@@ -121,8 +123,10 @@ def _show(home: Path) -> None:
     story.panel(
         f"Airflow  [bold]{access['airflow']}[/]\n"
         f"user     [bold]{access['user']}[/]\npassword [bold]{access['password']}[/]\n"
+        f"approver [bold]{access['approver']}[/]\npassword [bold]{access['approver_password']}[/]\n"
         f"MLflow   [bold]{access['mlflow']}[/]\n\n"
-        "Trigger snapshot__flight_delays, then drill__flight_delays, in the UI, or by the command line:\n"
+        "Trigger snapshot__flight_delays, then drill__flight_delays, in the UI; a restore asks the approver (Required Actions).\n"
+        "Or by the command line:\n"
         f"  . {os.path.relpath(home / 'access.sh')}; {os.path.relpath(PROJECT / '.venv/bin/muster')} points\n"
         "make down ends it.",
         good=True,

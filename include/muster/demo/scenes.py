@@ -9,6 +9,7 @@ from typing import Any
 from rich.markup import escape
 
 from muster.demo.airflow_api import TaskRun
+from muster.demo.airflow_platform import APPROVER
 from muster.demo.assembly import Running
 from muster.demo.disaster import Loss, destroy
 from muster.demo.flights import a_few_flights
@@ -58,9 +59,9 @@ def lose(story: Story, running: Running, questions: Mapping[str, Json]) -> datet
 
 
 def recover(story: Story, running: Running, incident_at: datetime) -> None:
-    """Restore to where everything was, and start the registry's server over what came back."""
+    """Restore to where everything was, when a second person has agreed, and start the registry's server over what came back."""
     conf = {"point": "latest", "to": "origin", "incident_at": incident_at.isoformat()}
-    run_dag(story, running, f"restore__{WORKLOAD}", conf)
+    run_dag(story, running, f"restore__{WORKLOAD}", conf, approver=APPROVER)
     with story.step("start the MLflow server again, over the restored store"):
         running.registry = start_registry(running.tree, running.site)
         wait_for_registry(running.registry, running.site)
@@ -75,7 +76,7 @@ def witness_after(story: Story, running: Running, questions: Mapping[str, Json],
 
 
 def rehearse(story: Story, running: Running) -> None:
-    """Drill: the same way back, into a sandbox."""
+    """Drill: the way back, into a sandbox. A point that nobody drilled or verified would not be restored without an override."""
     run_dag(story, running, f"drill__{WORKLOAD}", {})
 
 
@@ -99,10 +100,11 @@ def reckon(story: Story, running: Running, comparisons: Sequence[Comparison]) ->
     )
 
 
-def run_dag(story: Story, running: Running, dag: str, conf: dict[str, Json]) -> None:
+def run_dag(story: Story, running: Running, dag: str, conf: dict[str, Json], approver: str | None = None) -> None:
     """
     Trigger a DAG by REST and follow it, task by task.
 
+    :param approver: who says yes when it asks, logged in as themselves
     :raises MusterError: if the run fails
     """
 
@@ -115,6 +117,10 @@ def run_dag(story: Story, running: Running, dag: str, conf: dict[str, Json]) -> 
 
     with story.step(f"{dag}, triggered by REST") as step:
         run = running.api.trigger(dag, conf)
+        if approver:
+            question = running.api.question(dag, run, RUN_S)
+            running.airflow.api(approver).answer(dag, run, question["task_instance"]["task_id"], "Approve")
+            story.say(f"   [bold]{approver}[/] approves: {escape(question['subject'])}")
         tasks = running.api.wait_for_run(dag, run, watch, RUN_S)
         step.result = f"{len(tasks)} tasks, run {run}"
 

@@ -11,7 +11,7 @@ from muster.domain.recovery_point import Mark, PointStatus
 from muster.domain.recovery_report import ComponentOutcome, RecoveryReport, SmokeOutcome, ValidationOutcome
 from muster.domain.restore_plan import RestorePlan
 from muster.domain.timing import Span, recovery_point_actual, recovery_time
-from muster.errors import IncompletePoint, SmokeFailed, ValidationFailed
+from muster.errors import IncompletePoint, ObjectiveMissed, SmokeFailed, ValidationFailed
 from muster.operations.tools import Tools
 from muster.report import render_fidelity, render_report
 from muster.vault.sources import bytes_file
@@ -159,7 +159,10 @@ def check_recovery(report: RecoveryReport) -> None:
     :raises SmokeFailed: if a restored model answers otherwise
     :raises ValidationFailed: if restored data does not meet its expectations
     :raises IncompletePoint: if anything else is missing
+    :raises ObjectiveMissed: if a drill brought everything back, and an objective was missed; a restore is not undone for that
     """
+    if report.passed and report.kind == "drill":
+        _check_objectives(report)
     if report.passed:
         return
     message = f"{report.kind} of {report.workload} from {report.point} to {report.target} failed: {report.failure}"
@@ -169,3 +172,18 @@ def check_recovery(report: RecoveryReport) -> None:
     if any(not outcome.success for outcome in report.validations):
         raise ValidationFailed(message, hint)
     raise IncompletePoint(message, hint)
+
+
+def _check_objectives(report: RecoveryReport) -> None:
+    promised, missed = report.objectives, []
+    if not report.rto_met:
+        missed.append(f"it took {report.time.total:.0f} s, and {promised['rto_s']:.0f} s were promised")
+    if not report.rpo_met:
+        missed.append(
+            f"{report.recovery_point_actual:.0f} s of work are lost, and {promised['rpo_s']:.0f} s were promised"
+        )
+    if missed:
+        raise ObjectiveMissed(
+            f"{report.workload} came back from {report.point}, but {'; '.join(missed)}",
+            "look at the report for what took long; take points more often, or promise what can be kept",
+        )

@@ -1,4 +1,4 @@
-"""Undo a restore that replaced something: put the old state back; or release it, for ever."""
+"""Undo a restore that replaced something: put the old state back; or discard it, for ever."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from muster.operations.restore_job import RestoreJob
 from muster.vault.audit import AuditRecord
 from muster.vault.vault import Vault
 
-SET_ASIDE, UNDO, RELEASE = "set aside", "undo", "release"
+SET_ASIDE, UNDO, DISCARD = "set aside", "undo", "discard"
 JobFor = Callable[["Replaced"], RestoreJob]
 
 
@@ -35,9 +35,9 @@ class Replaced:
 
 
 def replaced(vault: Vault, workload: str) -> list[Replaced]:
-    """Every restore of a workload whose old state was neither put back nor released, oldest first; from the audit trail."""
+    """Every restore of a workload whose old state was neither put back nor discarded, oldest first; from the audit trail."""
     records = [record for record in vault.audit() if record.subject.partition("/")[0] == workload]
-    ended = {str(r.details.get("stamp")) for r in records if r.action in (UNDO, RELEASE) and r.outcome == "done"}
+    ended = {str(r.details.get("stamp")) for r in records if r.action in (UNDO, DISCARD) and r.outcome == "done"}
     by_stamp: dict[str, list[AuditRecord]] = {}
     for record in records:
         stamp = str(record.details.get("stamp"))
@@ -47,7 +47,7 @@ def replaced(vault: Vault, workload: str) -> list[Replaced]:
 
 
 def undo(
-    vault: Vault, what: Replaced, job: RestoreJob, verb: Literal["undo", "release"], reason: str
+    vault: Vault, what: Replaced, job: RestoreJob, verb: Literal["undo", "discard"], reason: str
 ) -> tuple[str, ...]:
     """
     Put back, or delete for ever, what a restore moved aside. Safe to repeat.
@@ -65,7 +65,7 @@ def undo(
         if component is None:
             continue
         aside = job.target_of(component, path).aside()
-        touched += aside.put_back(what.stamp) if verb == UNDO else aside.release(what.stamp)
+        touched += aside.put_back(what.stamp) if verb == UNDO else aside.discard(what.stamp)
     vault.record(verb, subject, "done", {**details, "places": touched})
     if not touched:
         raise NotFound(

@@ -199,7 +199,7 @@ class ComponentSource(Protocol):
 
 class Aside(Protocol):
     """
-    A place whose content can be moved out of the way, whole, and back again. Nothing is ever deleted but by `release`.
+    A place whose content can be moved out of the way, whole, and back again. Nothing is ever deleted but by `discard`.
 
     All three are safe to repeat, and return the places that they touched, in words for people, without secrets.
     """
@@ -213,9 +213,9 @@ class Aside(Protocol):
         """
 
     def put_back(self, stamp: str) -> tuple[str, ...]:
-        """Move it back. What was restored in its place is moved aside in turn, and kept until it is released."""
+        """Move it back. What was restored in its place is moved aside in turn, and kept until it is discarded."""
 
-    def release(self, stamp: str) -> tuple[str, ...]:
+    def discard(self, stamp: str) -> tuple[str, ...]:
         """Delete what was moved aside under this stamp, for ever."""
 
 

@@ -13,6 +13,7 @@ from muster.domain.approval import Approval
 from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_report import ComponentOutcome, SmokeOutcome, ValidationOutcome
 from muster.errors import NotFound, SmokeFailed, Unfaithful, ValidationFailed
+from muster_airflow.metrics import emit_recovery
 from muster_airflow.operators.plan import PLAN, PlannedRecovery, run_of
 from muster_airflow.operators.recovery import FAILURE, Site, WorkloadOperator, hand_on, handed_on
 
@@ -188,6 +189,7 @@ class ConcludeRecoveryOperator(WorkloadOperator):
         status = at.vault.point(planned.plan.point, planned.plan.workload)
         report = conclude(at.vault, status, planned.plan, incident, outcomes, at.platform.tools)
         self.log.info("%s of %s: %s", report.kind, report.point, report.summary())
+        emit_recovery(report)
         check_recovery(report)
         return report.summary()
 

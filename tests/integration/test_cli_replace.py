@@ -1,0 +1,150 @@
+"""Restore into what is there: leave what is whole, replace what is not, put it back, discard it; by the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protected_project import Project, contents, make_project
+
+UNPROVEN = ("--override", "it was just sealed")
+ALONE = ("--reason", "nobody else is here")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with a vault, and one point in it."""
+    project = make_project(tmp_path_factory.mktemp("project"))
+    project.ask("init", "--recovery-key-file", str(project.recovery_key))
+    project.ask("snapshot", "small")
+    return project
+
+
+def restore(project: Project, back: Path, *more: str) -> Any:
+    return project.ask("restore", "latest", "-w", "small", "--to", f"{back}", *UNPROVEN, *ALONE, *more)
+
+
+def effects(project: Project, back: Path, *more: str) -> dict[str, str]:
+    plan = project.ask("plan", "latest", "-w", "small", "--to", f"{back}", *UNPROVEN, *more)
+    return {action["component"]: action["effect"] for action in plan["actions"]}
+
+
+def audit(project: Project) -> list[dict[str, Any]]:
+    (vault,) = project.ask("audit", "verify", "--last", "1000")["audit"]
+    records: list[dict[str, Any]] = vault["last"]
+    return records
+
+
+def test_a_second_restore_does_only_what_is_left(project: Project, tmp_path: Path) -> None:
+    """What is there, whole and equal, is not touched; what is missing is made."""
+    back = tmp_path / "back"
+    restore(project, back)
+    inode = (back / "datasets/numbers/.dvc").stat().st_ino
+    lost = back / "configuration"
+    for path in sorted(lost.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    assert effects(project, back) == {"dataset/numbers": "keep", "configuration/small": "create"}
+    report = restore(project, back)
+    assert report["summary"]["passed"] is True
+    assert (back / "configuration/conf/service.yaml").read_text() == "late_minutes: 15\n"
+    assert (back / "datasets/numbers/.dvc").stat().st_ino == inode
+
+
+def test_what_is_there_is_moved_aside_put_back_and_discarded(project: Project, tmp_path: Path) -> None:
+    """A changed byte is noticed; replaced, it is kept beside; undone, it is back; discarded, it is gone for ever."""
+    back = tmp_path / "back"
+    restore(project, back)
+    data = back / "datasets/numbers/data"
+    (data / "mine.csv").write_text("made after the restore\n")
+    damaged = contents(back)
+    refused = project.refuse("restore", "latest", "-w", "small", "--to", f"{back}", *UNPROVEN, *ALONE)
+    assert refused["kind"] == "TargetNotEmpty"
+    assert "moved aside" in refused["hint"]
+    assert effects(project, back, "--replace") == {"dataset/numbers": "replace", "configuration/small": "keep"}
+    restore(project, back, "--replace")
+    assert contents(data) == contents(project.root / "numbers/data")
+    (kept,) = project.ask("discard", "small", "--list")
+    assert kept["parts"] == [["dataset/numbers", ""]]
+    undone = project.ask("undo", "small", "--reason", "it was mine")
+    assert undone["stamp"] == kept["stamp"]
+    aside = [path for path in (back / "datasets").iterdir() if ".undone-" in path.name]
+    assert len(aside) == 2
+    for path in aside:
+        path.rename(tmp_path / path.name)
+    assert contents(back) == damaged
+    assert project.refuse("undo", "small", "--reason", "again")["kind"] == "NotFound"
+    restore(project, back, "--replace")
+    assert project.run("discard", "small", "--reason", "not needed").returncode == 2
+    project.ask("discard", "small", "--reason", "not needed", "--yes")
+    assert {path.name for path in (back / "datasets").iterdir()} == {"numbers", "numbers.remote"}
+    told = [(r["action"], r["outcome"]) for r in audit(project) if r["action"] in ("set aside", "undo", "discard")]
+    replaced, undone, discarded = ("set aside", "begun"), ("undo", "done"), ("discard", "done")
+    assert [entry for entry in told if entry[1] == "done" or entry[0] == "set aside"] == [
+        *(replaced, undone),
+        *(replaced, discarded),
+    ]
+
+
+def test_one_path_comes_back_alone(project: Project, tmp_path: Path) -> None:
+    """A file, and a folder; a path that the point does not have is refused before anything is made."""
+    numbers = project.root / "numbers"
+    wanted = min(path.relative_to(numbers) for path in (numbers / "data").rglob("*.csv"))
+    report = restore(project, tmp_path / "file", "--only", f"dataset/numbers/{wanted}")
+    assert contents(tmp_path / "file/datasets/numbers") == {
+        str(wanted): (project.root / "numbers" / wanted).read_bytes()
+    }
+    assert (report["components"][0]["files"], report["validations"]) == (1, [])
+    restore(project, tmp_path / "folder", "--only", "configuration/small/conf")
+    assert (tmp_path / "folder/configuration/conf/service.yaml").read_text() == "late_minutes: 15\n"
+    assert not (tmp_path / "folder/configuration/secrets.json").exists()
+    refused = project.refuse(
+        "restore",
+        "latest",
+        "-w",
+        "small",
+        "--to",
+        f"{tmp_path}/no",
+        *UNPROVEN,
+        *ALONE,
+        "--only",
+        "dataset/numbers/gone",
+    )
+    assert (refused["kind"], refused["exit_code"]) == ("NotFound", 4)
+    assert not (tmp_path / "no").exists()
+
+
+def test_the_glass_is_broken_only_with_a_reason_or_a_second_holder(project: Project, tmp_path: Path) -> None:
+    """Who restored, on which plan and why, or with whom, stands in the audit trail; the same key is no second one."""
+    ask = ("restore", "latest", "-w", "small", "--to", f"{tmp_path}/back", *UNPROVEN)
+    refused = project.refuse(*ask)
+    assert (refused["kind"], refused["exit_code"]) == ("Refused", 6)
+    assert "--reason" in refused["hint"]
+    (tmp_path / "same").write_text("correct horse battery staple\n")
+    assert "opened the vault already" in project.refuse(*ask, "--second-key", f"{tmp_path}/same")["message"]
+    assert not (tmp_path / "back").exists()
+    plan = project.ask("plan", *ask[1:])
+    other = "0" * 64
+    assert "not the approved one" in project.refuse(*ask, *ALONE, "--plan", other)["message"]
+    project.ask(*ask, "--second-key", str(project.recovery_key), "--plan", plan["digest"])
+    record = next(r for r in reversed(audit(project)) if r["action"] == "approve")
+    assert record["details"]["plan"] == plan["digest"]
+    assert record["details"]["how"] == "break-glass"
+    assert record["details"]["decided_by"] == "recovery"
+
+
+def test_an_unverified_point_is_refused_until_it_is_verified(project: Project, tmp_path: Path) -> None:
+    """The hint says what to do; after it `verified` finds the point, and no override is needed."""
+    project.ask("snapshot", "small")
+    latest = project.ask("points", "small")[-1]["point"]["point"]
+    refused = project.refuse("restore", latest, "--to", f"{tmp_path}/back", *ALONE)
+    assert refused["exit_code"] == 6
+    assert "neither verified nor drilled" in refused["message"]
+    project.ask("verify", latest)
+    report = project.ask("restore", "verified", "-w", "small", "--to", f"{tmp_path}/back", *ALONE)
+    assert report["point"] == latest
+    early = project.refuse(
+        "restore", "verified", "-w", "small", "--to", f"{tmp_path}/x", *ALONE, "--before", "2020-01-01"
+    )
+    assert early["kind"] == "NotFound"
