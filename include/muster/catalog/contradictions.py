@@ -25,6 +25,7 @@ def contradictions(workload: Workload, vaults: Mapping[str, VaultConfig]) -> lis
         lambda: _objectives(workload),
         lambda: _vaults(workload, vaults),
         lambda: _residency(workload, vaults),
+        lambda: _targets(workload),
         lambda: _webhook(workload),
         lambda: _retention(workload.retention),
         lambda: _anomaly(workload),
@@ -106,6 +107,17 @@ def _residency(workload: Workload, vaults: Mapping[str, VaultConfig]) -> Found:
         elif jurisdiction not in allowed:
             mend = f"choose another vault, or have {jurisdiction} allowed"
             yield location, f"the vault {name} lies in {jurisdiction}, but {only}; {mend}"
+
+
+def _targets(workload: Workload) -> Found:
+    if workload.residency is None:
+        return
+    allowed = workload.residency.allow
+    for name, target in workload.targets.items():
+        if target.jurisdiction is None:
+            yield ("targets", name), f"residency allows only {_list(allowed)}; say where the target lies (jurisdiction)"
+        elif target.jurisdiction not in allowed:
+            yield ("targets", name), f"it lies in {target.jurisdiction}, but residency allows only {_list(allowed)}"
 
 
 def _webhook(workload: Workload) -> Found:
