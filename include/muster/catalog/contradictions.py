@@ -25,7 +25,7 @@ def contradictions(workload: Workload, vaults: Mapping[str, VaultConfig]) -> lis
         lambda: _objectives(workload),
         lambda: _vaults(workload, vaults),
         lambda: _residency(workload, vaults),
-        lambda: _targets(workload),
+        lambda: _target_jurisdictions(workload),
         lambda: _webhook(workload),
         lambda: _retention(workload.retention),
         lambda: _anomaly(workload),
@@ -109,7 +109,7 @@ def _residency(workload: Workload, vaults: Mapping[str, VaultConfig]) -> Found:
             yield location, f"the vault {name} lies in {jurisdiction}, but {only}; {mend}"
 
 
-def _targets(workload: Workload) -> Found:
+def _target_jurisdictions(workload: Workload) -> Found:
     if workload.residency is None:
         return
     allowed = workload.residency.allow
