@@ -89,6 +89,7 @@ def test_a_gate_that_was_marked_as_passed_opens_nothing(gate: Gate, tmp_path: Pa
     """Whoever may edit a run can mark its tasks as successful; the tasks behind ask the vault's trail, and find no approval."""
     conf = {"point": gate.point, "to": str(tmp_path / "back"), "override": OVERRIDE}
     dag = gate.runs.read().dags["restore__ledger"]
+    dag.deadline = None
     done = dag.test(run_conf=conf, mark_success_pattern="approve")
     states = {ti.task_id: str(ti.state) for ti in done.get_task_instances()}
     assert (str(done.state), states["approve"], states["restore_configuration"]) == ("failed", "success", "failed")
@@ -129,7 +130,8 @@ def test_some_components_are_restored_and_what_is_there_is_moved_aside(gate: Gat
 
 def test_a_fresh_point_is_refused_without_an_override(gate: Gate, tmp_path: Path) -> None:
     """The form says what else could be done; nobody is asked."""
-    done = gate.restore(tmp_path / "back", [], override="")
+    sealed = gate.runs.run("snapshot__ledger").xcom("seal")["point"]
+    done = gate.restore(tmp_path / "back", [], override="", point=sealed)
     assert untouched(done, tmp_path / "back")
     assert "neither verified nor drilled" in done.xcom("plan", "failure")
     assert done.states["approve"] == "upstream_failed"
