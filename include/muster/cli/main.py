@@ -16,6 +16,7 @@ import click
 
 from muster import __version__
 from muster.cli.accept import accept
+from muster.cli.audit import audit
 from muster.cli.doctor import doctor
 from muster.cli.expiry import expire, hold, release
 from muster.cli.keys import keys
@@ -23,7 +24,7 @@ from muster.cli.points import plan, points, restore, show
 from muster.cli.protect import demo, drill, init, snapshot
 from muster.cli.screen import Screen
 from muster.cli.session import Options, Session
-from muster.cli.upkeep import audit, catalog
+from muster.cli.upkeep import catalog
 from muster.cli.verify import heal, verify
 from muster.errors import MusterError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint
 from muster.errors import AlreadyExists
 from muster.ports import BlobStore, Clock, Progress
 from muster.vault.audit import AuditRecord, AuditTrail
+from muster.vault.auditing import Auditing
 from muster.vault.condemned import Condemnations
 from muster.vault.expire import Expiry
 from muster.vault.findings import Finding, VerifyReport
@@ -177,7 +178,7 @@ class Vault:
         gate.check_time()
         self._authority.confirm()
         try:
-            manifest = self._points.write(sealed, self._trail.head())
+            manifest = self._points.write(sealed, self._trail.anchor())
         except AlreadyExists:
             if there := self._points.sealed(point.workload, point.point):
                 return self._sealed_before(point, there)
@@ -223,7 +224,7 @@ class Vault:
 
         :raises NotFound: if there is no such point
         """
-        key, written = self._points.write_mark(mark)
+        key, written = self._points.write_mark(mark, self._trail.known_anchor())
         self.record("mark", key, mark.kind, {"sha256": written})
 
     @property
@@ -277,6 +278,15 @@ class Vault:
         :raises IntegrityError: naming the record that is missing, damaged or forged
         """
         return self._trail.records()
+
+    @property
+    def auditing(self) -> Auditing:
+        """What proves the audit trail, and anchors it in another vault."""
+        return Auditing(self._store, self._authority, self._header, self._trail, self.record)
+
+    def recorded_since(self, at: datetime) -> tuple[list[AuditRecord], AuditRecord | None]:
+        """The records of a time and later, oldest first, and the newest before them; the rest of the trail is not read."""
+        return self._trail.since(at)
 
     def verify(
         self,
