@@ -166,4 +166,4 @@ def test_an_export_of_a_broken_trail_has_what_is_left_and_ends_with_3(desk: Desk
 @pytest.mark.parametrize("action", ["export", "verify", "anchor"])
 def test_docs_tell_of_every_command(action: str) -> None:
     text = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
-    assert f"muster audit {action}" in text
+    assert f"audit {action}" in text

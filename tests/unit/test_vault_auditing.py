@@ -354,8 +354,11 @@ def test_the_newest_records_are_read_without_the_whole_trail(monkeypatch: pytest
     again, read = reopen(store), []
     getting = MemoryStore.get
     monkeypatch.setattr(MemoryStore, "get", lambda self, key: read.append(key) or getting(self, key))  # type: ignore[func-returns-value]
-    since, before = again.recorded_since(at)
+    since, proof = again.auditing.since(at)
     assert [record.subject for record in since] == ["now"]
-    assert before is not None
-    assert before.subject == "39"
+    assert proof.complete
+    assert (proof.count, proof.records, proof.heads) == (42, 1, (since[0].digest,))
+    assert (proof.before,) == since[0].parents
     assert len([key for key in read if key.startswith("audit/")]) < 20
+    del store.objects[max(key for key in records(store) if proof.before in key)]
+    assert not reopen(store).auditing.since(at)[1].complete

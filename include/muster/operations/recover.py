@@ -6,8 +6,9 @@ import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from muster.domain.evidence import Failed
 from muster.domain.recovery_point import PointStatus
-from muster.domain.recovery_report import RecoveryReport, SmokeOutcome, ValidationOutcome
+from muster.domain.recovery_report import ComponentOutcome, RecoveryReport, SmokeOutcome, ValidationOutcome
 from muster.domain.restore_plan import RestorePlan
 from muster.domain.restore_target import RestoreTarget
 from muster.domain.timing import Span
@@ -44,27 +45,52 @@ def recover(vault: Vault, job: RestoreJob, incident: Incident, tools: Tools) -> 
     """
     planned_at = tools.clock.now()
     plan = plan_restore(vault, job.status, job.target, job.target_of)
-    plan.approve()
+    _let_pass(vault, plan, incident)
     outcomes = Outcomes(Span("decide", "plan", planned_at, tools.clock.now()))
     labels = [action.component for action in plan.actions]
-    restored, errors = side_by_side(
-        lambda label: restore_component(vault, job.status, label, job.target_of, tools.clock), labels
-    )
+    failed: list[Failed] = []
+
+    def restore(label: str) -> ComponentOutcome:
+        try:
+            return restore_component(vault, job.status, label, job.target_of, tools.clock)
+        except Exception as error:
+            failed.append(Failed(label, _sentence(error), tools.clock.now()))
+            raise
+
+    restored, errors = side_by_side(restore, labels)
     outcomes = replace(outcomes, components=tuple(restored))
+    step = "validation"
     try:
         if not errors:
             outcomes = replace(outcomes, validations=validate_all(vault, job, plan, tools))
+            step = "smoke inference"
             outcomes = replace(outcomes, smoke=smoke_all(vault, job, plan, tools))
     except MusterError as error:
+        failed.append(Failed(step, error.message, tools.clock.now()))
         errors.append(error)
     if errors:
         unfaithful = tuple(error.report for error in errors if isinstance(error, Unfaithful))
-        outcomes = replace(outcomes, failure=_sentence(errors[0]), unfaithful=unfaithful)
+        outcomes = replace(outcomes, failure=_sentence(errors[0]), unfaithful=unfaithful, failed=tuple(failed))
     report = conclude(vault, job.status, plan, incident, outcomes, tools)
     if errors:
         raise errors[0]
     check_recovery(report)
     return report
+
+
+def _let_pass(vault: Vault, plan: RestorePlan, incident: Incident) -> None:
+    """
+    Let the plan pass, or record that it was refused, and raise why.
+
+    :raises PermanentError: of the first refusal's kind
+    """
+    try:
+        plan.approve()
+    except MusterError as error:
+        if not vault.outdated:
+            facts = {"target": plan.target, "reason": error.message}
+            vault.record(incident.kind, f"{plan.workload}/{plan.point}", "refused", facts)
+        raise
 
 
 def validate_all(vault: Vault, job: RestoreJob, plan: RestorePlan, tools: Tools) -> tuple[ValidationOutcome, ...]:

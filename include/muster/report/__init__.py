@@ -2,7 +2,7 @@
 The report of a restore or a drill: a JSON document for machines, and one HTML file, without any outside resource, for people.
 
 ``report.json`` is a `RecoveryReport` as JSON, with its `summary` beside the fields. For each registry there is a `FidelityReport`
-besides, as JSON with its `verdict`, and as a page of its own.
+besides, as JSON with its `verdict`, and as a page of its own. ``postmortem.md`` is a draft for people to go on with.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from muster.codec import to_json
+from muster.domain.evidence import Failed
 from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.timing import STAGES
 from muster.report.wording import seconds_in_words, size_in_words
 
-__all__ = ["render_fidelity", "render_report", "seconds_in_words", "size_in_words"]
+__all__ = ["render_fidelity", "render_postmortem", "render_report", "seconds_in_words", "size_in_words"]
 
 LONGEST_FACT = 400
 """Characters of one fact that the page shows; report.json has it whole."""
@@ -47,6 +48,11 @@ def render_fidelity(fidelity: FidelityReport, report: RecoveryReport) -> tuple[b
     return _as_json(to_json(fidelity) | verdict), page.encode()
 
 
+def render_postmortem(report: RecoveryReport) -> bytes:
+    """The draft of a post-mortem in Markdown, UTF-8: what was recorded and measured, and blanks for what only people know."""
+    return _markdown().get_template("postmortem.md.j2").render(_page(report)).encode()
+
+
 def _as_json(document: Any) -> bytes:
     text = json.dumps(_finite(document), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False, default=str)
     return text.encode() + b"\n"
@@ -54,10 +60,24 @@ def _as_json(document: Any) -> bytes:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
+    return _templates(autoescape=True)
+
+
+@lru_cache(maxsize=1)
+def _markdown() -> Environment:
+    return _templates(autoescape=False)
+
+
+def _templates(*, autoescape: bool) -> Environment:
     loader = FunctionLoader(lambda name: resources.files(__package__).joinpath(name).read_text("utf-8"))
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=autoescape,  # noqa: S701 - Markdown escapes by the filter `text`
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.filters["text"] = markdown_text
     environment.filters["span"] = seconds_in_words
     environment.filters["size"] = size_in_words
     environment.filters["moment"] = _moment
@@ -77,6 +97,7 @@ def _page(report: RecoveryReport) -> dict[str, Any]:
         "stages": stages,
         "promised_percent": 100 * promised / scale,
         "timeline": _timeline(report),
+        "failed_in_order": _failed_in_order(report),
         "files": sum(outcome.files for outcome in report.components),
         "size": sum(outcome.size for outcome in report.components),
         "limit": 100,
@@ -101,6 +122,20 @@ def _timeline(report: RecoveryReport) -> dict[str, Any]:
         for span in spans
     ]
     return {"bars": bars, "seconds": whole}
+
+
+def _failed_in_order(report: RecoveryReport) -> list[Failed]:
+    """What failed first is the first; of the others those whose time is known come before those whose is not."""
+    latest = report.finished_at
+    return sorted(report.failures, key=lambda failed: (failed != report.first_failure, failed.at or latest))
+
+
+def markdown_text(value: object) -> str:
+    """Any text as one line of Markdown that it cannot break out of: of a table's cell, of a list's entry."""
+    line = " ".join(str(value).split())
+    for sign in "\\|`*[]<>":
+        line = line.replace(sign, f"\\{sign}")
+    return line
 
 
 def _moment(moment: datetime) -> str:

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 
 from muster.codec import from_json, to_json
+from muster.domain.evidence import AuditProof
 from muster.errors import IntegrityError, NotFound
 from muster.ports import BlobStore
 from muster.vault.anchors import Anchor
@@ -166,6 +168,29 @@ class Auditing:
             what = f"{other._store.url} knows nothing of this vault: anchor its trail there with `muster audit anchor`"
             found.notice(Finding(AUDIT, what))
         return len(anchors)
+
+    # --- evidence -----------------------------------------------------------------------------------------------------
+
+    def since(self, at: datetime) -> tuple[list[AuditRecord], AuditProof]:
+        """
+        The records of a time and later, oldest first, and where they stand in the trail; the rest of it is not read.
+
+        Every record that they follow is looked for by its name.
+        """
+        records, earlier = self._trail.since(at)
+        anchor = self._trail.anchor()
+        there = {info.key.removesuffix(".json").rpartition("-")[2] for info in self._store.list(AUDIT)}
+        complete = all(there.issuperset(record.parents) for record in records)
+        return records, AuditProof(
+            self.vault,
+            self._store.url,
+            self._authority.chain.generations[0].key.fingerprint,
+            earlier.digest if earlier else "",
+            anchor.heads,
+            anchor.count,
+            len(records),
+            complete,
+        )
 
     # --- anchoring ----------------------------------------------------------------------------------------------------
 

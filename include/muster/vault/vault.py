@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -120,6 +120,11 @@ class Vault:
     def url(self) -> str:
         """Where it is, without any secret."""
         return self._store.url
+
+    @property
+    def actor(self) -> Actor:
+        """Who acts: as whom it was opened."""
+        return self._actor
 
     @property
     def signing_fingerprint(self) -> str:
@@ -283,10 +288,6 @@ class Vault:
     def auditing(self) -> Auditing:
         """What proves the audit trail, and anchors it in another vault."""
         return Auditing(self._store, self._authority, self._header, self._trail, self.record)
-
-    def recorded_since(self, at: datetime) -> tuple[list[AuditRecord], AuditRecord | None]:
-        """The records of a time and later, oldest first, and the newest before them; the rest of the trail is not read."""
-        return self._trail.since(at)
 
     def verify(
         self,
