@@ -34,7 +34,7 @@ def test_a_snapshot_is_listed_and_shown(project: Project) -> None:
     """The point holds every component of the catalog, and no secret stands in what is shown."""
     (first, *_) = project.ask("points")
     shown = project.run("show", first["point"]["point"])
-    assert {c["kind"] for c in first["point"]["components"]} == {"dataset", "configuration"}
+    assert {c["kind"] for c in first["point"]["components"]} == {"dataset", "configuration", "runbook"}
     assert "dataset/numbers" in shown.stdout
     assert "configuration/small" in shown.stdout
     listed = project.run("points", "small")

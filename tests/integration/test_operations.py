@@ -20,6 +20,7 @@ from muster.domain.recovery_point import Component, PointStatus
 from muster.domain.restore_target import target_below
 from muster.operations.conclude import Incident
 from muster.operations.recover import RestoreJob, make_sandbox, recover, tear_down
+from muster.operations.runbook import kept_runbook
 from muster.operations.seal import seal_point
 from muster.operations.smoke import Question
 from muster.operations.snapshot import capture, pin_point
@@ -102,9 +103,9 @@ def world(tmp_path: Path) -> World:
 
 
 def test_a_snapshot_holds_every_component_of_the_catalog(world: World) -> None:
-    """Captured components, validation and golden predictions are all in the sealed point, and nothing speaks against it."""
+    """Captured components, validation, golden predictions and the runbook are in the sealed point; nothing speaks against it."""
     status = world.snapshot()
-    assert sorted(c.label for c in status.point.components) == sorted(world.job.expected)
+    assert sorted(c.label for c in status.point.components) == sorted([*world.job.expected, "runbook/flights"])
     assert not status.suspect
     assert status.point.packs
     assert world.vault.point("latest", "flights").point == status.point
@@ -139,7 +140,27 @@ def test_one_failed_component_means_no_point_at_all(world: World) -> None:
         world.snapshot()
     assert world.vault.points() == []
     world.sources["registry"].broken = None
-    assert len(world.snapshot().point.components) == 6
+    assert len(world.snapshot().point.components) == 7
+
+
+def test_every_point_holds_the_runbook_of_its_catalog_and_stores_it_once(world: World) -> None:
+    """Rendered from the entry alone: the same catalog gives the same chunks, and a retry the same component."""
+    first, second = world.snapshot().point, world.snapshot().point
+    one, two = first.of_kind("runbook")[0], second.of_kind("runbook")[0]
+    assert one.tree == two.tree
+    text, page = kept_runbook(world.vault, second)
+    assert text.startswith(b"# Runbook: bring flights back")
+    assert world.vault.id.encode() in text
+    assert page.startswith(b"<!doctype html>")
+
+
+def test_a_runbook_is_not_restored(world: World, tmp_path: Path) -> None:
+    """It is for people, and has no place in what is brought back."""
+    world.snapshot()
+    report = recover(world.vault, world.restore_job(tmp_path / "to"), world.incident(), world.tools)
+    assert "runbook/flights" not in {outcome.component for outcome in report.components}
+    assert not list((tmp_path / "to").rglob("RUNBOOK*"))
+    assert report.left_out == ()
 
 
 def test_sealing_without_a_component_is_refused_by_name(world: World) -> None:

@@ -18,6 +18,7 @@ from muster import __version__
 from muster.cli.accept import accept
 from muster.cli.audit import audit
 from muster.cli.doctor import doctor
+from muster.cli.evidence import runbook, trend
 from muster.cli.expiry import expire, hold, release
 from muster.cli.keys import keys
 from muster.cli.points import plan, points, restore, show
@@ -112,6 +113,8 @@ for each in (
     release,
     expire,
     drill,
+    trend,
+    runbook,
     audit,
     keys,
     catalog,

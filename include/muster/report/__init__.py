@@ -32,7 +32,7 @@ LONGEST_FACT = 400
 
 def render_report(report: RecoveryReport) -> tuple[bytes, bytes]:
     """The report as JSON and as HTML, both UTF-8. Never fails on a report that is there: an incident is no time for that."""
-    page = _environment().get_template("report.html.j2").render(_page(report))
+    page = environment(autoescape=True).get_template("report.html.j2").render(_page(report))
     return _as_json(to_json(report) | {"summary": report.summary()}), page.encode()
 
 
@@ -44,13 +44,17 @@ def render_fidelity(fidelity: FidelityReport, report: RecoveryReport) -> tuple[b
     """
     verdict = {"identical": fidelity.identical, "verdict": fidelity.verdict}
     rows = sum(line.restored.count for line in fidelity.tables)
-    page = _environment().get_template("fidelity.html.j2").render(fidelity=fidelity, report=report, rows=rows)
+    page = (
+        environment(autoescape=True)
+        .get_template("fidelity.html.j2")
+        .render(fidelity=fidelity, report=report, rows=rows)
+    )
     return _as_json(to_json(fidelity) | verdict), page.encode()
 
 
 def render_postmortem(report: RecoveryReport) -> bytes:
     """The draft of a post-mortem in Markdown, UTF-8: what was recorded and measured, and blanks for what only people know."""
-    return _markdown().get_template("postmortem.md.j2").render(_page(report)).encode()
+    return environment(autoescape=False).get_template("postmortem.md.j2").render(_page(report)).encode()
 
 
 def _as_json(document: Any) -> bytes:
@@ -58,31 +62,23 @@ def _as_json(document: Any) -> bytes:
     return text.encode() + b"\n"
 
 
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
-    return _templates(autoescape=True)
-
-
-@lru_cache(maxsize=1)
-def _markdown() -> Environment:
-    return _templates(autoescape=False)
-
-
-def _templates(*, autoescape: bool) -> Environment:
+@lru_cache(maxsize=2)
+def environment(*, autoescape: bool) -> Environment:
+    """The templates beside this file: pages with, Markdown without escaping for HTML."""
     loader = FunctionLoader(lambda name: resources.files(__package__).joinpath(name).read_text("utf-8"))
-    environment = Environment(
+    made = Environment(
         loader=loader,
         autoescape=autoescape,  # noqa: S701 - Markdown escapes by the filter `text`
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["text"] = markdown_text
-    environment.filters["span"] = seconds_in_words
-    environment.filters["size"] = size_in_words
-    environment.filters["moment"] = _moment
-    environment.filters["flat"] = lambda facts: list(_flat(facts, ""))
-    return environment
+    made.filters["text"] = markdown_text
+    made.filters["span"] = seconds_in_words
+    made.filters["size"] = size_in_words
+    made.filters["moment"] = _moment
+    made.filters["flat"] = lambda facts: list(_flat(facts, ""))
+    return made
 
 
 def _page(report: RecoveryReport) -> dict[str, Any]:
