@@ -102,7 +102,7 @@ def test_a_drill_leaves_a_report_and_no_sandbox(project: Project, tmp_path: Path
     marks = project.ask("show", report["point"])["marks"]
     assert "drilled" in {mark["kind"] for mark in marks}
     written = project.ask("show", report["point"], "--report", f"{tmp_path}/reports")["reports"]
-    assert {Path(path).name for path in written} == {"report.html", "report.json"}
+    assert {Path(path).name for path in written} == {"report.html", "report.json", "postmortem.md"}
     (drilled,) = [Path(path) for path in written if "drilled-" in path and path.endswith(".json")]
     assert json.loads(drilled.read_text()) == report
     twice = project.refuse("show", report["point"], "--report", f"{tmp_path}/reports")
@@ -177,7 +177,8 @@ def test_verify_reads_everything_and_names_what_was_damaged(project: Project, tm
     assert checked["bytes"] > 0
     hurt = tmp_path / "vault"
     shutil.copytree(project.vault, hurt)
-    pack = max(hurt.glob("packs/*/*"), key=lambda path: path.stat().st_size)
+    needed = [hurt / "packs" / name[:2] / name for name in project.ask("points")[-1]["point"]["packs"]]
+    pack = max(needed, key=lambda path: path.stat().st_size)
     pack.chmod(0o600)
     data = bytearray(pack.read_bytes())
     data[len(data) // 2] ^= 1

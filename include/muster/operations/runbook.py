@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from muster.codec import canonical, to_json
+from muster.domain.content import TreeRef
 from muster.domain.recovery_point import Component, RecoveryPoint
 from muster.domain.runbook import Runbook, standing_of
 from muster.errors import NotFound
@@ -30,10 +32,19 @@ def runbook_component(
         return list(vault.point(pin.point, pin.workload).point.of_kind("runbook"))
     except NotFound:
         text, page = render_runbook(_of(vault, entry, pin.workload))
-    with vault.writer() as writer:
-        tree = writer.store_tree([bytes_file(MARKDOWN, text), bytes_file(PAGE, page)])
+    tree = _store(vault, text, page)
     cut_at = min(component.cut_at for component in captured)
     return [Component("runbook", pin.workload, tree, cut_at, "rendered from the catalog")]
+
+
+def render_again(vault: Vault) -> None:
+    """
+    Store the runbooks of all points again, as far as this version of Muster renders them as they were: what is there is not stored twice.
+    """
+    points = [status.point for status in vault.readable_points()]
+    entries = {canonical(to_json(point.catalog)): point for point in points if point.of_kind("runbook")}
+    for point in entries.values():
+        _store(vault, *render_runbook(_of(vault, point.catalog, point.workload)))
 
 
 def kept_runbook(vault: Vault, point: RecoveryPoint) -> tuple[bytes, bytes]:
@@ -61,6 +72,11 @@ def live_runbook(vault: Vault, entry: Mapping[str, Any], workload: str, clock: C
     standing = standing_of(vault.points(workload), clock.now())
     book = _of(vault, entry, workload)
     return render_runbook(Runbook(book.entry, book.vault, book.fingerprint, standing))
+
+
+def _store(vault: Vault, text: bytes, page: bytes) -> TreeRef:
+    with vault.writer() as writer:
+        return writer.store_tree([bytes_file(MARKDOWN, text), bytes_file(PAGE, page)])
 
 
 def _of(vault: Vault, entry: Mapping[str, Any], workload: str) -> Runbook:
