@@ -14,7 +14,7 @@ export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins
 # Airflow imports three times as fast with byte code, so nothing may forbid it.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo up down test test-airflow test-core test-servers lint format lock bench clean
+.PHONY: help demo up down test test-airflow test-core test-servers lint format lock runbooks bench clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1 — /p' Makefile
@@ -61,6 +61,9 @@ lock: .venv/ready  ## pin anew what the *.in files ask for
 	$(COMPILE) -c requirements.txt requirements-rescue.in -o requirements-rescue.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
 	$(COMPILE) -c requirements.txt include/muster/demo/model-environment.in -o include/muster/demo/model-environment.lock
+
+runbooks: .venv/ready  ## render docs/runbooks anew from the catalog
+	PYTHONPATH=include $(BIN)/python -m muster runbook --all --catalog-only --out docs/runbooks
 
 bench: .venv/ready  ## side by side with restic, DVC and tar on the same work
 	$(BIN)/python benchmarks/vault_vs_peers.py

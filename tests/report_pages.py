@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 
+from muster.domain.approval import Approval
+from muster.domain.evidence import AuditProof, Event, ExpectationResult, Failed
 from muster.domain.recovery_report import ComponentOutcome, RecoveryReport, SmokeOutcome, ValidationOutcome
 from muster.domain.timing import RecoveryTime, Span, Stage
 
@@ -57,6 +60,40 @@ def a_report() -> RecoveryReport:
             ),
         ),
     )
+
+
+def evidence_of(report: RecoveryReport) -> RecoveryReport:
+    """The same recovery as a restore that somebody approved, in which the registry failed first and a model with it."""
+    digest = "5f" * 32
+    registry = Failed("registry/flight_delays", "table runs has 1 row instead of 2", AT + timedelta(seconds=71))
+    model = Failed("models:/delay@champion", "models:/delay@champion was not asked")
+    return replace(
+        report,
+        kind="restore",
+        failure=registry.why,
+        plan_digest=digest,
+        approval=Approval(digest, "alice", "bob", AT + timedelta(seconds=32), "region lost", "airflow"),
+        actor="alice@worker-1 (airflow restore__flight_delays manual__1)",
+        failures=(model, registry),
+        components=tuple(replace(c, sha256="ab" * 32) for c in report.components),
+        validations=tuple(
+            replace(
+                v,
+                results=(
+                    ExpectationResult("column carrier: expect_column_values_to_not_be_null", True, "0 of 336776 values are unexpected"),
+                    ExpectationResult("expect_table_row_count_to_equal value=336776", False, "found 336775", "flights.csv"),
+                ),
+            )
+            for v in report.validations
+        ),
+        events=(
+            Event(AT, "the platform was lost", "measured"),
+            Event(AT + timedelta(seconds=32), "plan 5f5f5f5f5f5f5f5f approved", "approval", "region lost", "bob"),
+            Event(AT + timedelta(seconds=33), "dataset/flights", "measured", "restored", ended_at=AT + timedelta(seconds=60)),
+            Event(AT + timedelta(seconds=72), "mark x", "record", "suspect", "alice@worker-1 (airflow)", record="cd" * 32),
+        ),
+        audit=AuditProof("0a" * 16, "s3://vault", "fe" * 32, "11" * 32, ("22" * 32,), 1234, 7, complete=True),
+    )  # fmt: skip
 
 
 class Page(HTMLParser):

@@ -13,7 +13,7 @@ from airflow_site import MODEL, AirflowSite
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
 EVERYTHING = {
     *("dataset/birds", "registry/penguins", "environment/penguins", "configuration/penguins"),
-    *("validation/birds", "golden/penguins"),
+    *("validation/birds", "golden/penguins", "runbook/penguins"),
 }
 
 

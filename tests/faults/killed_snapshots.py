@@ -97,7 +97,7 @@ class KilledSnapshot:
         """A vault with some points, and so many index objects that the next snapshot merges them."""
         vault = home / "vault"
         opened, _ = make_vault(LocalStore(vault), SystemClock())
-        for number in range(MOST - 2 - NIGHTS * len(PARTS)):
+        for number in range(MOST - 3 - NIGHTS * len(PARTS)):  # the first point stores its runbook, with an index
             store_tree(opened, {"abandoned": noise(1000, 1000 + number)})
         for night in range(NIGHTS):
             write_files(home, night)

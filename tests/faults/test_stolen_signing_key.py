@@ -16,6 +16,7 @@ from faults.attackers import FIRST, SECOND, THEIRS, Site, assert_content_safe, n
 from muster.domain.content import ContentRef, TreeRef
 from muster.domain.recovery_point import Mark, MarkKind
 from muster.errors import IntegrityError, WrongKey
+from muster.vault.anchors import Anchor
 from muster.vault.audit import AuditTrail
 from muster.vault.envelope import SigningKey
 from muster.vault.generations import NewGeneration, first_generation, make_generation
@@ -99,7 +100,7 @@ def test_no_content_of_their_own_can_be_put_into_a_point(site: Site, thief: Thie
     made_up = TreeRef(ContentRef(5, digest(b"aaaaa"), ("ab" * 32,)), 1, 1, 5)
     for number, tree in ((7, poison), (8, made_up)):
         component = replace(old.components[0], tree=tree)
-        thief.points.write(replace(old, point=f"{POINT}{number}", components=(component,)), "0" * 64)
+        thief.points.write(replace(old, point=f"{POINT}{number}", components=(component,)), Anchor(("0" * 64,)))
         assert "is in no pack" in str(restored(site.open(), number))
         assert f"points/flights/{POINT}{number}.json" in named(site.open().verify())
     assert_content_safe(site)

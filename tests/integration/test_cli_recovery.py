@@ -38,7 +38,7 @@ def test_a_snapshot_is_listed_and_shown(project: Project) -> None:
     """The point holds every component of the catalog, and no secret stands in what is shown."""
     (first, *_) = project.ask("points")
     shown = project.run("show", first["point"]["point"])
-    assert {c["kind"] for c in first["point"]["components"]} == {"dataset", "configuration"}
+    assert {c["kind"] for c in first["point"]["components"]} == {"dataset", "configuration", "runbook"}
     assert "dataset/numbers" in shown.stdout
     assert "configuration/small" in shown.stdout
     listed = project.run("points", "small")
@@ -109,7 +109,7 @@ def test_a_drill_leaves_a_report_and_no_sandbox(project: Project, tmp_path: Path
     marks = project.ask("show", report["point"])["marks"]
     assert "drilled" in {mark["kind"] for mark in marks}
     written = project.ask("show", report["point"], "--report", f"{tmp_path}/reports")["reports"]
-    assert {Path(path).name for path in written} == {"report.html", "report.json"}
+    assert {Path(path).name for path in written} == {"report.html", "report.json", "postmortem.md"}
     (drilled,) = [Path(path) for path in written if "drilled-" in path and path.endswith(".json")]
     assert json.loads(drilled.read_text()) == report
     twice = project.refuse("show", report["point"], "--report", f"{tmp_path}/reports")
@@ -184,7 +184,8 @@ def test_verify_reads_everything_and_names_what_was_damaged(project: Project, tm
     assert checked["bytes"] > 0
     hurt = tmp_path / "vault"
     shutil.copytree(project.vault, hurt)
-    pack = max(hurt.glob("packs/*/*"), key=lambda path: path.stat().st_size)
+    needed = [hurt / "packs" / name[:2] / name for name in project.ask("points")[-1]["point"]["packs"]]
+    pack = max(needed, key=lambda path: path.stat().st_size)
     pack.chmod(0o600)
     data = bytearray(pack.read_bytes())
     data[len(data) // 2] ^= 1

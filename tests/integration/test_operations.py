@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from fakes import FrozenClock, MemoryStore
 from fakes_components import EchoRunner, FakeServer, FakeSource, FolderBuilder, FolderTarget, RowsValidator
 from muster import errors
+from muster.domain.approval import Approval
 from muster.domain.fidelity import Difference, FidelityReport, FilesLine
 from muster.domain.recovery_point import Component, PointStatus
 from muster.domain.restore_policy import Circumstances
@@ -21,11 +23,13 @@ from muster.domain.restore_target import target_below
 from muster.operations.conclude import Incident
 from muster.operations.recover import make_sandbox, recover, tear_down
 from muster.operations.restore_job import RestoreJob
+from muster.operations.runbook import kept_runbook
 from muster.operations.seal import seal_point
 from muster.operations.smoke import Question
 from muster.operations.snapshot import capture, pin_point
 from muster.operations.take import SnapshotJob, take_snapshot
 from muster.operations.tools import Tools
+from muster.vault.auditing import Auditing
 from muster.vault.vault import Actor, Passphrase, Vault
 from vaults import verify_points
 
@@ -105,9 +109,9 @@ def world(tmp_path: Path) -> World:
 
 
 def test_a_snapshot_holds_every_component_of_the_catalog(world: World) -> None:
-    """Captured components, validation and golden predictions are all in the sealed point, and nothing speaks against it."""
+    """Captured components, validation, golden predictions and the runbook are in the sealed point; nothing speaks against it."""
     status = world.snapshot()
-    assert sorted(c.label for c in status.point.components) == sorted(world.job.expected)
+    assert sorted(c.label for c in status.point.components) == sorted([*world.job.expected, "runbook/flights"])
     assert not status.suspect
     assert status.point.packs
     assert world.vault.point("latest", "flights").point == status.point
@@ -142,7 +146,27 @@ def test_one_failed_component_means_no_point_at_all(world: World) -> None:
         world.snapshot()
     assert world.vault.points() == []
     world.sources["registry"].broken = None
-    assert len(world.snapshot().point.components) == 6
+    assert len(world.snapshot().point.components) == 7
+
+
+def test_every_point_holds_the_runbook_of_its_catalog_and_stores_it_once(world: World) -> None:
+    """Rendered from the entry alone: the same catalog gives the same chunks, and a retry the same component."""
+    first, second = world.snapshot().point, world.snapshot().point
+    one, two = first.of_kind("runbook")[0], second.of_kind("runbook")[0]
+    assert one.tree == two.tree
+    text, page = kept_runbook(world.vault, second)
+    assert text.startswith(b"# Runbook: bring flights back")
+    assert world.vault.id.encode() in text
+    assert page.startswith(b"<!doctype html>")
+
+
+def test_a_runbook_is_not_restored(world: World, tmp_path: Path) -> None:
+    """It is for people, and has no place in what is brought back."""
+    world.snapshot()
+    report = recover(world.vault, world.restore_job(tmp_path / "to"), world.incident(), world.tools)
+    assert "runbook/flights" not in {outcome.component for outcome in report.components}
+    assert not list((tmp_path / "to").rglob("RUNBOOK*"))
+    assert report.left_out == ()
 
 
 def test_sealing_without_a_component_is_refused_by_name(world: World) -> None:
@@ -268,7 +292,7 @@ def test_a_registry_with_a_difference_fails_the_restore_and_its_report_is_kept(w
     tree = world.vault.tree(mark.report)
     names = [f"report-registry-flights-fidelity.{end}" for end in ("html", "json")]
     kept = {entry.path: tree.read(entry) for entry in tree.entries()}
-    assert set(kept) == {*names, "report.html", "report.json"}
+    assert set(kept) == {*names, "report.html", "report.json", "postmortem.md"}
     document = json.loads(kept[names[1]])
     assert (document["component"], document["identical"]) == ("registry/flights", False)
     written = {
@@ -280,7 +304,106 @@ def test_a_registry_with_a_difference_fails_the_restore_and_its_report_is_kept(w
         "-flights-fidelity.json": kept[names[1]],
         ".html": kept["report.html"],
         ".json": kept["report.json"],
+        ".md": kept["postmortem.md"],
     }
+
+
+def test_the_report_of_a_restore_is_evidence(world: World, tmp_path: Path) -> None:
+    """Who carried it out, who approved which plan, what each component hashes to, and the place in the audit trail."""
+    point = world.snapshot().point
+    before = world.vault.audit()[-1].digest
+    world.clock.advance(600)
+    approval = Approval("5f" * 32, "alice", "bob", world.clock.now(), "region lost", "break-glass")
+    incident = replace(world.incident(), approval=approval)
+    report = recover(world.vault, world.restore_job(tmp_path / "to"), incident, world.tools)
+    assert (report.actor, report.approval, report.plan_digest) == ("test@here (pytest)", approval, "5f" * 32)
+    hashes = {outcome.component: outcome.sha256 for outcome in report.components}
+    assert hashes == {c.label: c.tree.root.sha256 for c in point.components if c.label in hashes}
+    assert set(hashes) == {f"{kind}/flights" for kind in world.sources}
+    assert report.audit is not None
+    assert (report.audit.before, report.audit.heads, report.audit.complete) == (before, (before,), True)
+    told = [event.what for event in report.events]
+    assert told[0] == "the platform was lost"
+    assert told[-1] == "concluded"
+    assert {"plan", "registry/flights", "validation/flights", MODEL, f"plan {'5f' * 8} approved"} < set(told)
+    assert [event.at for event in report.events] == sorted(event.at for event in report.events)
+    assert world.vault.auditing.check(head=report.audit.heads[0]).ok
+
+
+def test_what_the_trail_tells_of_a_run_is_in_its_timeline(world: World, tmp_path: Path) -> None:
+    """Records of the run and of its point, and not what was done to others meanwhile."""
+    point = world.snapshot().point
+    world.clock.advance(5)
+    incident = world.incident()
+    other = Vault.open(world.store, Passphrase("correct horse"), clock=world.clock, actor=Actor("eve", "there", "cli"))
+    other.record("hold", f"flights/{point.point}", "held")
+    other.record("snapshot", "weather/x", "sealed")
+    report = recover(world.vault, world.restore_job(tmp_path / "to"), incident, world.tools)
+    (told,) = (event for event in report.events if event.source == "record")
+    assert (told.what, told.outcome, told.who) == (f"hold flights/{point.point}", "held", "eve@there (cli)")
+    assert told.record == next(record.digest for record in other.audit() if record.action == "hold")
+    assert report.audit is not None
+    assert report.audit.records == 2
+
+
+def test_what_failed_first_is_noted_when_it_fails(world: World, tmp_path: Path) -> None:
+    """The component, the time and the reason; what was missing in consequence comes after it."""
+    world.snapshot()
+    broken = {"environment": errors.StoreUnavailable("the disk is full", "make room")}
+    with pytest.raises(errors.StoreUnavailable):
+        recover(world.vault, world.restore_job(tmp_path / "to", broken), world.incident(), world.tools)
+    mark = world.vault.point("latest", "flights").marks[-1]
+    assert mark.report is not None
+    tree = world.vault.tree(mark.report)
+    document = json.loads(tree.read(tree.entry("report.json")))
+    first, *others = document["failures"]
+    assert (first["what"], first["why"]) == ("environment/flights", "the disk is full")
+    assert first["at"] is not None
+    assert [failed["what"] for failed in others] == ["validation/flights", MODEL]
+    draft = tree.read(tree.entry("postmortem.md")).decode()
+    assert "First: **environment/flights** at 2026-11-23" in draft
+
+
+@pytest.mark.parametrize(("kind", "drafted"), [("drill", False), ("restore", True)])
+def test_a_postmortem_is_drafted_of_every_restore_and_of_no_drill_that_passed(
+    world: World, tmp_path: Path, kind: Literal["drill", "restore"], drafted: bool
+) -> None:
+    """There is nothing to be learned of a drill in which all was well."""
+    world.snapshot()
+    incident = replace(world.incident(), kind=kind)
+    recover(world.vault, world.restore_job(tmp_path / "to"), incident, world.tools)
+    mark = world.vault.point("latest", "flights").marks[-1]
+    assert mark.report is not None
+    assert ("postmortem.md" in {entry.path for entry in world.vault.tree(mark.report).entries()}) is drafted
+    assert any(p.name.endswith("-postmortem.md") for p in (tmp_path / "state/reports/flights").iterdir()) is drafted
+
+
+def test_a_trail_that_cannot_be_read_keeps_nobody_from_the_report(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The report says that there is no proof, and the log why."""
+    world.snapshot()
+
+    def unreachable(*_: object) -> None:
+        raise errors.StoreUnavailable("the store does not answer", "wait")
+
+    monkeypatch.setattr(Auditing, "since", unreachable)
+    report = recover(world.vault, world.restore_job(tmp_path / "to"), world.incident(), world.tools)
+    assert report.passed
+    assert report.audit is None
+    assert "cannot be read for the report: the store does not answer" in caplog.text
+
+
+def test_a_restore_that_was_refused_is_in_the_trail(world: World, tmp_path: Path) -> None:
+    """With the reason, and where it should have gone."""
+    point = world.snapshot().point
+    (tmp_path / "to/registry").mkdir(parents=True)
+    with pytest.raises(errors.TargetNotEmpty):
+        recover(world.vault, world.restore_job(tmp_path / "to"), world.incident(), world.tools)
+    record = world.vault.audit()[-1]
+    assert (record.action, record.subject, record.outcome) == ("restore", f"flights/{point.point}", "refused")
+    assert "registry exists" in record.details["reason"]
+    assert record.details["target"] == str(tmp_path / "to")
 
 
 def test_a_full_target_is_refused_before_anything_is_written(world: World, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from muster.codec import from_json, to_json
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.timing import RecoveryTime
-from muster.report import render_report, seconds_in_words, size_in_words
-from report_pages import Page, a_report
+from muster.report import render_postmortem, render_report, seconds_in_words, size_in_words
+from report_pages import Page, a_report, evidence_of
 
 
 def test_the_json_is_the_report_and_its_summary() -> None:
@@ -80,6 +80,93 @@ def test_a_failed_report_says_so_and_names_each_failure() -> None:
     ):
         assert told in words
     assert "passed" not in words
+
+
+def test_evidence_is_on_the_page_and_in_the_json() -> None:
+    """Who asked, who approved, on which plan; what failed first; what happened; hashes; each expectation; the place in the trail."""
+    report = evidence_of(a_report())
+    as_json, html = render_report(report)
+    document = json.loads(as_json)
+    document.pop("summary")
+    assert from_json(RecoveryReport, document) == report
+    page = Page(html)
+    assert page.stack == []
+    for told in (
+        "carried out by alice@worker-1 (airflow restore__flight_delays manual__1)",
+        "requested by alice",
+        "approved by bob, 2026-11-23 02:00:32 UTC, by airflow: region lost",
+        f"plan {'5f' * 32}",
+        "Failed first: registry/flight_delays at 2026-11-23 02:01:11 UTC",
+        "dataset/flights (27 s) restored measured",
+        "mark x suspect alice@worker-1 (airflow) record cdcdcdcdcdcd",
+        f"dataset/flights 14 29.6 MiB 27 s {'ab' * 32}",
+        "column carrier: expect_column_values_to_not_be_null met 0 of 336776 values are unexpected all",
+        "expect_table_row_count_to_equal value=336776 unmet found 336775 flights.csv",
+        f"newest record before {'11' * 32}",
+        "1,234 in all, 7 of them during this run; every record that these follow is there",
+        f"muster audit verify --head {'22' * 32}",
+    ):
+        assert told in page.words
+
+
+def test_what_failed_first_is_told_first_whenever_it_was_noted() -> None:
+    """By the clock, not by the order in which components are listed."""
+    report = evidence_of(a_report())
+    assert report.first_failure == report.failures[1]
+    words = Page(render_report(report)[1]).words
+    assert words.index("registry/flight_delays table runs has") < words.index("models:/delay@champion was not asked")
+
+
+def test_a_plan_that_nobody_approved_is_told() -> None:
+    """The digests differ: somebody applied another plan."""
+    report = evidence_of(a_report())
+    words = Page(render_report(replace(report, plan_digest="6e" * 32))[1]).words
+    assert f"{'6e' * 32} not the plan that was approved: {'5f' * 32}" in words
+    assert "not the plan that was approved" not in Page(render_report(report)[1]).words
+
+
+def test_the_page_is_made_for_a4() -> None:
+    """Heads are repeated on every sheet, and no row is cut in two."""
+    html = render_report(evidence_of(a_report()))[1].decode()
+    printed = html[html.index("@page") :]
+    for rule in (
+        "size: A4",
+        "tr { break-inside: avoid; }",
+        "thead { display: table-header-group; }",
+        "break-after: avoid",
+    ):
+        assert rule in printed
+    assert ".scroll { break-inside: avoid; }" not in html
+    assert html.count("<thead>") == 7
+
+
+def test_the_postmortem_has_what_was_recorded_and_blanks_for_the_rest() -> None:
+    """Nothing stands in the blanks, and no line says what nobody recorded."""
+    text = render_postmortem(evidence_of(a_report())).decode()
+    for told in (
+        "| Outcome | **failed**: table runs has 1 row instead of 2 |",
+        "| Requested by | alice |",
+        "| Approved by | bob, 2026-11-23 02:00:32 UTC, by airflow: region lost |",
+        "First: **registry/flight_delays** at 2026-11-23 02:01:11 UTC: table runs has 1 row instead of 2",
+        "- models:/delay@champion: models:/delay@champion was not asked",
+        "| 2026-11-23 02:01:12 UTC | 1 min 12 s | mark x | suspect | alice@worker-1 (airflow) | record `cdcdcdcdcdcd` |",
+        "- Why the platform was lost: [to be written]",
+        f"`muster audit verify --head {'22' * 32}`",
+    ):
+        assert told in text
+    assert text.count("[to be written") > 10
+    bare = render_postmortem(a_report()).decode()
+    assert "| Approved by | no approval was recorded |" in bare
+    assert "Nothing failed while it was brought back." in bare
+    assert "bob" not in bare
+
+
+def test_what_comes_from_data_cannot_become_markdown() -> None:
+    """Neither another cell, nor another line, nor HTML, nor a link."""
+    report = replace(evidence_of(a_report()), target="x | y\n\n# Head <b> [a](b)", failure="`rm`")
+    text = render_postmortem(report).decode()
+    assert "| Put back to | x \\| y # Head \\<b\\> \\[a\\](b) |" in text
+    assert "**failed**: \\`rm\\`" in text
 
 
 def test_what_comes_from_data_cannot_become_markup() -> None:

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fakes import FrozenClock, MemoryStore
 from muster.domain.recovery_point import Mark
 from muster.errors import IntegrityError, WrongKey
+from muster.vault.anchors import Anchor
 from muster.vault.audit import AuditTrail
 from muster.vault.envelope import SigningKey
 from muster.vault.generations import NewGeneration, make_generation
@@ -126,7 +127,7 @@ def test_no_old_key_opens_what_was_stored_after_the_rotation(store: MemoryStore,
 def test_a_forged_manifest_does_not_count(store: MemoryStore, thief: Thief, vault: Vault) -> None:
     """Signed with the old key, after the rotation: it is named, and never the latest good point."""
     forged = replace(point_over(thief.vault, number=9), packs=())
-    thief.points.write(forged, "0" * 64)
+    thief.points.write(forged, Anchor(("0" * 64,)))
     with pytest.raises(
         IntegrityError, match=f"{POINT}9.json was signed with the key of generation 0, which was replaced"
     ):
@@ -191,7 +192,7 @@ def test_a_forged_rotation_does_not_count(store: MemoryStore, thief: Thief, vaul
 def test_a_forged_roll_lets_nothing_count(store: MemoryStore, thief: Thief, vault: Vault) -> None:
     """A roll of the new generation that the old key signs is none."""
     forged = replace(point_over(thief.vault, number=9), packs=())
-    name = thief.points.write(forged, "0" * 64)
+    name = thief.points.write(forged, Anchor(("0" * 64,)))
     store.put(*make_roll(thief.signer, vault.id, 1, FrozenClock().now(), [name]))
     with pytest.raises(IntegrityError, match="was signed with the key of generation 0"):
         reopen(store).points()
@@ -251,7 +252,7 @@ def test_what_a_thief_did_between_two_rotations_does_not_count_after_the_second(
 ) -> None:
     """Settling the second takes in what the key before it signed, not what older ones did."""
     forged = replace(point_over(thief.vault, number=9), packs=())
-    thief.points.write(forged, "0" * 64)
+    thief.points.write(forged, Anchor(("0" * 64,)))
     vault.rotate(vault.rotation.plan((), ()))
     with pytest.raises(IntegrityError, match=f"{POINT}9.json was signed with the key of generation 0"):
         reopen(store).points()
@@ -260,7 +261,7 @@ def test_what_a_thief_did_between_two_rotations_does_not_count_after_the_second(
 def test_all_that_a_thief_left_is_listed_before_it_is_adopted(store: MemoryStore, thief: Thief, vault: Vault) -> None:
     """Whoever cleans up sees every object that only the old key vouches for, and none of the others."""
     forged = replace(point_over(thief.vault, number=9), packs=())
-    thief.points.write(forged, "0" * 64)
+    thief.points.write(forged, Anchor(("0" * 64,)))
     builder = PackBuilder(thief.master)
     builder.add(bytes(32), b"rubbish", 7, 0)
     pack, data = builder.finish()

@@ -12,6 +12,7 @@ from fakes import FrozenClock, MemoryStore
 from muster.domain.content import ContentRef, TreeEntry, TreeRef
 from muster.domain.recovery_point import Mark
 from muster.errors import UsageError
+from muster.vault.anchors import Anchor
 from muster.vault.layout import digest
 from muster.vault.turns import chosen
 from muster.vault.vault import Finding, Vault
@@ -195,7 +196,7 @@ def test_a_point_or_mark_put_in_the_place_of_another_is_noticed(vault: Vault, st
     point = vault.point(f"{POINT}1").point
     key = f"points/flights/{POINT}1.json"
     del store.objects[key]
-    vault._points.write(replace(point, objectives={"rpo_s": 1.0}), vault.audit()[0].digest)
+    vault._points.write(replace(point, objectives={"rpo_s": 1.0}), Anchor((vault.audit()[0].digest,)))
     assert "not the one that the audit trail says" in found_at(vault.verify(share=0.0).findings, key).what
 
 

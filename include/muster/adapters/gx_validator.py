@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from muster.domain.evidence import ExpectationResult
 from muster.errors import CatalogError
 from muster.ports import Validation
 
@@ -25,6 +26,8 @@ _SUFFIXES: dict[str, Format] = {
     ".pq": "parquet",
 }
 _LONGEST_VALUE = 300
+_MOST_RESULTS = 200
+"""How many results are told one by one; the data docs have all of them."""
 _ONE_AT_A_TIME = threading.Lock()
 """Great Expectations keeps its current context in a global; two validations in one process would take each other's."""
 
@@ -51,6 +54,7 @@ class _Verdict:
     """What was found so far."""
 
     failures: list[str] = field(default_factory=list)
+    results: list[ExpectationResult] = field(default_factory=list)
     rows: int = 0
     evaluated: int = 0
     successful: int = 0
@@ -91,7 +95,8 @@ class GxValidator:
             "successful": verdict.successful,
             "seconds": round(time.monotonic() - started, 3),
         }
-        return Validation(not verdict.failures, name, tuple(verdict.failures), statistics)
+        results = sorted(verdict.results, key=lambda result: result.met)[:_MOST_RESULTS]
+        return Validation(not verdict.failures, name, tuple(verdict.failures), statistics, tuple(results))
 
 
 class _Site:
@@ -120,8 +125,10 @@ class _Site:
         for result in results:
             verdict.evaluated += 1
             verdict.successful += bool(result.success)
+            expected, found = _expected(result), _found(result, "column" in result.expectation_config.kwargs)
+            verdict.results.append(ExpectationResult(expected, bool(result.success), found, label))
             if not result.success:
-                verdict.failures.append(_line(label, _unmet(result)))
+                verdict.failures.append(_line(label, f"{expected}: {found}"))
         if verdict.evaluated - before != len(self._suite.expectations):
             verdict.failures.append(_line(label, f"only {verdict.evaluated - before} expectations gave a result"))
 
@@ -279,14 +286,14 @@ def _read(path: Path, reading: _Reading) -> Any:
         raise
 
 
-def _unmet(result: Any) -> str:
-    """What was expected of which column, and what was found, in figures."""
+def _expected(result: Any) -> str:
+    """What was expected of which column."""
     kwargs = {
         key: value for key, value in result.expectation_config.kwargs.items() if key not in ("batch_id", "column")
     }
     column = result.expectation_config.kwargs.get("column")
     expected = " ".join([result.expectation_config.type, *(f"{key}={_short(value)}" for key, value in kwargs.items())])
-    return f"{f'column {column}: ' if column else ''}{expected}: {_found(result, column is not None)}"
+    return f"{f'column {column}: ' if column else ''}{expected}"
 
 
 def _found(result: Any, of_column: bool) -> str:
@@ -299,7 +306,7 @@ def _found(result: Any, of_column: bool) -> str:
         return f"{figures} are unexpected" + (f" ({share:.4g} %)" if isinstance(share, int | float) else "")
     observed = details.get("observed_value")
     if of_column and isinstance(observed, list | dict | set):
-        return f"found {len(observed)} other or missing values"
+        return f"found {len(observed)} {'' if result.success else 'other or missing '}values"
     return f"found {_short(observed)}"
 
 

@@ -13,6 +13,7 @@ from muster.cli.session import Session, secret_in
 from muster.errors import Refused
 
 if TYPE_CHECKING:
+    from muster.domain.approval import Approval
     from muster.domain.restore_plan import RestorePlan
     from muster.vault.vault import Vault
 
@@ -41,10 +42,11 @@ def break_the_glass(
     digest: str | None,
     reason: str | None,
     second_key: Path | None,
-) -> None:
+) -> Approval | None:
     """
     Let a plan pass without Airflow, and record who did it, on which plan, and why.
 
+    :return: the approval; None if the key that opened the vault was replaced, and can record nothing
     :raises Refused: if neither a reason nor a second holder stands for it, or the plan is another than the given digest says
     """
     from muster.domain.approval import Approval
@@ -63,12 +65,13 @@ def break_the_glass(
         session.screen.note(
             "the reason is not recorded: the key that opened the vault was replaced, and writes nothing"
         )
-        return
+        return None
     who = session.actor.name
     decision = Approval(
         plan.digest, who, agreed or who, session.platform.clock.now(), (reason or "").strip(), BREAK_GLASS
     )
     record_decision(vault, plan, APPROVED, decision, f"{BREAK_GLASS} {secrets.token_hex(8)}")
+    return decision
 
 
 def second_holder(vault: Vault, key: Path) -> str:

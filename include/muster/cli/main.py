@@ -16,7 +16,9 @@ import click
 
 from muster import __version__
 from muster.cli.accept import accept
+from muster.cli.audit import audit
 from muster.cli.doctor import doctor
+from muster.cli.evidence import runbook, trend
 from muster.cli.expiry import expire, hold, release
 from muster.cli.keys import keys
 from muster.cli.points import plan, points, restore, show
@@ -24,7 +26,7 @@ from muster.cli.protect import demo, drill, init, snapshot
 from muster.cli.screen import Screen
 from muster.cli.session import Options, Session
 from muster.cli.undo import discard, undo
-from muster.cli.upkeep import audit, catalog
+from muster.cli.upkeep import catalog
 from muster.cli.verify import heal, verify
 from muster.errors import MusterError
 
@@ -114,6 +116,8 @@ for each in (
     release,
     expire,
     drill,
+    trend,
+    runbook,
     audit,
     keys,
     catalog,

@@ -158,9 +158,9 @@ def restore(
     vault, status, request = _chosen(session, point, workload, options)
     target = _target(session, status, to)
     drawn = session.platform.plan(vault, status, target, request)
-    break_the_glass(session, vault, drawn, digest, reason, second_key)
+    approval = break_the_glass(session, vault, drawn, digest, reason, second_key)
     session.screen.note(f"restoring {status.point.point} of {status.point.workload} to {to}")
-    incident = Incident("restore", request.at, began)
+    incident = Incident("restore", request.at, began, approval)
     report = session.platform.restore(vault, status, target, incident, request, drawn.digest)
     session.screen.result(to_json(report) | {"summary": report.summary()}, *report_lines(report))
 

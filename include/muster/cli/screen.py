@@ -6,7 +6,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -48,6 +48,12 @@ class Screen:
         else:
             for line in lines:
                 self._console.print(line, soft_wrap=isinstance(line, str))
+        self._out.flush()
+
+    def lines(self, documents: Iterable[Any]) -> None:
+        """Many small documents for machines, one a line."""
+        for document in documents:
+            self._out.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
         self._out.flush()
 
     def note(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Commands that look after what is kept: audit, catalog."""
+"""Commands that look after what is protected: catalog."""
 
 from __future__ import annotations
 
@@ -7,40 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from muster.cli.points import to_list
 from muster.cli.screen import table
 from muster.cli.session import Session
-from muster.cli.wording import moment
 from muster.report import seconds_in_words
 
 if TYPE_CHECKING:
     from muster.catalog import Workload
-
-
-@click.group()
-def audit() -> None:
-    """Who did what: a chain that nobody changes unnoticed."""
-
-
-@audit.command("verify")
-@click.option(
-    "--last", default=10, show_default=True, type=click.IntRange(0), help="How many of the newest records to show."
-)
-@click.pass_obj
-def audit_verify(session: Session, last: int) -> None:
-    """Check the whole chain: digests, signatures, gaps."""
-    documents, lines = [], []
-    for name in session.vault_names():
-        vault = session.vault(name)
-        records = vault.audit()
-        shown = records[len(records) - min(last, len(records)) :]
-        documents.append({"vault": vault.url, "records": len(records), "last": to_list(shown)})
-        lines.append(f"{vault.url}: {len(records)} records, the chain is whole")
-        lines += [
-            f"  {r.seq:>6}  {moment(r.at)}  {r.actor.name}@{r.actor.host} ({r.actor.via})  {r.action} {r.subject}: {r.outcome}"
-            for r in shown
-        ]
-    session.screen.result({"audit": documents}, *lines)
 
 
 @click.group()

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from muster.domain.content import TreeRef
 
-ComponentKind = Literal["dataset", "registry", "environment", "configuration", "validation", "golden", "changes"]
+ComponentKind = Literal[
+    "dataset", "registry", "environment", "configuration", "validation", "golden", "changes", "runbook"
+]
 MarkKind = Literal["verified", "drilled", "restored", "suspect", "accepted", "replicated", "held", "released"]
 Json = Any
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from muster.domain.approval import Approval
+from muster.domain.evidence import AuditProof, Event, ExpectationResult, Failed, first_of
 from muster.domain.fidelity import FidelityReport
 from muster.domain.timing import RecoveryTime, Span
 
@@ -19,6 +21,7 @@ class ComponentOutcome:
 
     :param facts: what was measured at the target after the restore: counts, digests, revisions
     :param fidelity: of a registry: what was captured beside what is there; identical, or it would not be there
+    :param sha256: of the list of its files in the vault, with the digest of each; what came back was checked against it
     """
 
     component: str
@@ -27,11 +30,16 @@ class ComponentOutcome:
     span: Span
     facts: dict[str, Json] = field(default_factory=dict)
     fidelity: FidelityReport | None = None
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationOutcome:
-    """What a suite of expectations said of a restored dataset."""
+    """
+    What a suite of expectations said of a restored dataset.
+
+    :param results: one for each expectation, those that were not met first; as many as a report shows
+    """
 
     dataset: str
     suite: str
@@ -39,6 +47,7 @@ class ValidationOutcome:
     failures: tuple[str, ...]
     statistics: dict[str, Json]
     span: Span
+    results: tuple[ExpectationResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,12 @@ class RecoveryReport:
     :param left_out: components for which the target had no place, each with the reason
     :param unfaithful: of components that were removed again, since they had come back with a difference
     :param objectives: ``{"rpo_s": …, "rto_s": …}``
+    :param plan_digest: hex SHA-256 of the plan that was applied
+    :param approval: who let it go ahead; None where nobody had to
+    :param actor: who carried it out: name, host, and by what
+    :param events: what happened, in order
+    :param failures: everything that went wrong
+    :param audit: where the report stands in the audit trail; None if the trail could not be read
     """
 
     kind: Literal["restore", "drill"]
@@ -87,6 +102,17 @@ class RecoveryReport:
     smoke: tuple[SmokeOutcome, ...]
     left_out: tuple[str, ...] = ()
     unfaithful: tuple[FidelityReport, ...] = ()
+    plan_digest: str | None = None
+    approval: Approval | None = None
+    actor: str = ""
+    events: tuple[Event, ...] = ()
+    failures: tuple[Failed, ...] = ()
+    audit: AuditProof | None = None
+
+    @property
+    def first_failure(self) -> Failed | None:
+        """What failed first, and why; None if nothing did."""
+        return first_of(self.failures)
 
     @property
     def fidelity(self) -> tuple[FidelityReport, ...]:
@@ -136,4 +162,6 @@ class RecoveryReport:
             "models": len(self.smoke),
             "left_out": list(self.left_out),
             "fidelity": {f.component: f.line for f in self.fidelity},
+            "plan_digest": self.plan_digest,
+            "approved_by": self.approval.approved_by if self.approval else None,
         }

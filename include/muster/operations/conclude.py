@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
+from muster.domain.approval import Approval
+from muster.domain.evidence import Failed
 from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_point import Mark, PointStatus
 from muster.domain.recovery_report import ComponentOutcome, RecoveryReport, SmokeOutcome, ValidationOutcome
 from muster.domain.restore_plan import RestorePlan
 from muster.domain.timing import Span, recovery_point_actual, recovery_time
 from muster.errors import IncompletePoint, ObjectiveMissed, SmokeFailed, ValidationFailed
+from muster.operations.evidence import named, timeline, trail_of_run, work
 from muster.operations.tools import Tools
-from muster.report import render_fidelity, render_report
+from muster.report import render_fidelity, render_postmortem, render_report
 from muster.vault.sources import bytes_file
 from muster.vault.vault import Vault
 
@@ -25,11 +28,13 @@ class Incident:
 
     :param at: when the platform was lost; the recovery time counts from here
     :param detected_at: when somebody or something acted: the trigger of the restore
+    :param approval: who let the restore go ahead; None where nobody had to
     """
 
     kind: Literal["restore", "drill"]
     at: datetime
     detected_at: datetime
+    approval: Approval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class Outcomes:
     :param decided: the span of planning and approval
     :param failure: the first error that ended it early, or None
     :param unfaithful: fidelity reports of components that were removed again
+    :param failed: every piece of work that ended by an error, with its time where that is known
     """
 
     decided: Span
@@ -48,6 +54,7 @@ class Outcomes:
     smoke: tuple[SmokeOutcome, ...] = ()
     failure: str | None = None
     unfaithful: tuple[FidelityReport, ...] = ()
+    failed: tuple[Failed, ...] = ()
 
     @property
     def spans(self) -> list[Span]:
@@ -60,18 +67,21 @@ def conclude(
     vault: Vault, status: PointStatus, plan: RestorePlan, incident: Incident, outcomes: Outcomes, tools: Tools
 ) -> RecoveryReport:
     """
-    Judge a recovery, store its reports (JSON and HTML) in the vault and below the state folder, mark the point, record it.
+    Judge a recovery, store its reports (JSON and HTML, and the draft of a post-mortem if there is one to be held) in the vault and
+    below the state folder, mark the point, record it.
 
     It has passed only if every component of the plan came back, and every suite and every golden prediction of the point was
     asked again and agreed. The caller raises what the report's `failure` says.
     """
     report = _judge(status, plan, incident, outcomes, tools.clock.now())
+    report = _with_evidence(vault, report, outcomes)
     documents = _documents(report)
     folder = tools.state / "reports" / report.workload
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{report.kind}-{report.point}-{report.finished_at:%Y%m%dT%H%M%S%fZ}"
     for path, document in documents.items():
-        (folder / f"{name}{path.removeprefix('report')}").write_bytes(document)
+        stem = path.removeprefix("report") if path.startswith("report") else f"-{path}"
+        (folder / f"{name}{stem}").write_bytes(document)
     if vault.outdated:  # in an emergency a replaced key still brings old points back; what it signs would not count
         return report
     with vault.writer() as writer:
@@ -86,7 +96,8 @@ def conclude(
 
 def _documents(report: RecoveryReport) -> dict[str, bytes]:
     """
-    ``report.html``, ``report.json``, and for each registry ``report-registry-NAME-fidelity.html`` and ``.json``.
+    ``report.html``, ``report.json``, and for each registry ``report-registry-NAME-fidelity.html`` and ``.json``; ``postmortem.md`` of
+    every restore and of whatever failed.
     """
     as_json, as_html = render_report(report)
     documents = {"report.json": as_json, "report.html": as_html}
@@ -94,6 +105,8 @@ def _documents(report: RecoveryReport) -> dict[str, bytes]:
         as_json, as_html = render_fidelity(fidelity, report)
         name = f"report-{fidelity.component.replace('/', '-')}-fidelity"
         documents |= {f"{name}.json": as_json, f"{name}.html": as_html}
+    if report.kind == "restore" or not report.passed:
+        documents["postmortem.md"] = render_postmortem(report)
     return documents
 
 
@@ -101,12 +114,15 @@ def _judge(
     status: PointStatus, plan: RestorePlan, incident: Incident, outcomes: Outcomes, now: datetime
 ) -> RecoveryReport:
     point = status.point
+    failures = _failures(status, plan, outcomes)
+    digests = {component.label: component.tree.root.sha256 for component in point.components}
+    components = [replace(outcome, sha256=digests.get(outcome.component, "")) for outcome in outcomes.components]
     return RecoveryReport(
         kind=incident.kind,
         workload=point.workload,
         point=point.point,
         target=plan.target,
-        failure=_first_failure(status, plan, outcomes),
+        failure=outcomes.failure or (failures[0].why if failures else None),
         incident_at=incident.at,
         detected_at=incident.detected_at,
         finished_at=now,
@@ -114,27 +130,55 @@ def _judge(
         time=recovery_time(outcomes.spans, incident_at=incident.at, detected_at=incident.detected_at),
         recovery_point_actual=recovery_point_actual(incident.at, point.taken_at),
         objectives=point.objectives,
-        components=tuple(sorted(outcomes.components, key=lambda o: o.component)),
+        components=tuple(sorted(components, key=lambda o: o.component)),
         validations=outcomes.validations,
         smoke=outcomes.smoke,
         left_out=plan.skipped,
         unfaithful=outcomes.unfaithful,
+        plan_digest=plan.digest,
+        approval=incident.approval,
+        failures=failures,
     )
 
 
-def _first_failure(status: PointStatus, plan: RestorePlan, outcomes: Outcomes) -> str | None:
-    if outcomes.failure:
-        return outcomes.failure
+def _with_evidence(vault: Vault, report: RecoveryReport, outcomes: Outcomes) -> RecoveryReport:
+    """The report with who carried it out, its timeline, and its place in the audit trail."""
+    began = min(report.detected_at, outcomes.decided.started_at)
+    told, proof = trail_of_run(vault, report.workload, report.point, began)
+    done = work(outcomes.decided, report.components, report.validations, report.smoke)
+    return replace(
+        report,
+        actor=named(vault.actor),
+        audit=proof,
+        events=timeline(
+            report.incident_at, report.detected_at, done, told, report.approval, report.failures, report.finished_at
+        ),
+    )
+
+
+def _failures(status: PointStatus, plan: RestorePlan, outcomes: Outcomes) -> tuple[Failed, ...]:
+    """Everything that went wrong: what ended by an error first, then what is missing, unmet, different, or was never asked."""
+    failures = list(outcomes.failed)
+    if outcomes.failure and outcomes.failure not in {failed.why for failed in failures}:
+        failures.insert(0, Failed(plan.point, outcomes.failure))
+    told = {failed.what for failed in failures}
     missing = {action.component for action in plan.actions} - {outcome.component for outcome in outcomes.components}
-    failures = [f"{label} was not restored" for label in sorted(missing)]
+    failures += [Failed(label, f"{label} was not restored") for label in sorted(missing - told)]
     failures += [
-        f"dataset {v.dataset} does not meet {v.suite}: {'; '.join(v.failures[:3])}"
+        Failed(
+            f"validation/{v.dataset}",
+            f"dataset {v.dataset} does not meet {v.suite}: {'; '.join(v.failures[:3])}",
+            v.span.finished_at,
+        )
         for v in outcomes.validations
         if not v.success
     ]
-    failures += [f"{s.model} answers otherwise: {'; '.join(s.differences[:3])}" for s in outcomes.smoke if not s.equal]
-    failures += _unasked(status, plan, outcomes)
-    return failures[0] if failures else None
+    failures += [
+        Failed(s.model, f"{s.model} answers otherwise: {'; '.join(s.differences[:3])}", s.span.finished_at)
+        for s in outcomes.smoke
+        if not s.equal
+    ]
+    return (*failures, *_unasked(status, plan, outcomes))
 
 
 def expected_checks(status: PointStatus, plan: RestorePlan) -> tuple[list[str], list[str]]:
@@ -146,12 +190,12 @@ def expected_checks(status: PointStatus, plan: RestorePlan) -> tuple[list[str], 
     return datasets, models if {"registry", "environment"} <= kinds else []
 
 
-def _unasked(status: PointStatus, plan: RestorePlan, outcomes: Outcomes) -> list[str]:
+def _unasked(status: PointStatus, plan: RestorePlan, outcomes: Outcomes) -> list[Failed]:
     datasets, models = expected_checks(status, plan)
     validated, asked = {v.dataset for v in outcomes.validations}, {s.model for s in outcomes.smoke}
-    return [f"dataset {name} was not validated" for name in datasets if name not in validated] + [
-        f"{model} was not asked" for model in models if model not in asked
-    ]
+    return [
+        Failed(f"validation/{name}", f"dataset {name} was not validated") for name in datasets if name not in validated
+    ] + [Failed(model, f"{model} was not asked") for model in models if model not in asked]
 
 
 def check_recovery(report: RecoveryReport) -> None:

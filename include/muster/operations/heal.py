@@ -9,6 +9,7 @@ from functools import partial
 
 from muster.domain.recovery_point import PointStatus
 from muster.errors import IntegrityError
+from muster.operations.runbook import render_again
 from muster.operations.snapshot import capture, pin_point
 from muster.operations.take import SnapshotJob
 from muster.operations.together import side_by_side
@@ -98,10 +99,13 @@ def heal_found(
 
 
 def _bring_chunks(vault: Vault, help_: Help, lost: list[str], clock: Clock, progress: Progress | None) -> list[str]:
-    """Store lost chunks anew, from replicas before sources; return those that nobody has."""
+    """Store lost chunks anew, from replicas, from what manifests render, and from sources; return those that nobody has."""
     left = lost
     for replica in help_.replicas:
         left = vault.healing.store_again(replica, left)
+    if left:
+        render_again(vault)
+        left = vault.healing.prove(left)
     if left and help_.sources:
         _read_sources(vault, help_.sources, clock, progress)
         left = vault.healing.prove(left)

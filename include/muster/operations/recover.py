@@ -6,8 +6,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from muster.domain.recovery_report import RecoveryReport, SmokeOutcome, ValidationOutcome
-from muster.domain.restore_plan import RestorePlan
+from muster.domain.evidence import Failed
+from muster.domain.recovery_report import ComponentOutcome, RecoveryReport, SmokeOutcome, ValidationOutcome
+from muster.domain.restore_plan import Action, RestorePlan
 from muster.domain.timing import Span, stamp_of
 from muster.errors import MusterError, Unfaithful
 from muster.folders import remove_folder
@@ -34,29 +35,53 @@ def recover(
     """
     planned_at = tools.clock.now()
     plan = plan_restore(vault, job)
-    plan.require_allowed()
-    if digest is not None:
-        require_same_plan(plan, digest)
+    _let_pass(vault, plan, incident, digest)
     outcomes = Outcomes(Span("decide", "plan", planned_at, tools.clock.now()))
-    stamp = stamp_of(planned_at)
-    restored, errors = side_by_side(
-        lambda action: restore_component(vault, job, action, stamp, tools.clock), list(plan.actions)
-    )
+    stamp, failed = stamp_of(planned_at), list[Failed]()
+
+    def restore(action: Action) -> ComponentOutcome:
+        try:
+            return restore_component(vault, job, action, stamp, tools.clock)
+        except Exception as error:
+            failed.append(Failed(action.component, _sentence(error), tools.clock.now()))
+            raise
+
+    restored, errors = side_by_side(restore, list(plan.actions))
     outcomes = replace(outcomes, components=tuple(restored))
+    step = "validation"
     try:
         if not errors:
             outcomes = replace(outcomes, validations=validate_all(vault, job, plan, tools))
+            step = "smoke inference"
             outcomes = replace(outcomes, smoke=smoke_all(vault, job, plan, tools))
     except MusterError as error:
+        failed.append(Failed(step, error.message, tools.clock.now()))
         errors.append(error)
     if errors:
         unfaithful = tuple(error.report for error in errors if isinstance(error, Unfaithful))
-        outcomes = replace(outcomes, failure=_sentence(errors[0]), unfaithful=unfaithful)
+        outcomes = replace(outcomes, failure=_sentence(errors[0]), unfaithful=unfaithful, failed=tuple(failed))
     report = conclude(vault, job.status, plan, incident, outcomes, tools)
     if errors:
         raise errors[0]
     check_recovery(report)
     return report
+
+
+def _let_pass(vault: Vault, plan: RestorePlan, incident: Incident, digest: str | None) -> None:
+    """
+    Let the plan pass, or record that it was refused, and raise why.
+
+    :raises PermanentError: of the first refusal's kind
+    """
+    try:
+        plan.require_allowed()
+        if digest is not None:
+            require_same_plan(plan, digest)
+    except MusterError as error:
+        if not vault.outdated:
+            facts = {"target": plan.target, "reason": error.message}
+            vault.record(incident.kind, f"{plan.workload}/{plan.point}", "refused", facts)
+        raise
 
 
 def validate_all(vault: Vault, job: RestoreJob, plan: RestorePlan, tools: Tools) -> tuple[ValidationOutcome, ...]:

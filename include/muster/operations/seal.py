@@ -12,6 +12,7 @@ from muster.domain.anomaly import Limits
 from muster.domain.recovery_point import CHANGES, Component, Mark, PointStatus, RecoveryPoint
 from muster.errors import IncompletePoint, ValidationFailed
 from muster.operations.anomaly import changes_since, failures_of, hold_last_good
+from muster.operations.runbook import runbook_component
 from muster.operations.snapshot import Handover, Pin, take_over
 from muster.ports import Clock
 from muster.vault.vault import Vault
@@ -47,6 +48,7 @@ def seal_point(
     _reconcile(pin, handovers, expected)
     components = take_over(vault, handovers)
     changes = changes_since(vault, pin, components, limits)
+    runbook = runbook_component(vault, pin, components, catalog)
     point = vault.seal(
         RecoveryPoint(
             format=1,
@@ -56,7 +58,7 @@ def seal_point(
             taken_at=min(component.cut_at for component in components),
             sealed_at=clock.now(),
             previous=pin.previous,
-            components=tuple(sorted([*components, *changes], key=lambda component: component.label)),
+            components=tuple(sorted([*components, *changes, *runbook], key=lambda component: component.label)),
             packs=(),
             objectives=dict(objectives),
             catalog=dict(catalog),

@@ -25,20 +25,26 @@ class SeenHeads:
 
     def asked_for(self, how: Thoroughness, vault: Vault) -> Thoroughness:
         """The same verification, which asks for the record that was seen last unless it asks for one already."""
-        return replace(how, head=how.head or self._of(vault))
+        return replace(how, head=how.head or self.of(vault))
 
     def note(self, vault: Vault, report: VerifyReport) -> None:
         """Remember the newest record of a trail in which nothing was found wrong."""
         if report.head and not any(finding.object.startswith(AUDIT) for finding in report.findings):
+            self.remember(vault, report.head)
+
+    def remember(self, vault: Vault, head: str) -> None:
+        """Remember the newest record of a trail that is known to be whole."""
+        if head:
             self._folder.mkdir(parents=True, exist_ok=True)
             written = self._folder / f".{self._name(vault)}.new"
-            written.write_text(f"{report.head}\n")
+            written.write_text(f"{head}\n")
             written.replace(self._folder / self._name(vault))
 
     def _name(self, vault: Vault) -> str:
         return f"{vault.id}-{digest(vault.url.encode())[:8]}"
 
-    def _of(self, vault: Vault) -> str:
+    def of(self, vault: Vault) -> str:
+        """Digest of the record that was seen last in this place; empty if none was."""
         try:
             noted = (self._folder / self._name(vault)).read_text().strip()
         except (OSError, UnicodeDecodeError):

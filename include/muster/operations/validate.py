@@ -64,7 +64,9 @@ def validate_restored(
     assert isinstance(suite, dict)  # noqa: S101 - sealed by validate_captured, for the type checker
     result = tools.validator.validate(suite, validated_folder(repository, _targets(dataset)), docs)
     span = Span("validate", validation.label, started, tools.clock.now())
-    return ValidationOutcome(dataset.name, result.suite, result.success, result.failures, result.statistics, span)
+    return ValidationOutcome(
+        dataset.name, result.suite, result.success, result.failures, result.statistics, span, result.results
+    )
 
 
 def validated_folder(root: Path, targets: Sequence[str]) -> Path:

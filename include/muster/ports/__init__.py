@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from muster.domain.content import EntryKind, TreeEntry
+from muster.domain.evidence import ExpectationResult
 from muster.domain.recovery_point import ComponentKind
 from muster.ports.stores import (
     PROBES,
@@ -278,12 +279,14 @@ class Validation:
     :param success: whether every expectation was met
     :param failures: one line for each unmet expectation: what was expected of which column or file, what was found
     :param statistics: evaluated, successful, rows, files …
+    :param results: one for each expectation, those that were not met first; the first few hundred
     """
 
     success: bool
     suite: str
     failures: tuple[str, ...]
     statistics: dict[str, Json] = field(default_factory=dict)
+    results: tuple[ExpectationResult, ...] = ()
 
 
 class Validator(Protocol):

@@ -2,7 +2,7 @@
 The report of a restore or a drill: a JSON document for machines, and one HTML file, without any outside resource, for people.
 
 ``report.json`` is a `RecoveryReport` as JSON, with its `summary` beside the fields. For each registry there is a `FidelityReport`
-besides, as JSON with its `verdict`, and as a page of its own.
+besides, as JSON with its `verdict`, and as a page of its own. ``postmortem.md`` is a draft for people to go on with.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from muster.codec import to_json
+from muster.domain.evidence import Failed
 from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.timing import STAGES
 from muster.report.wording import seconds_in_words, size_in_words
 
-__all__ = ["render_fidelity", "render_report", "seconds_in_words", "size_in_words"]
+__all__ = ["render_fidelity", "render_postmortem", "render_report", "seconds_in_words", "size_in_words"]
 
 LONGEST_FACT = 400
 """Characters of one fact that the page shows; report.json has it whole."""
@@ -31,7 +32,7 @@ LONGEST_FACT = 400
 
 def render_report(report: RecoveryReport) -> tuple[bytes, bytes]:
     """The report as JSON and as HTML, both UTF-8. Never fails on a report that is there: an incident is no time for that."""
-    page = _environment().get_template("report.html.j2").render(_page(report))
+    page = environment(autoescape=True).get_template("report.html.j2").render(_page(report))
     return _as_json(to_json(report) | {"summary": report.summary()}), page.encode()
 
 
@@ -43,8 +44,17 @@ def render_fidelity(fidelity: FidelityReport, report: RecoveryReport) -> tuple[b
     """
     verdict = {"identical": fidelity.identical, "verdict": fidelity.verdict}
     rows = sum(line.restored.count for line in fidelity.tables)
-    page = _environment().get_template("fidelity.html.j2").render(fidelity=fidelity, report=report, rows=rows)
+    page = (
+        environment(autoescape=True)
+        .get_template("fidelity.html.j2")
+        .render(fidelity=fidelity, report=report, rows=rows)
+    )
     return _as_json(to_json(fidelity) | verdict), page.encode()
+
+
+def render_postmortem(report: RecoveryReport) -> bytes:
+    """The draft of a post-mortem in Markdown, UTF-8: what was recorded and measured, and blanks for what only people know."""
+    return environment(autoescape=False).get_template("postmortem.md.j2").render(_page(report)).encode()
 
 
 def _as_json(document: Any) -> bytes:
@@ -52,17 +62,23 @@ def _as_json(document: Any) -> bytes:
     return text.encode() + b"\n"
 
 
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
+@lru_cache(maxsize=2)
+def environment(*, autoescape: bool) -> Environment:
+    """The templates beside this file: pages with, Markdown without escaping for HTML."""
     loader = FunctionLoader(lambda name: resources.files(__package__).joinpath(name).read_text("utf-8"))
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    made = Environment(
+        loader=loader,
+        autoescape=autoescape,  # noqa: S701 - Markdown escapes by the filter `text`
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["span"] = seconds_in_words
-    environment.filters["size"] = size_in_words
-    environment.filters["moment"] = _moment
-    environment.filters["flat"] = lambda facts: list(_flat(facts, ""))
-    return environment
+    made.filters["text"] = markdown_text
+    made.filters["span"] = seconds_in_words
+    made.filters["size"] = size_in_words
+    made.filters["moment"] = _moment
+    made.filters["flat"] = lambda facts: list(_flat(facts, ""))
+    return made
 
 
 def _page(report: RecoveryReport) -> dict[str, Any]:
@@ -77,6 +93,7 @@ def _page(report: RecoveryReport) -> dict[str, Any]:
         "stages": stages,
         "promised_percent": 100 * promised / scale,
         "timeline": _timeline(report),
+        "failed_in_order": _failed_in_order(report),
         "files": sum(outcome.files for outcome in report.components),
         "size": sum(outcome.size for outcome in report.components),
         "limit": 100,
@@ -101,6 +118,20 @@ def _timeline(report: RecoveryReport) -> dict[str, Any]:
         for span in spans
     ]
     return {"bars": bars, "seconds": whole}
+
+
+def _failed_in_order(report: RecoveryReport) -> list[Failed]:
+    """What failed first is the first; of the others those whose time is known come before those whose is not."""
+    latest = report.finished_at
+    return sorted(report.failures, key=lambda failed: (failed != report.first_failure, failed.at or latest))
+
+
+def markdown_text(value: object) -> str:
+    """Any text as one line of Markdown that it cannot break out of: of a table's cell, of a list's entry."""
+    line = " ".join(str(value).split())
+    for sign in "\\|`*[]<>":
+        line = line.replace(sign, f"\\{sign}")
+    return line
 
 
 def _moment(moment: datetime) -> str:

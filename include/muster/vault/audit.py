@@ -2,7 +2,7 @@
 The audit trail: signed records that name their predecessors, so that none can be altered, removed or slipped in between.
 
 Two machines may append at once: then the trail forks, and the next record names both ends. The first record follows from
-``vault.json`` alone. The newest record's digest stands in every manifest, so a trail cut off before a sealed point is noticed.
+``vault.json`` alone. The digests of the newest records stand in every manifest and mark, so a trail cut off before one is noticed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from muster.codec import from_json, to_json
 from muster.errors import IntegrityError
 from muster.ports import BlobStore
+from muster.vault.anchors import Anchor
 from muster.vault.envelope import Signatures
 from muster.vault.foreign import own
 from muster.vault.header import Actor, Header
@@ -61,6 +62,7 @@ class AuditTrail:
     def __init__(self, store: BlobStore, signer: Signatures, header: Header) -> None:
         self._store, self._signer, self._header = store, signer, header
         self._known: dict[str, AuditRecord] = {}
+        self._newest: Anchor | None = None
 
     def append(
         self, at: datetime, actor: Actor, action: str, subject: str, outcome: str, details: Mapping[str, Any]
@@ -79,7 +81,9 @@ class AuditTrail:
             outcome=outcome,
             details=dict(details),
         )
-        return self._put(record)
+        written = self._put(record)
+        self._newest = Anchor((written.digest,), before + 1)
+        return written
 
     def begin(self) -> None:
         """Write the first record, unless it is there."""
@@ -88,6 +92,34 @@ class AuditTrail:
     def head(self) -> str:
         """Digest of the newest record; of several ends of a fork, the greatest by number and digest."""
         return max(self._heads()[0], key=lambda record: (record.seq, record.digest)).digest
+
+    def anchor(self) -> Anchor:
+        """The ends of the trail now, the greatest first, and how many records there are."""
+        heads, count = self._heads()
+        heads.sort(key=lambda record: (record.seq, record.digest), reverse=True)
+        self._newest = Anchor(tuple(head.digest for head in heads), count)
+        return self._newest
+
+    def known_anchor(self) -> Anchor:
+        """The ends as this process saw them last: good enough to tell that they were there, and read only once."""
+        return self._newest or self.anchor()
+
+    def since(self, at: datetime) -> tuple[list[AuditRecord], AuditRecord | None]:
+        """
+        The records of a time and later, oldest first, and the newest before them; without reading the whole trail.
+
+        One that cannot be read is left out: verification names it.
+        """
+        found: list[AuditRecord] = []
+        keys = self._keys()
+        with ThreadPoolExecutor(_READERS) as readers:
+            for end in range(len(keys), 0, -_READERS):
+                lot = [record for record in readers.map(self._readable, keys[max(0, end - _READERS) : end]) if record]
+                found = lot + found
+                if lot and all(record.at < at for record in lot):
+                    break
+        earlier = [record for record in found if record.at < at]
+        return [record for record in found if record.at >= at], earlier[-1] if earlier else None
 
     def records(self) -> list[AuditRecord]:
         """

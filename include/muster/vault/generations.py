@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from muster.codec import canonical, from_json, to_json
 from muster.errors import IntegrityError
 from muster.ports import BlobStore
+from muster.vault.anchors import Anchor, anchor_of
 from muster.vault.envelope import SigningKey, VerifyingKey
 from muster.vault.foreign import own
 from muster.vault.header import Actor, read_header, root_key
@@ -75,6 +76,12 @@ class Chain:
     def newest(self) -> Generation:
         """The one whose keys count now."""
         return self.generations[-1]
+
+    @property
+    def anchors(self) -> dict[str, Anchor]:
+        """What each rotation says of the audit trail before it, by the object of its generation."""
+        found = {generation.object: anchor_of(generation.payload) for generation in self.generations}
+        return {key: anchor for key, anchor in found.items() if anchor}
 
 
 @dataclass(frozen=True, slots=True)

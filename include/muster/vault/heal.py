@@ -15,6 +15,7 @@ from functools import partial
 from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import AlreadyExists, IntegrityError, NotFound, UsageError
 from muster.ports import BlobStore, Clock
+from muster.vault.anchors import Anchor
 from muster.vault.audit import AuditTrail
 from muster.vault.authority import Authority
 from muster.vault.damage import Damages
@@ -127,8 +128,9 @@ class Healing:
 
     def _put_back_once(self, replica: BlobStore) -> list[str]:
         points = self._readable()
-        wanted = self._records(replica, {head for _, head in points}) | self._documents()
-        wanted |= {pack_key(pack): _prove_named for point, _ in points for pack in point.packs}
+        anchors = [found for found in self._points.anchors().values() if isinstance(found, Anchor)]
+        wanted = self._records(replica, {head for anchor in anchors for head in anchor.heads}) | self._documents()
+        wanted |= {pack_key(pack): _prove_named for point in points for pack in point.packs}
         there = {info.key for info in self._store.list()}
         return [key for key, prove in wanted.items() if key not in there and self._bring(replica, key, prove)]
 
@@ -182,17 +184,17 @@ class Healing:
     def _reader(self) -> ChunkReader:
         return ChunkReader(self._store, self._master, self._index)
 
-    def _readable(self) -> list[tuple[RecoveryPoint, str]]:
-        """The points that can be read, each with the audit record that was newest when it was sealed."""
+    def _readable(self) -> list[RecoveryPoint]:
+        """The points that can be read."""
         found = []
         for key in self._points.keys():  # noqa: SIM118 - it is no dictionary
             with suppress(IntegrityError, NotFound):
-                found.append(self._points.read(key))
+                found.append(self._points.read(key)[0])
         return found
 
     def _lock(self, keys: Sequence[str]) -> None:
         """Lock objects as long as the longest lock of any point: it is not asked which of them need which."""
-        ends = [point.locked_until for point, _ in self._readable()]
+        ends = [point.locked_until for point in self._readable()]
         until = max((end for end in ends if end), default=None)
         locks = self._store.locks()
         if keys and locks and until and until > self._clock.now():

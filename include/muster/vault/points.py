@@ -10,6 +10,7 @@ from muster.codec import from_json, to_json
 from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint, listed
 from muster.errors import AlreadyExists, IntegrityError, NotFound, UsageError
 from muster.ports import BlobStore
+from muster.vault.anchors import TRAIL, Anchor, anchor_of, anchored
 from muster.vault.damage import Damages
 from muster.vault.envelope import Signatures
 from muster.vault.foreign import own
@@ -31,10 +32,11 @@ class Points:
 
     # --- manifests ----------------------------------------------------------------------------------------------------
 
-    def write(self, point: RecoveryPoint, audit_head: str) -> str:
+    def write(self, point: RecoveryPoint, anchor: Anchor) -> str:
         """
         Sign and store a manifest; return the digest of its object.
 
+        :param anchor: the audit trail as it is now
         :raises AlreadyExists: if the point has one
         """
         subject = [{"name": c.label, "digest": {"sha256": c.tree.root.sha256}} for c in point.components]
@@ -43,21 +45,21 @@ class Points:
             "subject": subject,
             "predicateType": PREDICATE,
             "predicate": to_json(point),
-            "audit_head": audit_head,
+            **anchored(anchor),
         }
         data = self._signer.sign(STATEMENT_TYPE, statement)
         self._store.put(point_key(point.workload, point.point), data)
         return digest(data)
 
-    def read(self, key: str) -> tuple[RecoveryPoint, str]:
+    def read(self, key: str) -> tuple[RecoveryPoint, Anchor]:
         """
-        A point, and the digest of the audit record that was newest when it was sealed.
+        A point, and the audit trail as it was when it was sealed.
 
         :raises IntegrityError: if its manifest is damaged or forged
         """
         return self.parse(key, self._store.get(key))
 
-    def parse(self, key: str, data: bytes) -> tuple[RecoveryPoint, str]:
+    def parse(self, key: str, data: bytes) -> tuple[RecoveryPoint, Anchor]:
         """What `read` gives, from the bytes of the object."""
         statement = self._signer.open(key, data, STATEMENT_TYPE)
         if statement.get("predicateType") != PREDICATE:
@@ -65,7 +67,7 @@ class Points:
         point = from_json(RecoveryPoint, statement.get("predicate"))
         if point.vault != self._vault or _named_or_none(point_key, point.workload, point.point) != key:
             raise _misplaced(key, f"point {point.workload}/{point.point} of vault {point.vault}")
-        return point, str(statement.get("audit_head"))
+        return point, anchor_of(statement) or Anchor(("",))
 
     def sealed(self, workload: str, point: str) -> RecoveryPoint | None:
         """The point, or None if it was not sealed."""
@@ -154,24 +156,28 @@ class Points:
 
     # --- marks --------------------------------------------------------------------------------------------------------
 
-    def write_mark(self, mark: Mark) -> tuple[str, str]:
+    def write_mark(self, mark: Mark, anchor: Anchor | None = None) -> tuple[str, str]:
         """
         Sign and store a mark; return its object's key and digest. The same mark again is not written twice.
 
+        :param anchor: the audit trail as it is now, or was not long ago
         :raises NotFound: if there is no such point
         """
         if self.sealed(mark.workload, mark.point) is None:
             raise self._not_found(mark.point, mark.workload, [])
-        data = self._signer.sign(MARK_TYPE, {"vault": self._vault, "mark": to_json(mark)})
+        trail = {TRAIL: to_json(anchor)} if anchor else {}
+        data = self._signer.sign(MARK_TYPE, {"vault": self._vault, "mark": to_json(mark), **trail})
         repetition = 0
         while True:
             key = mark_key(mark.point, mark.kind, mark.at, repetition)
             try:
                 self._store.put(key, data)
             except AlreadyExists:
-                if self._store.get(key) != data:
+                there = self._store.get(key)
+                if there != data and not self._says(key, there, mark):
                     repetition += 1
                     continue
+                return key, digest(there)
             return key, digest(data)
 
     def read_mark(self, key: str) -> Mark:
@@ -184,13 +190,17 @@ class Points:
 
     def parse_mark(self, key: str, data: bytes) -> Mark:
         """What `read_mark` gives, from the bytes of the object."""
+        return self.parse_anchored_mark(key, data)[0]
+
+    def parse_anchored_mark(self, key: str, data: bytes) -> tuple[Mark, Anchor | None]:
+        """A mark from its object, and the audit trail as it was when it was written, if it says so."""
         payload = self._signer.open(key, data, MARK_TYPE)
         mark = from_json(Mark, payload.get("mark"))
         here = key.removesuffix(".json")
         first = str(_named_or_none(mark_key, mark.point, mark.kind, mark.at, 0)).removesuffix(".json")
         if payload.get("vault") != self._vault or first not in (here, here.rpartition("-")[0]):
             raise _misplaced(key, f"a mark of point {mark.point} of vault {payload.get('vault')}")
-        return mark
+        return mark, anchor_of(payload)
 
     def mark_keys(self, point: str | None = None) -> list[str]:
         """The objects of all marks, or of those of one point."""
@@ -212,6 +222,28 @@ class Points:
             marks = [mark for mark in readers.map(self._readable_mark, suspect) if mark]
         marked = {str(pack) for mark in marks for pack in listed(mark.summary, "damaged_packs")}
         return marked | Damages(self._store, self._signer, self._vault).packs()
+
+    def anchors(self) -> dict[str, Anchor | IntegrityError]:
+        """What every manifest and mark says of the audit trail, by its key; of one that cannot be read, why."""
+        keys = [*self.mark_keys(), *self.keys()]
+        with ThreadPoolExecutor(_READERS) as readers:
+            found = dict(zip(keys, readers.map(self._anchor_or_why, keys), strict=True))
+        return {key: anchor for key, anchor in found.items() if anchor is not None}
+
+    def _anchor_or_why(self, key: str) -> Anchor | IntegrityError | None:
+        try:
+            data = self._store.get(key)
+            return self.parse(key, data)[1] if key.startswith(POINTS) else self.parse_anchored_mark(key, data)[1]
+        except NotFound:
+            return None  # removed meanwhile
+        except IntegrityError as error:
+            return error
+
+    def _says(self, key: str, data: bytes, mark: Mark) -> bool:
+        try:
+            return self.parse_mark(key, data) == mark
+        except IntegrityError:
+            return False
 
     def _readable(self, key: str) -> RecoveryPoint | None:
         try:

@@ -15,6 +15,7 @@ from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint
 from muster.errors import AlreadyExists
 from muster.ports import BlobStore, Clock, Progress
 from muster.vault.audit import AuditRecord, AuditTrail
+from muster.vault.auditing import Auditing
 from muster.vault.condemned import Condemnations
 from muster.vault.expire import Expiry
 from muster.vault.findings import Finding, VerifyReport
@@ -121,6 +122,11 @@ class Vault:
         return self._store.url
 
     @property
+    def actor(self) -> Actor:
+        """Who acts: as whom it was opened."""
+        return self._actor
+
+    @property
     def signing_fingerprint(self) -> str:
         """Hex SHA-256 of the public key that signs manifests, marks and audit records."""
         return self._authority.fingerprint
@@ -177,7 +183,7 @@ class Vault:
         gate.check_time()
         self._authority.confirm()
         try:
-            manifest = self._points.write(sealed, self._trail.head())
+            manifest = self._points.write(sealed, self._trail.anchor())
         except AlreadyExists:
             if there := self._points.sealed(point.workload, point.point):
                 return self._sealed_before(point, there)
@@ -223,7 +229,7 @@ class Vault:
 
         :raises NotFound: if there is no such point
         """
-        key, written = self._points.write_mark(mark)
+        key, written = self._points.write_mark(mark, self._trail.known_anchor())
         self.record("mark", key, mark.kind, {"sha256": written})
 
     @property
@@ -281,6 +287,11 @@ class Vault:
     def find_record(self, action: str, subject: str, wanted: Callable[[AuditRecord], bool]) -> AuditRecord | None:
         """The newest record of an action on a subject, with a valid signature, that is wanted; None if there is none."""
         return self._trail.find(action, subject, wanted)
+
+    @property
+    def auditing(self) -> Auditing:
+        """What proves the audit trail, and anchors it in another vault."""
+        return Auditing(self._store, self._authority, self._header, self._trail, self.record)
 
     def verify(
         self,

@@ -85,12 +85,13 @@ class DocumentCheck:
 
     def _read_point(self, key: str) -> SealedPoint:
         data = self._found.read(key)
-        point, head = self._points.parse(key, data)
-        return SealedPoint(point, head, digest(data))
+        point, anchor = self._points.parse(key, data)
+        return SealedPoint(point, anchor, digest(data))
 
     def _read_mark(self, key: str) -> Written[Mark]:
         data = self._found.read(key)
-        return Written(self._points.parse_mark(key, data), digest(data))
+        mark, anchor = self._points.parse_anchored_mark(key, data)
+        return Written(mark, digest(data), anchor)
 
     # --- what lies among them -----------------------------------------------------------------------------------------
 

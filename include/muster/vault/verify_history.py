@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from muster.domain.recovery_point import Mark, RecoveryPoint
 from muster.errors import IntegrityError
 from muster.ports import BlobStore
+from muster.vault.anchors import Anchor
 from muster.vault.audit import AuditRecord, AuditTrail, check_chain
 from muster.vault.findings import Examination, Finding
 from muster.vault.layout import AUDIT, GENERATIONS, KEYS, MARKS, POINTS, ROLLS, point_key
@@ -21,19 +22,20 @@ _TOLD = (GENERATIONS, KEYS, MARKS, POINTS, ROLLS)
 
 @dataclass(frozen=True, slots=True)
 class SealedPoint:
-    """A point, the audit record that was newest when it was sealed, and the digest of its manifest."""
+    """A point, the audit trail as it was when it was sealed, and the digest of its manifest."""
 
     point: RecoveryPoint
-    head: str
+    anchor: Anchor
     digest: str
 
 
 @dataclass(frozen=True, slots=True)
 class Written(Generic[T]):
-    """What a document says, and its digest."""
+    """What a document says, its digest, and the audit trail as it was when it was written, if it says so."""
 
     said: T
     digest: str
+    anchor: Anchor | None = None
 
 
 class HistoryCheck:
@@ -60,31 +62,17 @@ class HistoryCheck:
         :param manifests: by key; `marks` as well
         :param head: digest of an audit record that must be there; empty if none is known
         """
-        there = {record.digest for record in records}
-        self._check_trail(records)
-        self._check_heads(manifests, there)
-        if head and head not in there:
-            what = f"the record {head}, which was seen here earlier, is gone: the vault was put back to an older state, or cut off"
-            self._found.report(Finding(AUDIT, what))
+        check_trail(self._trail, records, self._found)
+        anchors = {key: mark.anchor for key, mark in marks.items() if mark.anchor}
+        anchors |= {key: sealed.anchor for key, sealed in manifests.items()}
+        check_anchors(records, anchors | self._keys.anchors(), self._found)
+        check_seen(records, head, self._found)
         gone = expired(records)
         self._check_marks(marks, manifests, gone)
         written = {key: sealed.digest for key, sealed in manifests.items()}
         written |= {key: mark.digest for key, mark in marks.items()}
         self._check_told(records, written, gone)
         self._found.head = max(((record.seq, record.digest) for record in records), default=(0, ""))[1]
-
-    def _check_trail(self, records: Sequence[AuditRecord]) -> None:
-        try:
-            self._trail.check_first(records)
-            check_chain(records)
-        except IntegrityError as error:
-            self._found.report(Finding(AUDIT, error.message))
-
-    def _check_heads(self, manifests: Mapping[str, SealedPoint], there: set[str]) -> None:
-        for key, sealed in manifests.items():
-            if sealed.head not in there:
-                what = f"the audit record {sealed.head}, newest when it was sealed, is gone: the trail was cut off"
-                self._found.report(Finding(key, what, (sealed.point.point,)))
 
     def _check_marks(
         self,
@@ -122,6 +110,46 @@ class HistoryCheck:
             elif expired_points.isdisjoint(point_of(key)):
                 what = "the audit trail does not tell of it: its writer is still at work, or was killed before it could"
                 self._found.notice(Finding(key, what))
+
+
+def check_trail(trail: AuditTrail, records: Sequence[AuditRecord], found: Examination) -> None:
+    """The trail begins with the creation of its vault, and every record follows from those before it."""
+    try:
+        trail.check_first(records)
+        check_chain(records)
+    except IntegrityError as error:
+        found.report(Finding(AUDIT, error.message))
+
+
+def check_anchors(records: Sequence[AuditRecord], anchors: Mapping[str, Anchor], found: Examination) -> None:
+    """
+    Every record that a document names as the newest of its time is there.
+
+    A manifest whose record is gone is damage to its point, since nobody can tell any more what was done to it; a mark's is not.
+
+    :param anchors: by the key of the document
+    """
+    there = {record.digest for record in records}
+    for key, anchor in anchors.items():
+        points = point_of(key) if key.startswith(POINTS) else ()
+        many = f" of {anchor.count}" if anchor.count else ""
+        for head in anchor.lost(there):
+            what = f"the audit record {head}, newest{many} when it was written, is gone, and {len(there)} are there: the trail was cut off"
+            found.report(Finding(key, what, points))
+        if not anchor.lost(there) and len(there) < anchor.count:
+            what = f"the audit trail had {anchor.count} records when it was written, and {len(there)} are there: some were removed"
+            found.report(Finding(key, what, points))
+
+
+def check_seen(records: Sequence[AuditRecord], head: str, found: Examination) -> None:
+    """
+    A record that was seen here earlier is there still.
+
+    :param head: its digest; empty if none is known
+    """
+    if head and head not in {record.digest for record in records}:
+        what = f"the record {head}, which was seen here earlier, is gone: the vault was put back to an older state, or cut off"
+        found.report(Finding(AUDIT, what))
 
 
 def point_of(key: str) -> tuple[str, ...]:

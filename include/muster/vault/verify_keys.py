@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from muster.errors import IntegrityError, NotFound
 from muster.ports import BlobInfo, BlobStore
+from muster.vault.anchors import Anchor
 from muster.vault.authority import Authority
 from muster.vault.findings import Examination, Finding
 from muster.vault.foreign import own
@@ -40,6 +41,10 @@ class KeyCheck:
         """The key slots that ``vault.json`` and the rotations say they made."""
         slots = [slot for generation in self._chain.generations for slot in generation.slots]
         return {slot_object(slot): None for slot in slots}
+
+    def anchors(self) -> dict[str, Anchor]:
+        """What the generations say of the audit trail."""
+        return self._chain.anchors
 
     def _check_slot(self, info: BlobInfo) -> None:
         key = info.key

@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from muster.codec import from_json, to_json
 from muster.domain.approval import Approval
+from muster.domain.evidence import Failed
 from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_report import ComponentOutcome, SmokeOutcome, ValidationOutcome
 from muster.errors import NotFound, SmokeFailed, Unfaithful, ValidationFailed
@@ -175,17 +176,18 @@ class ConcludeRecoveryOperator(WorkloadOperator):
     def perform(self, at: Site) -> Any:
         from muster.operations.conclude import Incident, Outcomes, check_recovery, conclude
 
-        planned = self._planned(at)
+        planned, failed = self._planned(at), self._failed(at)
         approval = self._approval(at, planned)
         outcomes = Outcomes(
             replace(planned.decided, finished_at=approval.approved_at) if approval else planned.decided,
             tuple(from_json(ComponentOutcome, value) for value in handed_on(at, self.restored_by)),
             tuple(from_json(ValidationOutcome, value) for value in handed_on(at, [self.validated_by])),
             tuple(from_json(SmokeOutcome, value) for value in handed_on(at, [self.asked_by])),
-            self._first_failure(at),
+            failed[0].why if failed else None,
             tuple(from_json(FidelityReport, value) for value in handed_on(at, self.restored_by, FIDELITY)),
+            failed,
         )
-        incident = Incident(planned.request.kind, planned.request.at, planned.detected_at)
+        incident = Incident(planned.request.kind, planned.request.at, planned.detected_at, approval)
         status = at.vault.point(planned.plan.point, planned.plan.workload)
         report = conclude(at.vault, status, planned.plan, incident, outcomes, at.platform.tools)
         self.log.info("%s of %s: %s", report.kind, report.point, report.summary())
@@ -208,7 +210,7 @@ class ConcludeRecoveryOperator(WorkloadOperator):
         planned.plan.require_allowed()
         return require_approval(at.vault, planned.plan, run_of(at.context))
 
-    def _first_failure(self, at: Site) -> str | None:
-        """What the first failed task before this one said, in the order of the graph."""
+    def _failed(self, at: Site) -> tuple[Failed, ...]:
+        """What each failed task before this one said, in the order of the graph."""
         order = [task for task in self.dag.topological_sort() if task.task_id in self.upstream_task_ids]  # type: ignore[no-untyped-call]
-        return next(iter(handed_on(at, [task.task_id for task in order], FAILURE)), None)
+        return tuple(Failed(task.task_id, why) for task in order for why in handed_on(at, [task.task_id], FAILURE))
