@@ -22,6 +22,7 @@ from muster.domain.restore_request import RestoreRequest
 from muster.domain.restore_target import target_below
 from muster.operations.conclude import Incident
 from muster.operations.recover import make_sandbox, recover, tear_down
+from muster.operations.restore import plan_restore
 from muster.operations.restore_job import RestoreJob
 from muster.operations.runbook import kept_runbook
 from muster.operations.seal import seal_point
@@ -313,10 +314,12 @@ def test_the_report_of_a_restore_is_evidence(world: World, tmp_path: Path) -> No
     point = world.snapshot().point
     before = world.vault.audit()[-1].digest
     world.clock.advance(600)
-    approval = Approval("5f" * 32, "alice", "bob", world.clock.now(), "region lost", "break-glass")
+    job = world.restore_job(tmp_path / "to")
+    digest = plan_restore(world.vault, job).digest
+    approval = Approval(digest, "alice", "bob", world.clock.now(), "region lost", "break-glass")
     incident = replace(world.incident(), approval=approval)
-    report = recover(world.vault, world.restore_job(tmp_path / "to"), incident, world.tools)
-    assert (report.actor, report.approval, report.plan_digest) == ("test@here (pytest)", approval, "5f" * 32)
+    report = recover(world.vault, job, incident, world.tools, digest)
+    assert (report.actor, report.approval, report.plan_digest) == ("test@here (pytest)", approval, digest)
     hashes = {outcome.component: outcome.sha256 for outcome in report.components}
     assert hashes == {c.label: c.tree.root.sha256 for c in point.components if c.label in hashes}
     assert set(hashes) == {f"{kind}/flights" for kind in world.sources}
@@ -325,7 +328,7 @@ def test_the_report_of_a_restore_is_evidence(world: World, tmp_path: Path) -> No
     told = [event.what for event in report.events]
     assert told[0] == "the platform was lost"
     assert told[-1] == "concluded"
-    assert {"plan", "registry/flights", "validation/flights", MODEL, f"plan {'5f' * 8} approved"} < set(told)
+    assert {"plan", "registry/flights", "validation/flights", MODEL, f"plan {digest[:16]} approved"} < set(told)
     assert [event.at for event in report.events] == sorted(event.at for event in report.events)
     assert world.vault.auditing.check(head=report.audit.heads[0]).ok
 
