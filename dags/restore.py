@@ -15,6 +15,7 @@ service. Nothing is ever overwritten: move away what is in the way, then trigger
 from airflow.sdk import DAG
 
 from muster.catalog import Workload
+from muster_airflow.access import access_control
 from muster_airflow.forms import incident_param, point_param, target_param
 from muster_airflow.operators.restore import PlanRestoreOperator
 from muster_airflow.policies import default_args
@@ -33,6 +34,7 @@ def restore_dag(workload: Workload) -> DAG:
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=False,
+        access_control=access_control("restore", name),
         default_args={**default_args(workload.owner), "workload": name},
         params={"point": point_param(), "to": target_param(workload.targets), "incident_at": incident_param()},
         tags=["muster", "restore", name],

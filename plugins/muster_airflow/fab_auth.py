@@ -1,0 +1,105 @@
+"""Flask-AppBuilder's users and roles, with Muster's roles among them, and with Muster's DAGs out of reach of rights on all DAGs."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.providers.fab.auth_manager.fab_auth_manager import FabAuthManager
+
+from muster_airflow import access
+
+if TYPE_CHECKING:
+    from airflow.api_fastapi.auth.managers.base_auth_manager import ResourceMethod
+    from airflow.providers.fab.auth_manager.models import Permission, Role, User
+
+logger = logging.getLogger(__name__)
+_ACTIONS = {"POST": access.CREATE, "PUT": access.EDIT, "DELETE": access.DELETE}
+_BY_DAG = ("DAG:", "DAG Run:")
+"""What Airflow gives and takes by each DAG's `access_control`."""
+
+
+class MusterFabAuthManager(FabAuthManager):
+    """
+    Set it as ``[core] auth_manager``; the name must contain FabAuthManager, or Airflow does not look at `access_control`.
+
+    The roles are made whenever FAB makes its own: when the API server starts, and by ``airflow sync-perm`` and every other command
+    that works on users.
+    """
+
+    def init_flask_resources(self) -> None:
+        """Make FAB's roles, and ours."""
+        from muster.errors import MusterError
+        from muster_airflow.workloads import protected_workloads
+
+        super().init_flask_resources()
+        try:
+            workloads = [workload.workload for workload in protected_workloads()]
+        except MusterError as error:
+            logger.error("the roles of workloads were not made: %s (%s)", error.message, error.hint)  # noqa: TRY400
+            workloads = []
+        make_roles(self.security_manager, workloads)
+
+    def is_authorized_dag(
+        self,
+        *,
+        method: ResourceMethod,
+        user: User,
+        access_entity: DagAccessEntity | None = None,
+        details: DagDetails | None = None,
+    ) -> bool:
+        """Whether somebody may do something to a DAG. FAB decides, except for changes of Muster's DAGs."""
+        held = set(user.perms or ())
+        if method == "GET" or details is None or not access.is_ours(details.id or "") or access.EVERY_DAG in held:
+            return super().is_authorized_dag(method=method, user=user, access_entity=access_entity, details=details)
+        return bool(held & _taken(_ACTIONS[method], access_entity, str(details.id)))
+
+    def get_authorized_dag_ids(self, *, user: User, method: ResourceMethod = "GET", **session: Any) -> set[str]:
+        """The DAGs to which somebody may do something."""
+        found: set[str] = super().get_authorized_dag_ids(user=user, method=method, **session)
+        return {
+            dag
+            for dag in found
+            if method == "GET" or self.is_authorized_dag(method=method, user=user, details=DagDetails(id=dag))
+        }
+
+
+def _taken(action: str, entity: DagAccessEntity | None, dag: str) -> set[access.Permission]:
+    """The permissions of which one is needed to change one of Muster's DAGs, or what belongs to it."""
+    if entity is None:
+        return {(action, f"DAG:{dag}")}
+    if entity == DagAccessEntity.RUN:
+        return {(action, f"DAG Run:{dag}"), (action, f"{access.RUNS}:{dag}")}
+    return {(action, f"{FabAuthManager._get_fab_resource_types(entity)[-1]}:{dag}")}
+
+
+def make_roles(manager: Any, workloads: list[str]) -> None:
+    """
+    Make the roles, and let each have what `access.roles` says, no more and no less. What `access_control` gives is left to Airflow.
+
+    Roles of workloads that are in the catalog no more, or that cannot be read just now, stay as they are.
+
+    :param manager: FAB's security manager
+    """
+    everyone = set(manager.VIEWER_PERMISSIONS) - {(access.READ, access.DAGS)}
+    everyone |= {(access.READ, "Plugins"), (access.MENU, access.ANSWERS)}
+    there = manager._get_all_roles_with_permissions()
+    for name, wanted in access.roles(workloads, everyone).items():
+        _settle(manager, there.get(name) or manager.add_role(name), wanted)
+    admin = there.get(manager.auth_role_admin)
+    if admin is not None and access.EVERY_DAG not in {_pair(held) for held in admin.permissions}:
+        manager.add_permission_to_role(admin, manager.create_permission(*access.EVERY_DAG))
+
+
+def _settle(manager: Any, role: Role, wanted: frozenset[access.Permission]) -> None:
+    held = {_pair(permission): permission for permission in role.permissions}
+    for pair in sorted(wanted - held.keys()):
+        manager.add_permission_to_role(role, manager.create_permission(*pair))
+    for pair in sorted(held.keys() - wanted):
+        if not pair[1].startswith(_BY_DAG):
+            manager.remove_permission_from_role(role, held[pair])
+
+
+def _pair(permission: Permission) -> access.Permission:
+    return str(permission.action.name), str(permission.resource.name)
