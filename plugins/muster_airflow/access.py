@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from enum import Flag, auto
 from types import MappingProxyType
 
@@ -20,6 +21,9 @@ READ, CREATE, EDIT, DELETE, MENU = "can_read", "can_create", "can_edit", "can_de
 DAGS, RUNS, TASKS, ANSWERS = "DAGs", "DAG Runs", "Task Instances", "HITL Detail"
 EVERY_DAG: Permission = (EDIT, "All Muster DAGs")
 """What Airflow's own Admin has: the right on all DAGs of Muster, those to come as well."""
+
+REFUSED: ContextVar[set[str] | None] = ContextVar("muster_refused", default=None)
+"""The DAGs of Muster that the request under way may not change, whatever the answer as a whole says."""
 
 
 class May(Flag):
@@ -102,6 +106,11 @@ def access_control(verb: str, workload: str | None = None) -> dict[str, dict[str
         run = May.RUN in granted.get(role, May.SEE)
         given[name] = {DAGS: {READ, EDIT} if run else {READ}, RUNS: {READ, CREATE} if run else {READ}}
     return given
+
+
+def role_names(workloads: Iterable[str]) -> list[str]:
+    """The names of all roles."""
+    return sorted(roles(workloads, ()))
 
 
 def roles(workloads: Iterable[str], everyone: Iterable[Permission]) -> dict[str, frozenset[Permission]]:

@@ -50,19 +50,25 @@ class MusterFabAuthManager(FabAuthManager):
         details: DagDetails | None = None,
     ) -> bool:
         """Whether somebody may do something to a DAG. FAB decides, except for changes of Muster's DAGs."""
-        held = set(user.perms or ())
-        if method == "GET" or details is None or not access.is_ours(details.id or "") or access.EVERY_DAG in held:
+        if method == "GET" or details is None or not access.is_ours(details.id or ""):
             return super().is_authorized_dag(method=method, user=user, access_entity=access_entity, details=details)
-        return bool(held & _taken(_ACTIONS[method], access_entity, str(details.id)))
+        dag = str(details.id)
+        allowed = _may(user, _ACTIONS[method], access_entity, dag)
+        if not allowed and (refused := access.REFUSED.get()) is not None:
+            refused.add(dag)
+        return allowed
 
     def get_authorized_dag_ids(self, *, user: User, method: ResourceMethod = "GET", **session: Any) -> set[str]:
         """The DAGs to which somebody may do something."""
         found: set[str] = super().get_authorized_dag_ids(user=user, method=method, **session)
-        return {
-            dag
-            for dag in found
-            if method == "GET" or self.is_authorized_dag(method=method, user=user, details=DagDetails(id=dag))
-        }
+        if method == "GET":
+            return found
+        return {dag for dag in found if not access.is_ours(dag) or _may(user, _ACTIONS[method], None, dag)}
+
+
+def _may(user: User, action: str, entity: DagAccessEntity | None, dag: str) -> bool:
+    held = set(user.perms or ())
+    return access.EVERY_DAG in held or bool(held & _taken(action, entity, dag))
 
 
 def _taken(action: str, entity: DagAccessEntity | None, dag: str) -> set[access.Permission]:

@@ -81,6 +81,13 @@ def _mark(dag: str) -> tuple[str, str, Any]:
     return "PATCH", f"/api/v2/dags/{dag}/dagRuns/some/taskInstances/plan", {"new_state": "success"}
 
 
+def bulk(workload: str) -> tuple[str, str, Any]:
+    """Mark a task of a restore, by the way that names the DAG in its body only."""
+    task = {"dag_id": f"restore__{workload}", "dag_run_id": "some", "task_id": "plan", "new_state": "success"}
+    actions = [{"action": "update", "entities": [task]}]
+    return "PATCH", "/api/v2/dags/~/dagRuns/~/taskInstances", {"actions": actions}
+
+
 ACTIONS: dict[str, tuple[str, str, Any]] = {
     "points": ("GET", "/muster/points", None),
     "snapshot": _trigger(f"snapshot__{OURS}"),
@@ -284,20 +291,21 @@ def test_roles_of_one_workload_see_that_one(site: Site) -> None:
 
 def test_rights_on_all_dags_do_not_reach_ours_in_bulk(site: Site) -> None:
     """Where the DAG stands in the body, or is meant by a pattern, it is judged like any other."""
-    body = {
-        "actions": [
-            {
-                "action": "update",
-                "entities": [
-                    {"dag_id": f"restore__{OURS}", "dag_run_id": "some", "task_id": "plan", "new_state": "success"}
-                ],
-            }
-        ]
-    }
-    status, answer = site.ask("fab-user", "PATCH", "/api/v2/dags/~/dagRuns/~/taskInstances", body)
+    status, answer = site.ask("fab-user", *bulk(OURS))
     assert (status, answer["update"]["errors"][0]["status_code"]) == (200, 403)
     status, answer = site.ask("fab-user", "PATCH", "/api/v2/dags?dag_id_pattern=%25", {"is_paused": True})
     assert (status, [dag["dag_id"] for dag in answer["dags"]]) == (200, ["payroll"])
+
+
+def test_what_was_refused_inside_an_answer_is_recorded_like_any_other(site: Site) -> None:
+    """Airflow answers a change of many tasks with 200, and says in it whose was refused."""
+    method, path, body = bulk(OTHER)
+    assert site.ask("fab-op", method, path, body)[0] == 200
+    deadline = time.monotonic() + 60
+    while not (found := [r for r in site.trail("second") if (r.actor.name, r.details["path"]) == ("fab-op", path)]):
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    assert {(record.subject, record.details["status"]) for record in found} == {(f"restore__{OTHER}", 403)}
 
 
 def test_every_dag_is_under_the_rule_and_none_has_an_import_error(site: Site) -> None:

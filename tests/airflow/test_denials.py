@@ -195,6 +195,7 @@ def request(method: str, path: str) -> dict[str, Any]:
     [
         ("POST", "/api/v2/dags/restore__ledger/dagRuns", "trigger", "restore__ledger", ""),
         ("POST", "/api/v2/backfills", "trigger", "~", ""),
+        ("POST", "/api/v2/assets/7/materialize", "trigger", "~", ""),
         ("POST", "/air/flow/api/v2/dags/verify/dagRuns", "trigger", "verify", ""),
         (
             "PATCH",
@@ -229,6 +230,7 @@ def test_every_denied_change_is_noted(method: str, path: str, attempt: str, dag:
         (403, "GET", "/api/v2/dags/restore__ledger/dagRuns"),
         (403, "POST", "/api/v2/dags/payroll/dagRuns"),
         (403, "POST", "/api/v2/connections"),
+        (403, "POST", "/api/v2/dags/~/dagRuns/list"),
     ],
 )
 def test_nothing_else_is_noted(status: int, method: str, path: str) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from muster_airflow.access import is_ours
+from muster_airflow.access import REFUSED, is_ours
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,10 +21,14 @@ NOBODY = "anonymous"
 _LONGEST = 300
 _DENIED = (401, 403)
 _CHANGES = ("POST", "PUT", "PATCH", "DELETE")
-_DAG_ROUTE = re.compile(r"/api/v2/(?:dags/(?P<dag>[^/]+)(?:/dagRuns/(?P<run>[^/]+))?|dags$|backfills)(?P<rest>.*)")
+_DAG_ROUTE = re.compile(
+    r"/api/v2/(?:dags/(?P<dag>[^/]+)(?:/dagRuns/(?P<run>[^/]+))?|dags$|backfills|assets/[^/]+/materialize$)"
+)
+_QUESTION = re.compile(r"^POST .*/list$")
+"""What asks by POST, and changes nothing."""
 _ATTEMPTS = (
     ("approve", "PATCH", re.compile(r".*/hitlDetails$")),
-    ("trigger", "POST", re.compile(r".*(/dagRuns|/backfills)$")),
+    ("trigger", "POST", re.compile(r".*/(dagRuns|backfills|materialize)$")),
     ("clear", "POST", re.compile(r".*/(clear|clearTaskInstances|clearDagRuns)$")),
     ("delete", "DELETE", re.compile(r".*")),
 )
@@ -45,7 +49,8 @@ class DenialWatch:
         route = _route(scope) if scope["type"] == "http" else None
         if route is None:
             return await self._app(scope, receive, send)
-        status = 0
+        status, refused = 0, set[str]()
+        REFUSED.set(refused)
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -54,8 +59,10 @@ class DenialWatch:
             await send(message)
 
         await self._app(scope, receive, watched)
-        if status in _DENIED:
-            await self._note(scope, route, status)
+        inside = [{"dag": dag} for dag in sorted(refused - {route.get("dag", "")})]
+        if status in _DENIED or inside:
+            for aimed_at in inside or [route]:
+                await self._note(scope, aimed_at, status if status in _DENIED else 403)
         return None
 
     async def _note(self, scope: Scope, route: dict[str, str], status: int) -> None:
@@ -82,7 +89,7 @@ class DenialWatch:
 
 def _route(scope: Scope) -> dict[str, str] | None:
     """DAG and run of a request that would change something of Muster's, or of DAGs that only its body names."""
-    if scope["method"] not in _CHANGES:
+    if scope["method"] not in _CHANGES or _QUESTION.search(f"{scope['method']} {scope['path']}"):
         return None
     found = _DAG_ROUTE.search(scope["path"])
     if found is None:
