@@ -82,6 +82,11 @@ def is_ours(dag: str) -> bool:
     return _DAG.fullmatch(dag) is not None
 
 
+def dags_of(workloads: Iterable[str]) -> frozenset[str]:
+    """The names that DAGs of these workloads can have, and those of the DAGs that work for all."""
+    return frozenset({*VERBS, *(f"{verb}__{name}" for name in workloads for verb in VERBS)})
+
+
 def role_of(role: str, workload: str) -> str:
     """The role of one workload: ``muster-approver:penguins``. What is longer than Airflow's database holds ends in a digest."""
     name = f"{role}:{workload}"

@@ -229,11 +229,11 @@ def open_trails() -> Trail:
 def known_dags() -> frozenset[str]:
     """The DAGs that the catalog makes; of a catalog that cannot be read, those that work for all."""
     from muster.errors import MusterError
-    from muster_airflow.access import VERBS
+    from muster_airflow.access import dags_of
     from muster_airflow.workloads import protected_workloads
 
     try:
         names = [workload.workload for workload in protected_workloads()]
     except MusterError:
         names = []
-    return frozenset({*VERBS, *(f"{verb}__{name}" for verb in VERBS for name in names)})
+    return dags_of(names)

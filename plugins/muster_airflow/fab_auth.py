@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
@@ -84,27 +86,43 @@ def make_roles(manager: Any, workloads: list[str]) -> None:
     """
     Make the roles, and let each have what `access.roles` says, no more and no less. What `access_control` gives is left to Airflow.
 
-    Roles of workloads that are in the catalog no more, or that cannot be read just now, stay as they are.
+    Roles of workloads that are in the catalog no more, or that cannot be read just now, stay as they are, and so do rights on their DAGs.
 
     :param manager: FAB's security manager
     """
     everyone = set(manager.VIEWER_PERMISSIONS) - {(access.READ, access.DAGS)}
     everyone |= {(access.READ, "Plugins"), (access.MENU, access.ANSWERS)}
     there = manager._get_all_roles_with_permissions()
+    permission, dags = cache(manager.create_permission), access.dags_of(workloads)
     for name, wanted in access.roles(workloads, everyone).items():
-        _settle(manager, there.get(name) or manager.add_role(name), wanted)
+        role = there.get(name) or manager.add_role(name)
+        _settle(manager, role, wanted | _left_alone(role, dags), permission)
     admin = there.get(manager.auth_role_admin)
     if admin is not None and access.EVERY_DAG not in {_pair(held) for held in admin.permissions}:
-        manager.add_permission_to_role(admin, manager.create_permission(*access.EVERY_DAG))
+        manager.add_permission_to_role(admin, permission(*access.EVERY_DAG))
 
 
-def _settle(manager: Any, role: Role, wanted: frozenset[access.Permission]) -> None:
-    held = {_pair(permission): permission for permission in role.permissions}
-    for pair in sorted(wanted - held.keys()):
-        manager.add_permission_to_role(role, manager.create_permission(*pair))
-    for pair in sorted(held.keys() - wanted):
-        if not pair[1].startswith(_BY_DAG):
-            manager.remove_permission_from_role(role, held[pair])
+def _settle(
+    manager: Any, role: Role, wanted: frozenset[access.Permission], permission: Callable[[str, str], Permission]
+) -> None:
+    """Bring a role to what is wanted, in one transaction; another API server that starts may be doing the same."""
+    name, held = role.name, {_pair(each): each for each in role.permissions}
+    if held.keys() == wanted:
+        return
+    try:
+        role.permissions = [held.get(pair) or permission(*pair) for pair in sorted(wanted)]
+        manager.session.commit()
+    except Exception:
+        manager.session.rollback()
+        if not wanted <= {_pair(each) for each in manager.find_role(name).permissions}:
+            raise
+
+
+def _left_alone(role: Role, dags: frozenset[str]) -> set[access.Permission]:
+    """What a role has by `access_control`, and its rights on DAGs of workloads that cannot be read in the catalog just now."""
+    held = {_pair(permission) for permission in role.permissions}
+    by_dag = {(pair, pair[1].partition(":")[2]) for pair in held if ":" in pair[1]}
+    return {pair for pair, dag in by_dag if pair[1].startswith(_BY_DAG) or (access.is_ours(dag) and dag not in dags)}
 
 
 def _pair(permission: Permission) -> access.Permission:

@@ -1,4 +1,4 @@
-"""Signing in by Keycloak as `include/deploy/airflow` sets it up, against a provider that signs real tokens; secrets by a backend."""
+"""Signing in by Keycloak as `include/deploy/airflow` sets it up, against a provider that signs real tokens; roles; secrets by a backend."""
 
 from __future__ import annotations
 
@@ -26,6 +26,29 @@ vault: only
 """
 CREATE_APP = "from airflow.providers.fab.www.app import create_app; create_app(enable_plugins=False)"
 RESOLVE = "from muster_airflow.hooks.connections import resolve; print(resolve('conn:warehouse_secret'))"
+
+MAKE_ROLES = """
+import json
+from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
+from muster_airflow.fab_auth import make_roles
+
+def held(name):
+    return sorted(f"{p.action.name} {p.resource.name}" for p in manager.find_role(name).permissions)
+
+with get_application_builder() as builder:
+    manager = builder.sm
+    make_roles(manager, ["ledger"])
+    before = held("muster-operator")
+    for change in ("can_edit DAGs", "can_edit HITL Detail:restore__ledger", "can_edit Task Instances:drill__unread", "can_read DAG:verify"):
+        action, _, resource = change.partition(" ")
+        permission = manager.create_permission(action, resource)
+        manager.add_permission_to_role(manager.find_role("muster-operator"), permission)
+    lost = manager.find_role("muster-operator")
+    manager.remove_permission_from_role(lost, manager.get_permission("can_edit", "Task Instances:drill__ledger"))
+    make_roles(manager, ["ledger"])
+    after = held("muster-operator")
+    print(json.dumps([sorted(set(after) - set(before)), sorted(set(before) - set(after)), "can_edit All Muster DAGs" in held("Admin")]))
+"""
 
 
 def python(arguments: list[str], home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -98,6 +121,15 @@ def test_without_the_secret_nothing_starts(home: Path) -> None:
     done = python(["-c", CREATE_APP], home, KEYCLOAK_REALM_URL="https://keycloak.example.org/realms/platform")
     assert done.returncode != 0
     assert "KEYCLOAK_CLIENT_SECRET" in done.stderr
+
+
+def test_roles_that_somebody_changed_are_put_right(home: Path) -> None:
+    """What was added is taken away and what was taken is given back; what belongs to a DAG, or to a workload that cannot be read, stays."""
+    done = python(["-c", MAKE_ROLES], home, AIRFLOW__FAB__CONFIG_FILE=str(home / "none.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    added, lost, admin = json.loads(done.stdout.strip().splitlines()[-1])
+    assert (added, lost) == (["can_edit Task Instances:drill__unread", "can_read DAG:verify"], [])
+    assert admin
 
 
 def test_references_are_resolved_by_the_secrets_backend_of_airflow_first(home: Path) -> None:
