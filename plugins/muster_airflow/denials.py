@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -72,14 +72,14 @@ class Denials:
 
     :param spool: folder of attempts that are in no vault yet
     :param open_trail: opens what a record is written with; whatever it raises, the record is tried again later
-    :param known: the DAGs of the catalog
+    :param known: the vaults of each DAG of the catalog; under `UNKNOWN_DAG` those that hear of all others
     """
 
     def __init__(
         self,
         spool: Path,
         open_trail: Callable[[], Trail],
-        known: Callable[[], frozenset[str]],
+        known: Callable[[], Mapping[str, Sequence[str]]],
         *,
         every_s: float = EVERY_S,
     ) -> None:
@@ -99,8 +99,6 @@ class Denials:
     def note(self, denial: Denial) -> None:
         """Take an attempt. Returns at once; of more than a few hundred different ones at a time it keeps the number only."""
         with self._changed:
-            if denial.key not in self._noted and len(self._noted) >= _MOST_HELD:
-                denial = replace(denial, dag=UNKNOWN_DAG, attempt="change", who="many")
             _add(self._noted, denial)
             self._changed.notify()
 
@@ -126,6 +124,7 @@ class Denials:
                 self.flush()
             except Exception:
                 logger.exception("denied attempts could not be kept")
+                time.sleep(self._every_s)
 
     def _pause(self) -> float | None:
         """How long there is nothing to do; None for as long as nobody is denied anything."""
@@ -136,24 +135,34 @@ class Denials:
         return max(min(due) - now, 0.0) if due else None
 
     def _keep_all(self) -> None:
+        """At the end of the process: what is held goes into files, or else into the log."""
         with self._keeping:
-            self._keep(due_only=False)
+            try:
+                self._keep(due_only=False)
+            except Exception:
+                logger.exception("denied attempts stand here alone: %s", [*self._held.values()])
 
     def _keep(self, *, due_only: bool) -> None:
         with self._changed:
             noted, self._noted = self._noted, {}
-        known = self._known() if noted else frozenset()
         for denial in noted.values():
-            _add(self._held, denial if denial.dag in known else replace(denial, dag=UNKNOWN_DAG))
-        now = time.monotonic()
+            _add(self._held, denial)
+        if not self._held:
+            return
+        known, now = self._known(), time.monotonic()
+        for denial in [denial for denial in self._held.values() if denial.dag not in known]:
+            del self._held[denial.key]
+            _add(self._held, replace(denial, dag=UNKNOWN_DAG))
         self._not_before = {key: at for key, at in self._not_before.items() if at > now}
         for key in [key for key in self._held if not due_only or key not in self._not_before]:
-            self._spool.put(self._held[key])
+            self._spool.put(self._held[key], known.get(self._held[key].dag, ()))
             del self._held[key]
             self._not_before[key] = now + self._every_s
 
 
 def _add(found: dict[tuple[str, str, str], Denial], denial: Denial) -> None:
+    if denial.key not in found and len(found) >= _MOST_HELD:
+        denial = replace(denial, dag=UNKNOWN_DAG, attempt="change", who="many")
     before = found.get(denial.key)
     found[denial.key] = before.and_again(denial) if before else denial
 
@@ -168,34 +177,53 @@ class Spool:
         """The files, oldest first."""
         return sorted(self.folder.glob("*.json"))
 
-    def put(self, denial: Denial) -> None:
-        """Keep an attempt; the log has it if the folder is full of those that no vault takes."""
-        record = json.dumps({**asdict(denial), "id": uuid.uuid4().hex}, default=datetime.isoformat)
-        if len(self.waiting()) >= _MOST_SPOOLED:
-            logger.error("%s is full; a denied attempt stands here alone: %s", self.folder, record)
-            return
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        part = self.folder / f"{time.time_ns()}-{uuid.uuid4().hex}.part"
-        part.write_text(record)
-        part.rename(part.with_suffix(".json"))
+    def put(self, denial: Denial, vaults: Sequence[str]) -> None:
+        """Keep an attempt, once for each vault; the log has it if the folder is full of those that no vault takes."""
+        told = {**asdict(denial), "id": uuid.uuid4().hex}
+        waiting = len(self.waiting())
+        for vault in vaults:
+            record = json.dumps({**told, "vault": vault}, default=datetime.isoformat)
+            if waiting >= _MOST_SPOOLED:
+                logger.error("%s is full; a denied attempt stands here alone: %s", self.folder, record)
+                continue
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            part = self.folder / f"{time.time_ns()}-{uuid.uuid4().hex}.part"
+            part.write_text(record)
+            part.rename(part.with_suffix(".json"))
 
     def empty_into(self, open_trail: Callable[[], Trail]) -> None:
-        """Write all that waits, unless another process is about it. What was written is removed; killed in between, it is written twice."""
+        """
+        Write all that waits, unless another process is about it. What was written is removed; killed in between, it is written twice.
+
+        A vault that fails keeps nothing back that others are to be told; what it was raised with comes last.
+        """
         if not self.waiting():
             return
         with self._alone() as alone:
             if not alone:
                 return
-            write = open_trail()
+            write, failed = open_trail(), dict[str, Exception]()
             for file in self.waiting():
-                try:
-                    record = json.loads(file.read_text())
-                except ValueError:
-                    logger.exception("%s is no denied attempt that we wrote", file)
-                    file.rename(file.with_suffix(".unreadable"))
-                    continue
-                write(record)
-                file.unlink()
+                self._write(file, write, failed)
+            for error in failed.values():
+                raise error
+
+    def _write(self, file: Path, write: Trail, failed: dict[str, Exception]) -> None:
+        try:
+            record = json.loads(file.read_text())
+            vault = record["vault"]
+        except (ValueError, KeyError, TypeError):
+            logger.exception("%s is no denied attempt that we wrote", file)
+            file.rename(file.with_suffix(".unreadable"))
+            return
+        if vault in failed:
+            return
+        try:
+            write(record)
+        except Exception as error:  # noqa: BLE001 - raised when all others were written
+            failed[vault] = error
+        else:
+            file.unlink()
 
     @contextmanager
     def _alone(self) -> Iterator[bool]:
@@ -209,31 +237,31 @@ class Spool:
 
 
 def open_trails() -> Trail:
-    """Writes a record into the vault of the workload that it is about, or else into all of the catalog."""
+    """Writes records into the vaults that they name, which are opened when they are needed."""
     from muster.vault.header import Actor
     from muster_airflow.hooks.recovery import RecoveryHook
 
     platform = RecoveryHook().platform
 
     def write(record: Record) -> None:
-        told = {name: value for name, value in record.items() if name not in ("who", "host", "dag")}
-        workload = platform.catalog.workloads.get(record["dag"].partition("__")[2])
-        vaults = [workload.vault] if workload else sorted(platform.catalog.vaults)
-        for name in vaults:
-            actor = Actor(record["who"], record["host"], "airflow")
-            platform.vault(name).record("denied", record["dag"], "denied", told, by=actor)
+        told = {name: value for name, value in record.items() if name not in ("who", "host", "dag", "vault")}
+        actor = Actor(record["who"], record["host"], "airflow")
+        platform.vault(record["vault"]).record("denied", record["dag"], "denied", told, by=actor)
 
     return write
 
 
-def known_dags() -> frozenset[str]:
-    """The DAGs that the catalog makes; of a catalog that cannot be read, those that work for all."""
-    from muster.errors import MusterError
-    from muster_airflow.access import dags_of
-    from muster_airflow.workloads import protected_workloads
+def known_dags() -> dict[str, list[str]]:
+    """
+    The vaults of each DAG that the catalog makes.
 
-    try:
-        names = [workload.workload for workload in protected_workloads()]
-    except MusterError:
-        names = []
-    return dags_of(names)
+    :raises CatalogError: if the vaults cannot be read
+    """
+    from muster_airflow.access import VERBS
+    from muster_airflow.workloads import protected_workloads, vault_names
+
+    everywhere = vault_names()
+    known = {name: list(everywhere) for name in (*VERBS, UNKNOWN_DAG)}
+    for workload in protected_workloads():
+        known |= {f"{verb}__{workload.workload}": [workload.vault] for verb in VERBS}
+    return known

@@ -18,7 +18,7 @@ from muster_airflow.denials import Denial, Denials, Record, Spool, Trail
 from muster_airflow.ui.denial_watch import DenialWatch
 
 pytestmark = pytest.mark.airflow
-KNOWN = frozenset({"restore__ledger", "snapshot__ledger", "verify"})
+KNOWN = {"restore__ledger": ["first"], "restore__orders": ["second"], "verify": ["first", "second"], "~": ["first"]}
 AT = datetime(2026, 11, 23, 2, tzinfo=UTC)
 EVERY_S = 0.4
 
@@ -35,13 +35,16 @@ class Vaults:
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.opened = 0
-        self.away = False
+        self.away: set[str] = set()
 
     def open(self) -> Trail:
         self.opened += 1
-        if self.away:
+        return self._write
+
+    def _write(self, record: Record) -> None:
+        if record["vault"] in self.away:
             raise StoreUnavailable("the store does not answer", "try again")
-        return self.records.append
+        self.records.append(record)
 
 
 @pytest.fixture
@@ -59,24 +62,24 @@ def told(vaults: Vaults) -> list[tuple[str, str, int]]:
 
 def test_the_same_attempt_many_times_is_two_records(vaults: Vaults, tmp_path: Path) -> None:
     """The first at once, the others of that minute together, with the time of the first and of the last."""
-    kept = denials(vaults, tmp_path)
+    kept = denials(vaults, tmp_path, every_s=5)
     kept.note(denial())
     kept.flush()
-    for second in range(1, 1001):
+    for second in range(1, 201):
         kept.note(denial(second=second))
         kept.flush()
     assert told(vaults) == [("eve", "restore__ledger", 1)]
-    time.sleep(EVERY_S)
+    time.sleep(5)
     kept.flush()
-    assert told(vaults) == [("eve", "restore__ledger", 1), ("eve", "restore__ledger", 1000)]
-    first, last = ((AT + timedelta(seconds=second)).isoformat() for second in (1, 1000))
+    assert told(vaults) == [("eve", "restore__ledger", 1), ("eve", "restore__ledger", 200)]
+    first, last = ((AT + timedelta(seconds=second)).isoformat() for second in (1, 200))
     assert (vaults.records[1]["first"], vaults.records[1]["last"]) == (first, last)
 
 
 def test_others_attempts_are_records_of_their_own(vaults: Vaults, tmp_path: Path) -> None:
     """Another person, another DAG, another kind of attempt."""
     kept = denials(vaults, tmp_path)
-    for each in (denial(), denial("mallory"), denial(dag="verify"), denial(attempt="approve"), denial()):
+    for each in (denial(), denial("mallory"), denial(dag="restore__orders"), denial(attempt="approve"), denial()):
         kept.note(each)
     kept.flush()
     assert sorted(record["times"] for record in vaults.records) == [1, 1, 1, 2]
@@ -96,22 +99,65 @@ def test_a_flood_of_invented_dags_and_names_is_few_records(vaults: Vaults, tmp_p
 
 def test_what_no_vault_takes_waits_and_is_written_later(vaults: Vaults, tmp_path: Path) -> None:
     """It lies in files meanwhile, a vault that is away is not asked all the time, and a new process goes on."""
-    vaults.away = True
+    vaults.away = {"first"}
     kept = denials(vaults, tmp_path, every_s=60)
     for who in ("eve", "mallory"):
         kept.note(denial(who))
         kept.flush()
     assert vaults.opened == 1
     assert len(list((tmp_path / "denied").glob("*.json"))) == 2
-    vaults.away = False
+    vaults.away = set()
     denials(vaults, tmp_path).flush()
     assert told(vaults) == [("eve", "restore__ledger", 1), ("mallory", "restore__ledger", 1)]
     assert list((tmp_path / "denied").glob("*.json")) == []
 
 
+def test_a_vault_that_is_away_keeps_nothing_back_from_the_others(vaults: Vaults, tmp_path: Path) -> None:
+    """What two vaults are to be told, each is told once, however often the other is tried."""
+    vaults.away = {"first"}
+    kept = denials(vaults, tmp_path, every_s=0.05)
+    for dag in ("restore__ledger", "verify", "restore__orders"):
+        kept.note(denial(dag=dag))
+    for _ in range(3):
+        kept.flush()
+        time.sleep(0.1)
+    assert [(record["dag"], record["vault"]) for record in vaults.records] == [
+        ("verify", "second"),
+        ("restore__orders", "second"),
+    ]
+    vaults.away = set()
+    kept.flush()
+    assert sorted((record["dag"], record["vault"]) for record in vaults.records) == [
+        ("restore__ledger", "first"),
+        ("restore__orders", "second"),
+        ("verify", "first"),
+        ("verify", "second"),
+    ]
+    assert len({record["id"] for record in vaults.records if record["dag"] == "verify"}) == 1
+
+
+def test_with_a_catalog_that_cannot_be_read_attempts_are_held(vaults: Vaults, tmp_path: Path) -> None:
+    """They are written when it was mended."""
+    broken = [True]
+
+    def known() -> dict[str, list[str]]:
+        if broken:
+            raise StoreUnavailable("no catalog", "mend it")
+        return KNOWN
+
+    kept = Denials(tmp_path / "denied", vaults.open, known, every_s=EVERY_S)
+    kept.note(denial())
+    with pytest.raises(StoreUnavailable):
+        kept.flush()
+    broken.clear()
+    kept.note(denial())
+    kept.flush()
+    assert told(vaults) == [("eve", "restore__ledger", 2)]
+
+
 def test_what_comes_is_written_without_anybody_asking(vaults: Vaults, tmp_path: Path) -> None:
     """The thread writes what an earlier process left, what comes, and what was held back."""
-    Spool(tmp_path / "denied").put(denial("left"))
+    Spool(tmp_path / "denied").put(denial("left"), ["first"])
     kept = denials(vaults, tmp_path)
     kept.start()
     for second in range(3):
@@ -128,7 +174,7 @@ def test_two_processes_write_each_record_once(vaults: Vaults, tmp_path: Path) ->
     """Who comes while another is at it leaves it to him."""
     spool = Spool(tmp_path / "denied")
     for number in range(5):
-        spool.put(denial(f"user{number}"))
+        spool.put(denial(f"user{number}"), ["first"])
     entered, go_on = threading.Event(), threading.Event()
 
     def slow() -> Trail:
@@ -149,7 +195,7 @@ def test_two_processes_write_each_record_once(vaults: Vaults, tmp_path: Path) ->
 def test_a_file_that_is_none_of_ours_keeps_nothing_back(vaults: Vaults, tmp_path: Path) -> None:
     """It is put aside, and the others are written."""
     spool = Spool(tmp_path / "denied")
-    spool.put(denial())
+    spool.put(denial(), ["first"])
     (tmp_path / "denied" / "0.json").write_text("{")
     spool.empty_into(vaults.open)
     assert told(vaults) == [("eve", "restore__ledger", 1)]
