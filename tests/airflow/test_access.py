@@ -245,7 +245,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def log_in(url: str, user: str, password: str) -> AirflowApi:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while True:
         try:
             return AirflowApi(url, user, password)
