@@ -16,6 +16,7 @@ from airflow.sdk import DAG
 
 from muster.catalog import Workload
 from muster_airflow import schedules
+from muster_airflow.access import access_control
 from muster_airflow.deadlines import recovery_deadline
 from muster_airflow.forms import point_param
 from muster_airflow.operators.plan import PlanRestoreOperator
@@ -36,6 +37,7 @@ def drill_dag(workload: Workload) -> DAG:
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=False,
+        access_control=access_control("drill", name),
         default_args={**default_args(workload.owner), "workload": name},
         params={"point": point_param()},
         deadline=recovery_deadline(workload),

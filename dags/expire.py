@@ -14,6 +14,7 @@ A run that was killed loses nothing: the next one goes on.
 from airflow.sdk import DAG
 
 from muster_airflow import schedules
+from muster_airflow.access import access_control
 from muster_airflow.forms import apply_param
 from muster_airflow.operators.expire import ExpirePointsOperator
 from muster_airflow.policies import EXPIRE_SCHEDULE, default_args
@@ -27,6 +28,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,
+    access_control=access_control("expire"),
     default_args=default_args("muster"),
     params={"apply": apply_param()},
     tags=["muster", "expire"],

@@ -18,6 +18,7 @@ overwritten: *Replace what is there* moves the old state aside, and `muster undo
 from airflow.sdk import DAG, XComArg
 
 from muster.catalog import Workload
+from muster_airflow.access import access_control
 from muster_airflow.deadlines import recovery_deadline
 from muster_airflow.forms import (
     before_param,
@@ -46,6 +47,7 @@ def restore_dag(workload: Workload) -> DAG:
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=False,
+        access_control=access_control("restore", name),
         default_args={**default_args(workload.owner), "workload": name},
         params={
             "point": point_param(),

@@ -17,6 +17,7 @@ from airflow.sdk import DAG, TriggerRule
 
 from muster.catalog import Workload
 from muster_airflow import schedules
+from muster_airflow.access import access_control
 from muster_airflow.assets import recovery_point_asset
 from muster_airflow.operators.snapshot import (
     CaptureComponentOperator,
@@ -40,6 +41,7 @@ def snapshot_dag(workload: Workload) -> DAG:
         catchup=False,
         max_active_runs=1,
         is_paused_upon_creation=False,
+        access_control=access_control("snapshot", name),
         default_args={**default_args(workload.owner), "workload": name},
         tags=["muster", "snapshot", name],
     ) as dag:

@@ -12,6 +12,7 @@ other replicas, or the sources; else restore from another point. In any case fin
 from airflow.sdk import DAG
 
 from muster_airflow import schedules
+from muster_airflow.access import access_control
 from muster_airflow.forms import share_param
 from muster_airflow.operators.verify import VerifyVaultOperator
 from muster_airflow.policies import VERIFY_SCHEDULE, default_args
@@ -25,6 +26,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     is_paused_upon_creation=False,
+    access_control=access_control("verify"),
     default_args=default_args("muster"),
     params={"share": share_param()},
     tags=["muster", "verify"],

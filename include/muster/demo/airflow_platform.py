@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,8 @@ ROLES = {USER: "admin", APPROVER: "user"}
 """Two people, since nobody approves their own restore."""
 START_S = 300.0
 AIRFLOW = (sys.executable, "-m", "airflow")
+SIMPLE_AUTH_MANAGER = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
+SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Settings:
     :param dags: folder of DAG files
     :param plugins: folder of plugins
     :param environment: what tasks find in their environment: connections, catalog, variables of the workload
+    :param auth_manager: who signs people in; with any other than the simple one, users must be made before it can be used
     """
 
     home: Path
@@ -51,6 +54,7 @@ class Settings:
     dags: Path = PROJECT / "dags"
     plugins: Path = PROJECT / "plugins"
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    auth_manager: str = SIMPLE_AUTH_MANAGER
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +82,9 @@ def prepare_airflow(tree: ProcessTree, settings: Settings) -> Prepared:
     return Prepared(settings, port, passwords, env, migration)
 
 
-def start_airflow(tree: ProcessTree, prepared: Prepared) -> Airflow:
+def start_airflow(tree: ProcessTree, prepared: Prepared, services: Iterable[str] = SERVICES) -> Airflow:
     """
-    Start all four processes; they are not ready yet, see `wait_until_healthy`.
+    Start the processes; they are not ready yet, see `wait_until_healthy`.
 
     :raises MusterError: if the database could not be made; the message carries the end of the log
     """
@@ -95,6 +99,7 @@ def start_airflow(tree: ProcessTree, prepared: Prepared) -> Airflow:
     children = [
         tree.start(name, [*AIRFLOW, *arguments], env=prepared.env, log=logs / f"{name}.log")
         for name, arguments in commands.items()
+        if name in services
     ]
     return Airflow(f"http://127.0.0.1:{port}", prepared.passwords, tuple(children))
 
@@ -144,7 +149,7 @@ def _options(settings: Settings, port: int) -> dict[str, str]:
         "API_AUTH__JWT_SECRET": secrets.token_hex(32),
         "API__BASE_URL": f"http://127.0.0.1:{port}",
         "API__SECRET_KEY": secrets.token_hex(32),
-        "CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+        "CORE__AUTH_MANAGER": settings.auth_manager,
         "CORE__DAGS_FOLDER": str(settings.dags),
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "CORE__EXECUTOR": "LocalExecutor",

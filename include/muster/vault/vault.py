@@ -264,15 +264,17 @@ class Vault:
 
     # --- audit, proof -------------------------------------------------------------------------------------------------
 
-    def record(self, action: str, subject: str, outcome: str, details: dict[str, Any] | None = None) -> AuditRecord:
+    def record(
+        self, action: str, subject: str, outcome: str, details: dict[str, Any] | None = None, by: Actor | None = None
+    ) -> AuditRecord:
         """
-        Add to the audit trail who did what (the actor that opened the vault), now. No secrets.
+        Add to the audit trail who did what (`by`, or else the actor that opened the vault), now. No secrets.
 
         :raises WrongKey: if the vault was opened with a key that was replaced
         :raises KeysRotated: if its keys were rotated meanwhile, so that neither this record nor what it tells of may count
         """
         self._authority.confirm()
-        record = self._trail.append(self._clock.now(), self._actor, action, subject, outcome, details or {})
+        record = self._trail.append(self._clock.now(), by or self._actor, action, subject, outcome, details or {})
         self._authority.confirm()
         return record
 
