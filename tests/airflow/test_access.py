@@ -226,13 +226,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with ProcessTree() as tree:
         prepared = prepare_airflow(tree, settings)
         finish(prepared.migration)
-        create = ["users", "create", "--role", "Admin", "--username", USER, "--password", prepared.password]
+        create = ["users", "create", "--role", "Admin", "--username", USER, "--password", prepared.passwords[USER]]
         named = ["--firstname", "First", "--lastname", "Admin", "--email", "admin@localhost"]
         tree.run(
             "airflow users create", [*AIRFLOW, *create, *named], env=prepared.env, log=folder / "logs" / "users.log"
         )
         airflow = start_airflow(tree, prepared, ("api-server", "dag-processor"))
-        api = log_in(airflow.url, USER, prepared.password)
+        api = log_in(airflow.url, USER, prepared.passwords[USER])
         passwords = {name: secrets.token_urlsafe(12) for name in ROLES}
         for name, roles in ROLES.items():
             person = {"username": name, "first_name": name, "last_name": name, "email": f"{name}@localhost"}
