@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from muster.domain.evidence import Failed
 from muster.domain.recovery_point import PointStatus
@@ -45,7 +46,7 @@ def recover(vault: Vault, job: RestoreJob, incident: Incident, tools: Tools) -> 
     """
     planned_at = tools.clock.now()
     plan = plan_restore(vault, job.status, job.target, job.target_of)
-    _let_pass(vault, plan, incident)
+    let_pass(vault, plan, incident.kind)
     outcomes = Outcomes(Span("decide", "plan", planned_at, tools.clock.now()))
     labels = [action.component for action in plan.actions]
     failed: list[Failed] = []
@@ -78,7 +79,7 @@ def recover(vault: Vault, job: RestoreJob, incident: Incident, tools: Tools) -> 
     return report
 
 
-def _let_pass(vault: Vault, plan: RestorePlan, incident: Incident) -> None:
+def let_pass(vault: Vault, plan: RestorePlan, kind: Literal["restore", "drill"]) -> None:
     """
     Let the plan pass, or record that it was refused, and raise why.
 
@@ -89,7 +90,7 @@ def _let_pass(vault: Vault, plan: RestorePlan, incident: Incident) -> None:
     except MusterError as error:
         if not vault.outdated:
             facts = {"target": plan.target, "reason": error.message}
-            vault.record(incident.kind, f"{plan.workload}/{plan.point}", "refused", facts)
+            vault.record(kind, f"{plan.workload}/{plan.point}", "refused", facts)
         raise
 
 
