@@ -146,6 +146,8 @@ def test_one_failed_component_means_no_point_at_all(world: World) -> None:
     with pytest.raises(errors.SourceInvalid):
         world.snapshot()
     assert world.vault.points() == []
+    told = world.vault.audit()[-1]
+    assert (told.action, told.outcome, told.details) == ("snapshot", "failed", {"reason": "there is no registry"})
     world.sources["registry"].broken = None
     assert len(world.snapshot().point.components) == 7
 

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 
 from muster.domain.recovery_point import Mark, PointStatus, latest_good
-from muster.domain.restore_plan import without_secrets
 
 Json = Any
 _REFERENCE = re.compile(r"(conn|env):[A-Za-z0-9._-]+")
@@ -90,4 +89,4 @@ def _texts(value: Json, place: str) -> Iterator[tuple[str, str]]:
         for inner in value:
             yield from _texts(inner, place)
     elif isinstance(value, str):
-        yield place, without_secrets(value)
+        yield place, value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from muster.domain.evidence import Failed
 from muster.domain.recovery_report import ComponentOutcome, RecoveryReport, SmokeOutcome, ValidationOutcome
@@ -35,7 +36,7 @@ def recover(
     """
     planned_at = tools.clock.now()
     plan = plan_restore(vault, job)
-    _let_pass(vault, plan, incident, digest)
+    let_pass(vault, plan, incident.kind, digest)
     outcomes = Outcomes(Span("decide", "plan", planned_at, tools.clock.now()))
     stamp, failed = stamp_of(planned_at), list[Failed]()
 
@@ -67,10 +68,11 @@ def recover(
     return report
 
 
-def _let_pass(vault: Vault, plan: RestorePlan, incident: Incident, digest: str | None) -> None:
+def let_pass(vault: Vault, plan: RestorePlan, kind: Literal["restore", "drill"], digest: str | None = None) -> None:
     """
     Let the plan pass, or record that it was refused, and raise why.
 
+    :param digest: of the plan that was approved; None if none was asked for
     :raises PermanentError: of the first refusal's kind
     """
     try:
@@ -80,7 +82,7 @@ def _let_pass(vault: Vault, plan: RestorePlan, incident: Incident, digest: str |
     except MusterError as error:
         if not vault.outdated:
             facts = {"target": plan.target, "reason": error.message}
-            vault.record(incident.kind, f"{plan.workload}/{plan.point}", "refused", facts)
+            vault.record(kind, f"{plan.workload}/{plan.point}", "refused", facts)
         raise
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from muster.domain.anomaly import Limits
 from muster.domain.recovery_point import PointStatus
-from muster.errors import SourceChanged
+from muster.errors import PermanentError, SourceChanged
 from muster.operations.seal import seal_point
 from muster.operations.smoke import Question, golden_predictions
 from muster.operations.snapshot import Handover, Pin, capture, pin_point
@@ -67,6 +67,26 @@ def take_snapshot(vault: Vault, job: SnapshotJob, tools: Tools, progress: Progre
     :raises ValidationFailed: if the point was sealed, but as suspect
     """
     pin = pin_point(vault, job.workload, tools.clock)
+    try:
+        handovers = _handovers(vault, job, pin, tools, progress)
+    except PermanentError as error:
+        vault.record("snapshot", f"{job.workload}/{pin.point}", "failed", {"reason": error.message})
+        raise
+    return seal_point(
+        vault,
+        pin,
+        handovers,
+        expected=job.expected,
+        objectives=job.objectives,
+        catalog=job.catalog,
+        clock=tools.clock,
+        lock=job.lock,
+        limits=job.limits,
+    )
+
+
+def _handovers(vault: Vault, job: SnapshotJob, pin: Pin, tools: Tools, progress: Progress | None) -> list[Handover]:
+    """Everything that belongs into the point: captured, then checked."""
     captured = _all(*side_by_side(lambda source: _capture(vault, pin, source, progress), job.sources))
     of = {handover.component: handover for handover in captured}
     checks = _all(
@@ -78,17 +98,7 @@ def take_snapshot(vault: Vault, job: SnapshotJob, tools: Tools, progress: Progre
     if job.questions and job.store:
         environment = next(handover for handover in captured if handover.component.startswith("environment/"))
         checks.append(golden_predictions(vault, pin, environment, job.questions, job.store, tools))
-    return seal_point(
-        vault,
-        pin,
-        [*captured, *checks],
-        expected=job.expected,
-        objectives=job.objectives,
-        catalog=job.catalog,
-        clock=tools.clock,
-        lock=job.lock,
-        limits=job.limits,
-    )
+    return [*captured, *checks]
 
 
 def _capture(vault: Vault, pin: Pin, source: ComponentSource, progress: Progress | None) -> Handover:
