@@ -36,7 +36,7 @@ from muster.domain.restore_target import RestoreTarget, target_below
 from muster.domain.retention import RetentionPolicy
 from muster.errors import CatalogError, NotFound, UsageError
 from muster.operations.conclude import Incident
-from muster.operations.recover import RestoreJob, make_sandbox, recover, tear_down
+from muster.operations.recover import RestoreJob, recover
 from muster.operations.restore import plan_restore
 from muster.operations.smoke import Question
 from muster.operations.take import SnapshotJob, take_snapshot
@@ -236,16 +236,6 @@ class Platform:
     def restore(self, vault: Vault, status: PointStatus, target: RestoreTarget, incident: Incident) -> RecoveryReport:
         """Put a point back, prove it, and report."""
         return recover(vault, self.restore_job(status, target), incident, self.tools)
-
-    def drill(self, vault: Vault, status: PointStatus) -> RecoveryReport:
-        """Restore a point into a sandbox, prove it, report, and remove the sandbox whatever happened."""
-        started = self.clock.now()
-        sandbox = make_sandbox(self.tools, status.point.workload)
-        try:
-            target = target_below(str(sandbox), [component.name for component in status.point.of_kind("dataset")])
-            return self.restore(vault, status, target, Incident("drill", started, started))
-        finally:
-            tear_down(sandbox)
 
     def _component_target(self, target: RestoreTarget, component: Component) -> ComponentTarget:
         if component.kind == "dataset":

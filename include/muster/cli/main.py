@@ -17,10 +17,11 @@ import click
 from muster import __version__
 from muster.cli.accept import accept
 from muster.cli.doctor import doctor
+from muster.cli.drills import drill
 from muster.cli.expiry import expire, hold, release
 from muster.cli.keys import keys
 from muster.cli.points import plan, points, restore, show
-from muster.cli.protect import demo, drill, init, snapshot
+from muster.cli.protect import demo, init, snapshot
 from muster.cli.screen import Screen
 from muster.cli.session import Options, Session
 from muster.cli.upkeep import audit, catalog

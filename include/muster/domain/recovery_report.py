@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from muster.domain.faults import DrillOutcome
 from muster.domain.fidelity import FidelityReport
 from muster.domain.timing import RecoveryTime, Span
 
@@ -67,6 +68,7 @@ class RecoveryReport:
     :param recovery_point_actual: seconds of work lost: from the cut of the point to the incident
     :param left_out: components for which the target had no place, each with the reason
     :param unfaithful: of components that were removed again, since they had come back with a difference
+    :param drilled: of a drill: its fault, what must happen, what happened, and how it was kept apart
     :param objectives: ``{"rpo_s": …, "rto_s": …}``
     """
 
@@ -87,6 +89,7 @@ class RecoveryReport:
     smoke: tuple[SmokeOutcome, ...]
     left_out: tuple[str, ...] = ()
     unfaithful: tuple[FidelityReport, ...] = ()
+    drilled: DrillOutcome | None = None
 
     @property
     def fidelity(self) -> tuple[FidelityReport, ...]:
@@ -136,4 +139,5 @@ class RecoveryReport:
             "models": len(self.smoke),
             "left_out": list(self.left_out),
             "fidelity": {f.component: f.line for f in self.fidelity},
+            **({"fault": self.drilled.summary()} if self.drilled else {}),
         }

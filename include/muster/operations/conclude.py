@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from muster.domain.faults import DrillOutcome
 from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_point import Mark, PointStatus
 from muster.domain.recovery_report import ComponentOutcome, RecoveryReport, SmokeOutcome, ValidationOutcome
@@ -40,6 +42,7 @@ class Outcomes:
     :param decided: the span of planning and approval
     :param failure: the first error that ended it early, or None
     :param unfaithful: fidelity reports of components that were removed again
+    :param drilled: of a drill: tells what it adds, by the point from which everything came back, or None if it did not
     """
 
     decided: Span
@@ -48,6 +51,7 @@ class Outcomes:
     smoke: tuple[SmokeOutcome, ...] = ()
     failure: str | None = None
     unfaithful: tuple[FidelityReport, ...] = ()
+    drilled: Callable[[str | None], DrillOutcome] | None = None
 
     @property
     def spans(self) -> list[Span]:
@@ -100,13 +104,14 @@ def _documents(report: RecoveryReport) -> dict[str, bytes]:
 def _judge(
     status: PointStatus, plan: RestorePlan, incident: Incident, outcomes: Outcomes, now: datetime
 ) -> RecoveryReport:
-    point = status.point
+    point, failure = status.point, _first_failure(status, plan, outcomes)
+    drilled = outcomes.drilled(None if failure else point.point) if outcomes.drilled else None
     return RecoveryReport(
         kind=incident.kind,
         workload=point.workload,
         point=point.point,
         target=plan.target,
-        failure=_first_failure(status, plan, outcomes),
+        failure=failure or (drilled.failure if drilled else None),
         incident_at=incident.at,
         detected_at=incident.detected_at,
         finished_at=now,
@@ -119,6 +124,7 @@ def _judge(
         smoke=outcomes.smoke,
         left_out=plan.skipped,
         unfaithful=outcomes.unfaithful,
+        drilled=drilled,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from muster.domain.restore_plan import RestorePlan
 from muster.domain.restore_target import RestoreTarget
 from muster.domain.timing import Span
 from muster.errors import MusterError, Unfaithful
-from muster.folders import remove_folder
 from muster.operations.conclude import Incident, Outcomes, check_recovery, conclude, expected_checks
 from muster.operations.restore import TargetOf, plan_restore, restore_component
 from muster.operations.smoke import ask_again
@@ -20,6 +20,8 @@ from muster.operations.together import side_by_side
 from muster.operations.tools import Tools
 from muster.operations.validate import validate_restored
 from muster.vault.vault import Vault
+
+Concluding = Callable[[Vault, PointStatus, RestorePlan, Incident, Outcomes, Tools], RecoveryReport]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,13 @@ class RestoreJob:
     docs: Path
 
 
-def recover(vault: Vault, job: RestoreJob, incident: Incident, tools: Tools) -> RecoveryReport:
+def recover(
+    vault: Vault, job: RestoreJob, incident: Incident, tools: Tools, *, concluding: Concluding = conclude
+) -> RecoveryReport:
     """
     Plan, restore all components side by side, validate, ask the models again, and report.
 
+    :param concluding: writes the report; a drill reports elsewhere than where it reads
     :raises MusterError: whatever failed first; but for a refused plan a report was written, and the point marked, before
     """
     planned_at = tools.clock.now()
@@ -60,7 +65,7 @@ def recover(vault: Vault, job: RestoreJob, incident: Incident, tools: Tools) -> 
     if errors:
         unfaithful = tuple(error.report for error in errors if isinstance(error, Unfaithful))
         outcomes = replace(outcomes, failure=_sentence(errors[0]), unfaithful=unfaithful)
-    report = conclude(vault, job.status, plan, incident, outcomes, tools)
+    report = concluding(vault, job.status, plan, incident, outcomes, tools)
     if errors:
         raise errors[0]
     check_recovery(report)
@@ -95,23 +100,6 @@ def smoke_all(vault: Vault, job: RestoreJob, plan: RestorePlan, tools: Tools) ->
     return tuple(
         o for golden in job.status.point.of_kind("golden") for o in ask_again(vault, golden, python, store, tools)
     )
-
-
-def make_sandbox(tools: Tools, workload: str) -> Path:
-    """A new empty folder for one drill."""
-    folder = tools.state / "drills" / f"{workload}-{tools.clock.now():%Y%m%dT%H%M%S%fZ}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700)
-    return folder
-
-
-def tear_down(sandbox: Path) -> None:
-    """
-    Remove a sandbox, whole. Read-only files, as DVC's cache has them, are no obstacle.
-
-    :raises MusterError: if something of it is still there
-    """
-    remove_folder(sandbox)
 
 
 def _sentence(error: BaseException) -> str:
