@@ -128,6 +128,10 @@ class Platform:
         kept = [workload for workload in self.catalog.workloads.values() if workload.vault == name]
         return {workload.workload: _policy(workload.retention) for workload in kept}
 
+    def address(self, name: str) -> str:
+        """Where a vault of the catalog lies, with what it takes to reach it: a secret."""
+        return self._resolve(self._vault_config(name).url)
+
     def vault_of(self, workload: Workload) -> Vault:
         """The vault in which a workload's points are kept."""
         return self.vault(workload.vault)

@@ -52,7 +52,8 @@ SHAPES: dict[str, dict[str, set[str]]] = {
     **{f"restore__{name}": {**RECOVERY, "conclude": set()} for name in ("penguins", "ledger")},
     **{
         f"drill__{name}": {
-            "prepare_sandbox": {"plan", "remove_sandbox"},
+            "prepare_sandbox": {"strike", "remove_sandbox"},
+            "strike": {"plan"},
             **RECOVERY,
             "conclude": {"remove_sandbox", "passed"},
             "remove_sandbox": {"passed"},

@@ -175,7 +175,18 @@ def _launch(environment: dict[str, str], port: int, log: Path, prefix: list[str]
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--serve-artifacts"]
     with log.open("wb") as output:
         return subprocess.Popen(
-            [*prefix, sys.executable, "-c", GUARD, str(os.getpid()), sys.executable, "-m", "mlflow", "server", *arguments],
+            [
+                *prefix,
+                sys.executable,
+                "-c",
+                GUARD,
+                str(os.getpid()),
+                sys.executable,
+                "-m",
+                "mlflow",
+                "server",
+                *arguments,
+            ],
             env=environment,
             cwd=log.parent,
             stdin=subprocess.DEVNULL,

@@ -87,7 +87,9 @@ class SandboxedStore:
     def _reach(self, key: str) -> None:
         """What it takes to call the true store for an object."""
         if self._harm.silent:
-            raise StoreUnavailable(f"{self.url} does not answer", "look at the network and at the provider's status page")
+            raise StoreUnavailable(
+                f"{self.url} does not answer", "look at the network and at the provider's status page"
+            )
         if self._harm.delay:
             time.sleep(self._harm.delay)
         if key in self._harm.hidden:

@@ -35,7 +35,9 @@ def drill(session: Session, workload: str | None, point: str, fault: str, seed: 
 
     if only_clean:
         left = [str(folder) for folder in clean(session.platform)]
-        session.screen.result({"removed": left}, *(f"removed {folder}" for folder in left or ["nothing: there is none"]))
+        session.screen.result(
+            {"removed": left}, *(f"removed {folder}" for folder in left or ["nothing: there is none"])
+        )
         return
     if workload is None:
         raise UsageError("no workload is named", "give: muster drill WORKLOAD")

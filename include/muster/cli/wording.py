@@ -8,7 +8,7 @@ from datetime import datetime
 from rich.table import Table
 
 from muster.cli.screen import table
-from muster.domain.faults import OUTCOMES, DrillOutcome
+from muster.domain.faults import OUTCOMES, SEEN, DrillOutcome
 from muster.domain.recovery_point import PointStatus
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.restore_plan import RestorePlan
@@ -126,7 +126,7 @@ def drill_lines(drilled: DrillOutcome) -> Lines:
     """The fault of a drill: what must happen, what happened, and how."""
     yield from (f"passed over: {line}" for line in drilled.passed_over)
     if drilled.expected and drilled.observed:
-        must, saw = OUTCOMES[drilled.expected], OUTCOMES.get(drilled.observed, drilled.observed)  # type: ignore[call-overload]
+        must, saw = OUTCOMES[drilled.expected], SEEN[drilled.observed]
         yield f"fault {drilled.fault} ({drilled.chosen}): must be {must}; was {saw}"
         yield from (f"  {line}" for line in drilled.story)
     yield f"kept apart by {drilled.isolation}"

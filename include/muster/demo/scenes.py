@@ -76,7 +76,7 @@ def witness_after(story: Story, running: Running, questions: Mapping[str, Json],
 
 def rehearse(story: Story, running: Running) -> None:
     """Drill: the same way back, into a sandbox."""
-    run_dag(story, running, f"drill__{WORKLOAD}", {})
+    run_dag(story, running, f"drill__{WORKLOAD}", {"fault": "none"})
 
 
 def reckon(story: Story, running: Running, comparisons: Sequence[Comparison]) -> bool:

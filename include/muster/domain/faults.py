@@ -26,6 +26,14 @@ OUTCOMES: dict[Outcome, str] = {
     "older_point": "restored from an older point",
     "refused": "refused in words; restored once the fault is lifted",
 }
+SEEN: dict[Observed, str] = {
+    "restored": OUTCOMES["restored"],
+    "healed": OUTCOMES["healed"],
+    "older_point": OUTCOMES["older_point"],
+    "refused": OUTCOMES["refused"],
+    "unnoticed": "nobody noticed it",
+    "failed": "the workload did not come back",
+}
 LACKING: dict[Need, str] = {
     "replica": "no replica that holds the point can be read",
     "older_point": "there is no older good point",
@@ -355,10 +363,6 @@ class DrillOutcome:
         """What is wrong, in a sentence; None if all is as it must be."""
         if self.as_expected:
             return None
-        happened = {
-            "unnoticed": "nobody noticed it",
-            "failed": "the workload did not come back",
-            **OUTCOMES,
-        }[str(self.observed)]
+        happened = SEEN[self.observed] if self.observed else "nothing"
         must = OUTCOMES[self.expected] if self.expected else "nothing"
         return f"the fault {self.fault} must end so: {must}; what happened: {happened}. {' '.join(self.story[-1:])}".strip()

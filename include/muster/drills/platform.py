@@ -82,7 +82,11 @@ class DrillPlatform:
     @cached_property
     def environment(self) -> Mapping[str, str]:
         """What the processes of the sandbox are told."""
-        own = {MARK: str(self.sandbox.folder), "TMPDIR": str(self.sandbox.place("tmp")), "HOME": str(self.sandbox.folder)}
+        own = {
+            MARK: str(self.sandbox.folder),
+            "TMPDIR": str(self.sandbox.place("tmp")),
+            "HOME": str(self.sandbox.folder),
+        }
         return own | (dict.fromkeys(INDEXES, NO_INDEX) if self._fault == "package_index_down" else {})
 
     @property

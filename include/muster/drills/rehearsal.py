@@ -12,14 +12,13 @@ from pathlib import Path
 
 from muster.adapters.small_disk import small_disk_possible
 from muster.bootstrap import Platform
-from muster.domain.faults import BY_NAME, NONE, choose
+from muster.domain.faults import BY_NAME, NONE, Need, choose
 from muster.domain.recovery_point import PointStatus
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.restore_plan import RestorePlan
 from muster.drills.platform import DrillPlatform
 from muster.drills.sandbox import DrillState, Owner, Sandbox, left_behind, make, tear_down
 from muster.drills.strikes import Reach, strike, what_it_has
-from muster.errors import MusterError
 from muster.operations.conclude import Incident, Outcomes, conclude
 from muster.operations.recover import recover
 from muster.operations.tools import Tools
@@ -97,7 +96,7 @@ def prepare(inside: DrillPlatform, status: PointStatus, wanted: Wanted, owner: O
     return inside.sandbox.write(DrillState(name, point, point, owner, now, choice, expected, inside.isolation))
 
 
-def _have(inside: DrillPlatform, status: PointStatus) -> frozenset[str]:  # type: ignore[type-var]
+def _have(inside: DrillPlatform, status: PointStatus) -> frozenset[Need]:
     workload = inside.catalog.workloads.get(status.point.workload)
     replicas = inside.truth_platform.replicas(workload.vault) if workload else []
     return what_it_has(inside.truth, status, replicas, small_disk=small_disk_possible())
@@ -120,8 +119,3 @@ def _conclude(
 ) -> RecoveryReport:
     drilled = replace(outcomes, drilled=inside.drill.outcome)
     return conclude(inside.truth, status, plan, incident, drilled, inside.truth_platform.tools)
-
-
-def teardown_failure(error: MusterError) -> str:
-    """What people are told when a sandbox could not be removed."""
-    return f"the sandbox of a drill is still there: {error.message}"

@@ -9,7 +9,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class Owner:
         import psutil
 
         with suppress(psutil.Error):
-            return abs(psutil.Process(self.pid).create_time() - self.began) < 1.0
+            return bool(abs(psutil.Process(self.pid).create_time() - self.began) < 1.0)
         return False
 
 
@@ -82,7 +82,7 @@ class DrillState:
     choice: Choice
     expected: Outcome | None
     isolation: str
-    harm: Harm = Harm()
+    harm: Harm = field(default_factory=Harm)
     replica: int | None = None
     noticed: bool | None = None
     mended: bool = False

@@ -45,7 +45,9 @@ class Reach:
     insecure: bool = False
 
 
-def what_it_has(vault: Vault, status: PointStatus, replicas: Iterable[BlobStore], *, small_disk: bool) -> frozenset[Need]:
+def what_it_has(
+    vault: Vault, status: PointStatus, replicas: Iterable[BlobStore], *, small_disk: bool
+) -> frozenset[Need]:
     """What of all that faults need a workload has, at this point."""
     point = status.point
     have: set[Need] = set()
@@ -91,7 +93,9 @@ def _region_gone(inside: DrillPlatform, state: DrillState, _reach: Reach) -> Dri
     for number, replica in enumerate(inside.replicas):
         with suppress(MusterError):
             there = inside.seen(replica, Harm())
-            names = [s.point.point for s in there.points(state.workload) if not s.suspect and s.point.point <= state.asked]
+            names = [
+                s.point.point for s in there.points(state.workload) if not s.suspect and s.point.point <= state.asked
+            ]
             if names:
                 line = f"The replica {replica.url} has {names[-1]}: the recovery goes on from there."
                 return state.told(line, replica=number, harm=Harm(), point=names[-1])
@@ -125,7 +129,9 @@ def _damaged(inside: DrillPlatform, state: DrillState, label: str) -> DrillState
         if healed.left.ok:
             return state.told(f"Healed from {replicas[0].url}: {healed}.", mended=True)
         state = state.told(f"Healing left {len(healed.left.findings)} findings: {healed.left.findings[0]}.")
-    return state.told("Nothing was restored from it. The damage is taken away for the recovery that follows.", lifted=True)
+    return state.told(
+        "Nothing was restored from it. The damage is taken away for the recovery that follows.", lifted=True
+    )
 
 
 def _slow_store(_inside: DrillPlatform, state: DrillState, _reach: Reach) -> DrillState:
@@ -137,7 +143,9 @@ def _slow_store(_inside: DrillPlatform, state: DrillState, _reach: Reach) -> Dri
 
 def _stale_key(inside: DrillPlatform, state: DrillState, _reach: Reach) -> DrillState:
     slot = key_object(inside.truth)
-    state = inside.sandbox.write(state.told(f"The holder of our key was removed: {slot} is gone.", harm=Harm(hidden=(slot,))))
+    state = inside.sandbox.write(
+        state.told(f"The holder of our key was removed: {slot} is gone.", harm=Harm(hidden=(slot,)))
+    )
     try:
         inside.vault()
     except WrongKey as error:
@@ -149,12 +157,16 @@ def _stale_key(inside: DrillPlatform, state: DrillState, _reach: Reach) -> Drill
 def _clock_skew(inside: DrillPlatform, state: DrillState, _reach: Reach) -> DrillState:
     wrong = inside.vault_clock.now()
     newest = inside.vault().point(state.asked, state.workload).point
-    return state.told(f"The clock says {wrong:%Y-%m-%d %H:%M}Z; {newest.point} was taken {newest.taken_at:%Y-%m-%d %H:%M}Z.")
+    return state.told(
+        f"The clock says {wrong:%Y-%m-%d %H:%M}Z; {newest.point} was taken {newest.taken_at:%Y-%m-%d %H:%M}Z."
+    )
 
 
 def _package_index_down(inside: DrillPlatform, state: DrillState, _reach: Reach) -> DrillState:
     index = inside.environment["UV_DEFAULT_INDEX"]
-    return state.told(f"The installer's index is {index}, where nobody is; the environment must come from the point's own wheels.")
+    return state.told(
+        f"The installer's index is {index}, where nobody is; the environment must come from the point's own wheels."
+    )
 
 
 # --- what was restored --------------------------------------------------------------------------------------------------
@@ -173,19 +185,25 @@ def _poisoned_dataset(inside: DrillPlatform, state: DrillState, _reach: Reach) -
 
 def _poisoned_model(inside: DrillPlatform, state: DrillState, _reach: Reach) -> DrillState:
     seen = inside.vault()
-    return _back_to_an_older_point(inside, state, seen, _asked_in_vain(inside, seen, inside.job_below(seen, state.asked, ATTEMPT)))
+    return _back_to_an_older_point(
+        inside, state, seen, _asked_in_vain(inside, seen, inside.job_below(seen, state.asked, ATTEMPT))
+    )
 
 
 def _back_to_an_older_point(inside: DrillPlatform, state: DrillState, seen: Vault, found: list[str]) -> DrillState:
     """Say in the sandbox's copy of the vault that a point is bad, and take the newest good one before it."""
     remove_any(inside.sandbox.folder / ATTEMPT)
     if not found:
-        return state.told("The point came back, and nothing that was asked of it told that it is poisoned.", noticed=False)
+        return state.told(
+            "The point came back, and nothing that was asked of it told that it is poisoned.", noticed=False
+        )
     state = state.told(f"It was noticed: {found[0]}.", noticed=True)
     seen.mark(Mark(state.workload, state.asked, "suspect", inside.clock.now(), {"cause": "drill", "reason": found[0]}))
     older = _older(seen, state.workload, state.asked)
     if older is None:
-        return state.told("There is no older good point, so nothing is put into service. The poison is taken away.", lifted=True)
+        return state.told(
+            "There is no older good point, so nothing is put into service. The poison is taken away.", lifted=True
+        )
     return state.told(f"{state.asked} is suspect now; the recovery goes on from {older}.", point=older)
 
 
@@ -206,7 +224,9 @@ def _registry_again(inside: DrillPlatform, state: DrillState, spoil: Callable[[P
     spoil(Path(str(job.target.store).removeprefix("sqlite:///")))
     state = state.told(what)
     environment = replace(job.target, environment=str(inside.sandbox.folder / ATTEMPT / "environment"))
-    found = _asked_in_vain(inside, seen, replace(inside.restore_job(job.status, environment), docs=job.docs), registry=False)
+    found = _asked_in_vain(
+        inside, seen, replace(inside.restore_job(job.status, environment), docs=job.docs), registry=False
+    )
     remove_any(inside.sandbox.folder / ATTEMPT)
     if not found:
         return state.told("And the registry served all the same.", noticed=False)
@@ -246,7 +266,9 @@ def _disk_full(inside: DrillPlatform, state: DrillState, reach: Reach) -> DrillS
     state = state.told(f"{component.label} of {component.tree.size} bytes was restored to a disk of {room}.")
     if not any(words in said.lower() for words in ("no space left", "disk is full", "disk quota")):
         return state.told(f"Nobody spoke of the disk: {said or 'it was restored'}.", noticed=False)
-    return state.told(f"It was refused: {said}. There is room for the recovery that follows.", noticed=True, lifted=True)
+    return state.told(
+        f"It was refused: {said}. There is room for the recovery that follows.", noticed=True, lifted=True
+    )
 
 
 def _worker_killed(inside: DrillPlatform, state: DrillState, reach: Reach) -> DrillState:
@@ -254,7 +276,10 @@ def _worker_killed(inside: DrillPlatform, state: DrillState, reach: Reach) -> Dr
     task = replace(_task(inside, state, reach, component, inside.sandbox.folder), halt=True)
     if not Worker(task, inside.environment).killed_midway():
         return state.told(f"The restore of {component.label} ended before it could be killed.", noticed=False)
-    return state.told(f"The process that restored {component.label} was killed by SIGKILL; the restore is run again where it was.", noticed=True)
+    killed = (
+        f"The process that restored {component.label} was killed by SIGKILL; the restore is run again where it was."
+    )
+    return state.told(killed, noticed=True)
 
 
 def _task(inside: DrillPlatform, state: DrillState, reach: Reach, component: Component, below: Path) -> Task:
@@ -295,7 +320,9 @@ def _aim(inside: DrillPlatform, state: DrillState) -> tuple[str, str, int]:
     """A component, the pack in which its largest file begins, and a byte of that file's first chunk in there."""
     component = _component(inside, state)
     contents = (entry.content for entry in inside.truth.tree(component.tree).stream() if entry.content)
-    largest = max((content for content in contents if content.chunks), key=lambda content: (content.size, content.sha256))
+    largest = max(
+        (content for content in contents if content.chunks), key=lambda content: (content.size, content.sha256)
+    )
     return component.label, *place_of(inside.truth, largest)
 
 

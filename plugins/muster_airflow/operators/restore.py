@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +18,7 @@ from muster.errors import NotFound, SmokeFailed, Unfaithful, UsageError, Validat
 from muster_airflow.operators.recovery import FAILURE, Site, WorkloadOperator, hand_on, handed_on
 
 if TYPE_CHECKING:
+    from muster.domain.faults import DrillOutcome
     from muster.operations.recover import RestoreJob
 
 Kind = Literal["restore", "drill"]
@@ -227,6 +228,7 @@ class ConcludeRecoveryOperator(WorkloadOperator):
             tuple(from_json(SmokeOutcome, value) for value in handed_on(at, [self.asked_by])),
             self._first_failure(at),
             tuple(from_json(FidelityReport, value) for value in handed_on(at, self.restored_by, FIDELITY)),
+            self.drilled(),
         )
         incident = Incident(planned.kind, planned.incident_at, planned.detected_at)
         status = at.vault.point(planned.plan.point, planned.plan.workload)
@@ -234,6 +236,10 @@ class ConcludeRecoveryOperator(WorkloadOperator):
         self.log.info("%s of %s: %s", report.kind, report.point, report.summary())
         check_recovery(report)
         return report.summary()
+
+    def drilled(self) -> Callable[[str | None], DrillOutcome] | None:
+        """What a drill adds to the report, by the point from which everything came back; None for a restore."""
+        return None
 
     def _planned(self, at: Site) -> PlannedRecovery:
         found = handed_on(at, [self.planned_by], PLAN)
