@@ -106,6 +106,18 @@ class DrillSite:
         reach = Reach(self.vault_folder.as_uri())
         return rehearse(platform, vault, vault.point(point, self.workload), Wanted(fault, seed), reach)
 
+    @property
+    def options(self) -> list[str]:
+        """What stands before a command of the command line."""
+        places = {"catalog": "include/catalog", "secrets": "secrets.yaml", "state": "state"}
+        return [word for name, path in places.items() for word in (f"--{name}", str(self.folder / path))]
+
+    def write_secrets(self) -> None:
+        """The file by which the command line resolves ``conn:`` names."""
+        file = self.folder / "secrets.yaml"
+        file.write_text(f"vault: {self.vault_folder}\ncopy: {self.copy_folder}\npassphrase: {PASSPHRASE}\n")
+        file.chmod(0o600)
+
     def reported(self) -> dict[str, Any]:
         """The newest report below the state folder."""
         newest = max((self.state / "reports").rglob("*.json"), key=lambda path: path.stat().st_mtime_ns)
@@ -135,7 +147,7 @@ def make_drill_site(folder: Path) -> DrillSite:
 
 
 def make_model_site(folder: Path, wheels: Path) -> DrillSite:
-    """A registry with a model that answers, its environment, and two points; no copy of the vault."""
+    """A registry with a model that answers, its environment, and a point; no copy of the vault."""
     store = {"conn:store": f"sqlite:///{folder}/mlflow.db", "conn:artifacts": f"{folder}/artifacts"}
     site = DrillSite(folder, "models", store)
     write_catalog(folder, {"models": MODELS}, {})
@@ -144,7 +156,6 @@ def make_model_site(folder: Path, wheels: Path) -> DrillSite:
     run([sys.executable, "-c", SEED_MODEL, *store.values()], folder)
     shutil.copytree(wheels, site.state / "wheels", copy_function=os.link)
     site.platform().create_vault("primary")
-    site.snapshot()
     site.snapshot()
     return site
 
@@ -155,11 +166,16 @@ def write_catalog(folder: Path, workloads: dict[str, str], suites: dict[str, dic
     (catalog / "workloads").mkdir(parents=True)
     (catalog / "vaults.yaml").write_text(VAULTS)
     for name, text in workloads.items():
-        (catalog / "workloads" / f"{name}.yaml").write_text(text)
+        write_workload(folder, name, text)
     for name, expectations in suites.items():
         (catalog.parent / "expectations" / name).mkdir(parents=True)
         for dataset, suite in expectations.items():
             (catalog.parent / "expectations" / name / f"{dataset}.json").write_text(json.dumps(suite))
+
+
+def write_workload(folder: Path, name: str, text: str) -> None:
+    """One more workload of the catalog."""
+    (folder / "include" / "catalog" / "workloads" / f"{name}.yaml").write_text(text)
 
 
 def rows(seed: int) -> str:

@@ -19,6 +19,7 @@ from muster.cli.accept import accept
 from muster.cli.doctor import doctor
 from muster.cli.drills import drill
 from muster.cli.expiry import expire, hold, release
+from muster.cli.game_day import gameday
 from muster.cli.keys import keys
 from muster.cli.points import plan, points, restore, show
 from muster.cli.protect import demo, init, snapshot
@@ -112,6 +113,7 @@ for each in (
     release,
     expire,
     drill,
+    gameday,
     audit,
     keys,
     catalog,
