@@ -13,7 +13,10 @@ from muster.domain.faults import BY_NAME
 from muster.errors import IncompletePoint, Refused
 
 pytestmark = pytest.mark.timeout(600)
-HERE = ("region_gone", "bit_rot", "missing_pack", "poisoned_dataset", "stale_key", "disk_full", "clock_skew", "slow_store", "worker_killed")  # fmt: skip
+HERE = (
+    *("region_gone", "bit_rot", "missing_pack", "poisoned_dataset", "stale_key", "disk_full"),
+    *("clock_skew", "slow_store", "worker_killed"),
+)
 """The faults that need no model: test_drill_models.py has the others."""
 
 
@@ -24,7 +27,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> DrillSite:
 
 @pytest.fixture
 def site(made: DrillSite) -> Iterator[DrillSite]:
-    """The site; whatever a drill does, sources, the copy and what the vault had are byte for byte what they were, and no sandbox is left."""
+    """The site; whatever a drill does, sources, copy and vault have what they had, byte for byte, and no sandbox is left."""
     before = digests(made.vault_folder, made.copy_folder, made.folder / "entries", made.folder / "conf")
     yield made
     after = digests(made.vault_folder, made.copy_folder, made.folder / "entries", made.folder / "conf")

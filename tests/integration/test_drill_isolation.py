@@ -167,7 +167,8 @@ def test_a_cell_ends_with_its_holder(tmp_path: Path) -> None:
         "    print(child.pid, cell._holder.pid, flush=True)\n"
         "    time.sleep(600)\n"
     )
-    drill = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": ":".join(sys.path)})  # fmt: skip
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    drill = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
     assert drill.stdout is not None
     with drill.stdout:
         pids = [int(pid) for pid in drill.stdout.readline().split()]

@@ -196,15 +196,20 @@ def test_a_sandbox_that_cannot_be_torn_down_is_told_with_what_is_left(site: Dril
         hydra.stdout.readline()
         try:
             with pytest.raises(MusterError, match=r"are still running: [0-9]") as told:
-                for _ in range(20):
-                    tear_down(sandbox.folder)
-                    time.sleep(0.3)
-                    sandbox.folder.mkdir()
+                _tear_down_again_and_again(sandbox)
             assert "muster drill --clean" in told.value.hint
         finally:
             os.killpg(hydra.pid, signal.SIGKILL)
     tear_down(sandbox.folder)
     assert processes_of(sandbox.folder) == []
+
+
+def _tear_down_again_and_again(sandbox: Sandbox) -> None:
+    """What grows again does so now and then between two looks."""
+    for _ in range(40):
+        tear_down(sandbox.folder)
+        time.sleep(0.17)
+        sandbox.folder.mkdir()
 
 
 def test_only_a_sandbox_is_removed_by_name(site: DrillSite, tmp_path: Path) -> None:

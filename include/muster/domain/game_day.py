@@ -11,7 +11,7 @@ from muster.domain.faults import BY_NAME, Outcome
 Step = Literal["hint", "detect", "decide", "restore"]
 FULL = 100
 COSTS: dict[str, int] = {"hint": 10, "wrong": 15, "unnamed": 20, "undecided": 10, "late": 20, "lost": 40}
-"""What is taken off: for each hint and each wrong answer; for a fault never named, an outcome never decided, a missed objective, no restore."""
+"""What is taken off: for each hint and wrong answer; for a fault never named, nothing decided, a missed objective, no restore."""
 
 
 @dataclass(frozen=True, slots=True)

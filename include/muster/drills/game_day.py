@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from muster.bootstrap import Platform
@@ -12,7 +13,7 @@ from muster.domain.game_day import Event, GameDay
 from muster.domain.recovery_point import PointStatus
 from muster.drills.platform import DrillPlatform
 from muster.drills.rehearsal import Wanted, prepare, recover_inside
-from muster.drills.sandbox import Owner, Sandbox, make, tear_down
+from muster.drills.sandbox import DrillState, Owner, Sandbox, make, tear_down
 from muster.drills.strikes import Reach, strike
 from muster.errors import AlreadyExists, MusterError, NotFound, Refused
 from muster.operations.conclude import Incident
@@ -34,17 +35,21 @@ def begin(platform: Platform, vault: Vault, status: PointStatus, seed: int | Non
     try:
         inside = DrillPlatform(platform, vault, sandbox)
         with inside.entered():
-            state = prepare(inside, status, Wanted(RANDOM, seed), Owner.ours(OWNER))
-            if state.choice.fault is None or state.expected is None:
-                raise Refused(f"no fault can strike {state.workload}", "; ".join(state.choice.passed_over))
+            game = _drawn(prepare(inside, status, Wanted(RANDOM, seed), Owner.ours(OWNER)), status)
             strike(inside, reach)
-        drawn = int(state.choice.how.rpartition(" ")[2])
-        rto = status.point.objectives["rto_s"]
-        now = platform.clock.now()  # the clock of the team runs from the moment that it is told
-        return _write(sandbox, GameDay(state.workload, state.choice.fault, drawn, state.expected, now, rto))
+        # The clock of the team runs from the moment that it is told.
+        return _write(sandbox, replace(game, began_at=platform.clock.now()))
     except BaseException:
         tear_down(sandbox.folder)
         raise
+
+
+def _drawn(state: DrillState, status: PointStatus) -> GameDay:
+    choice, expected = state.choice, state.expected
+    if choice.fault is None or expected is None:
+        raise Refused(f"no fault can strike {state.workload}", "; ".join(choice.passed_over))
+    seed = int(choice.how.rpartition(" ")[2])
+    return GameDay(state.workload, choice.fault, seed, expected, state.began_at, status.point.objectives["rto_s"])
 
 
 def hint(platform: Platform) -> tuple[GameDay, str]:
