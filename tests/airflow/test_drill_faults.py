@@ -36,7 +36,7 @@ def test_a_poisoned_dataset_sends_the_run_back_to_an_older_point(runs: Runs, sit
     before, after = site.platform().vault("spare").points("ledger")[-2:]
     assert (marks(before), marks(after)) == (["drilled"], [])
     assert before.marks[0].summary["fault"] == fault
-    assert not after.suspect
+    assert (after.point.point, after.suspect) == (newest, False)
 
 
 def test_a_fault_that_cannot_strike_ends_the_run_before_anything_is_restored(runs: Runs, site: AirflowSite) -> None:

@@ -28,12 +28,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> DrillSite:
 @pytest.fixture
 def site(made: DrillSite) -> Iterator[DrillSite]:
     """The site; whatever a drill does, sources, copy and vault have what they had, byte for byte, and no sandbox is left."""
-    before = digests(made.vault_folder, made.copy_folder, made.folder / "entries", made.folder / "conf")
+    folders = (made.vault_folder, made.copy_folder, made.folder / "entries", made.folder / "conf")
+    before, records = digests(*folders), len(made.platform().vault("primary").audit())
     yield made
-    after = digests(made.vault_folder, made.copy_folder, made.folder / "entries", made.folder / "conf")
+    after = digests(*folders)
     assert {name: after.get(name) for name in before} == before
-    new = {Path(name).relative_to(made.vault_folder).parts[0] for name in after.keys() - before.keys()}
-    assert new <= {"packs", "indexes", "marks", "audit"}
+    new = [Path(name).relative_to(made.vault_folder).parts for name in after.keys() - before.keys()]
+    assert {parts[0] for parts in new} <= {"packs", "indexes", "marks", "audit"}
+    assert {parts[-1].partition("-")[0] for parts in new if parts[0] == "marks"} <= {"drilled"}
+    done = [record.action for record in made.platform().vault("primary").audit()[records:]]
+    assert done == ["mark", "drill"] * (len(done) // 2), "a drill does nothing to the vault but to report"
     assert made.sandboxes == []
 
 

@@ -79,15 +79,16 @@ class DrillPlatform:
         """Which isolation is in force, in words."""
         return f"models, registry server and installer: {self._cell.statement}; no credentials in their environment; the vault is only read"
 
-    @cached_property
+    @property
+    def marks(self) -> Mapping[str, str]:
+        """By what all processes of the sandbox are known, and where their temporary files go."""
+        return {MARK: str(self.sandbox.folder), "TMPDIR": str(self.sandbox.place("tmp"))}
+
+    @property
     def environment(self) -> Mapping[str, str]:
-        """What the processes of the sandbox are told."""
-        own = {
-            MARK: str(self.sandbox.folder),
-            "TMPDIR": str(self.sandbox.place("tmp")),
-            "HOME": str(self.sandbox.folder),
-        }
-        return own | (dict.fromkeys(INDEXES, NO_INDEX) if self._fault == "package_index_down" else {})
+        """What the confined processes of the sandbox are told."""
+        index = dict.fromkeys(INDEXES, NO_INDEX) if self._fault == "package_index_down" else {}
+        return {**self.marks, "HOME": str(self.sandbox.folder), **index}
 
     @property
     def _fault(self) -> str | None:

@@ -25,6 +25,8 @@ MARK = "MUSTER_SANDBOX"
 STATE = "drill.json"
 FORGOTTEN_AFTER = timedelta(days=1)
 """After how long a sandbox that outlives its processes, as those of DAG runs and game days do, is taken for left behind."""
+UNWRITTEN_FOR = 600.0
+"""For how many seconds a sandbox may be without anything written down before it is taken for left behind."""
 PATIENCE = 5.0
 
 
@@ -237,7 +239,7 @@ def _is_left(folder: Path, now: datetime, again: str | None) -> bool:
     try:
         drill = Sandbox(folder).state
     except MusterError:  # killed before anything was written down, or made a moment ago by somebody else
-        return now.timestamp() - folder.stat().st_mtime > 60
+        return now.timestamp() - folder.stat().st_mtime > UNWRITTEN_FOR
     owner = drill.owner
     if owner.host != socket.gethostname():
         return now - drill.began_at > FORGOTTEN_AFTER

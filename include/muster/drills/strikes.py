@@ -261,7 +261,7 @@ def _asked_in_vain(inside: DrillPlatform, seen: Vault, job: RestoreJob, *, regis
 def _disk_full(inside: DrillPlatform, state: DrillState, reach: Reach) -> DrillState:
     component, below = _component(inside, state), inside.sandbox.place(ATTEMPT)
     room = component.tree.size // 2
-    said = Worker(_task(inside, state, reach, component, below), inside.environment, room=room).ended()
+    said = Worker(_task(inside, state, reach, component, below), inside.marks, room=room).ended()
     remove_any(below)
     state = state.told(f"{component.label} of {component.tree.size} bytes was restored to a disk of {room}.")
     if not any(words in said.lower() for words in ("no space left", "disk is full", "disk quota")):
@@ -274,7 +274,7 @@ def _disk_full(inside: DrillPlatform, state: DrillState, reach: Reach) -> DrillS
 def _worker_killed(inside: DrillPlatform, state: DrillState, reach: Reach) -> DrillState:
     component = _component(inside, state)
     task = replace(_task(inside, state, reach, component, inside.sandbox.folder), halt=True)
-    if not Worker(task, inside.environment).killed_midway():
+    if not Worker(task, inside.marks).killed_midway():
         return state.told(f"The restore of {component.label} ended before it could be killed.", noticed=False)
     killed = (
         f"The process that restored {component.label} was killed by SIGKILL; the restore is run again where it was."

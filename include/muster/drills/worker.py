@@ -49,7 +49,9 @@ class Worker:
     """
     Begins such a process, and ends it.
 
-    :param environment: all that it is told besides where programs are
+    It runs nothing but our own restore, and reaches the vault as the drill does: with our environment and on our network.
+
+    :param environment: what it is told besides
     :param room: bytes that the disk has which it restores to; None for the disk that is there
     """
 
@@ -62,12 +64,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={
-                "PATH": os.defpath,
-                "LANG": "C.UTF-8",
-                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                **environment,
-            },
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **environment},
             start_new_session=True,
         )
 
