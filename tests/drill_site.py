@@ -15,8 +15,8 @@ from airflow_site import LOCK, SEED_MODEL, commit_dataset, make_dataset, run
 from muster.bootstrap import Platform
 from muster.catalog import load_catalog
 from muster.domain.recovery_report import RecoveryReport
+from muster.drills.circumstances import Reach
 from muster.drills.rehearsal import Wanted, rehearse
-from muster.drills.strikes import Reach
 from muster.vault.vault import Actor
 
 PASSPHRASE = "correct horse battery staple"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from airflow.sdk import Param
 
-from muster.domain.faults import CHOICES, SCHEDULED
+from muster.domain.drill import CHOICES, SCHEDULED
 
 POINT = "Id of a recovery point, or the beginning of one: `20261123T020000Z-…`. `latest` is the newest that nothing speaks against."
 TO = (

@@ -8,7 +8,7 @@ import pytest
 
 from airflow_runs import Runs, marks
 from airflow_site import AirflowSite, commit_dataset
-from muster.domain.faults import CHOICES, SCHEDULED
+from muster.domain.drill import CHOICES, SCHEDULED
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(900)]
 
@@ -53,7 +53,7 @@ def test_a_run_that_was_killed_is_cleared_away_by_the_next_of_its_dag(runs: Runs
     """What a drill of this DAG has left is removed by its next run, since it runs once at a time; that of another DAG is not."""
     from datetime import UTC, datetime
 
-    from muster.domain.faults import Choice
+    from muster.domain.drill import Choice
     from muster.drills.sandbox import DrillState, Owner, make, tear_down
 
     assert runs.run("snapshot__ledger").state == "success"

@@ -124,7 +124,7 @@ def test_a_random_fault_is_the_same_for_the_same_seed(site: DrillSite) -> None:
 def _drawn(seed: int) -> str | None:
     from datetime import date
 
-    from muster.domain.faults import RANDOM, choose
+    from muster.domain.drill import RANDOM, choose
 
     have = frozenset({"replica", "older_point", "expectations", "small_disk", "files"})
     return choose(RANDOM, have=have, day=date(2026, 1, 1), seed=seed).fault

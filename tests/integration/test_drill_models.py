@@ -46,7 +46,7 @@ def test_a_lost_registry_is_moved_aside_and_restored_once_more(site: DrillSite) 
     assert report.drilled is not None
     assert (report.drilled.expected, report.drilled.observed) == ("healed", "healed")
     assert report.point == report.drilled.asked
-    assert any("was refused" in line and "artifact root" in line for line in report.drilled.story)
+    assert any("was refused" in line and "is there already" in line for line in report.drilled.story)
     assert [s.equal for s in report.smoke] == [True]
     assert site.sandboxes == []
 

@@ -68,7 +68,7 @@ def _run(site: DrillSite, *arguments: str) -> tuple[int, Any]:
 def _seed_of(fault: str) -> int:
     from datetime import date
 
-    from muster.domain.faults import RANDOM, choose
+    from muster.domain.drill import RANDOM, choose
 
     have = frozenset({"replica", "older_point", "expectations", "small_disk", "files"})
     return next(n for n in range(1000) if choose(RANDOM, have=have, day=date(2026, 1, 1), seed=n).fault == fault)

@@ -9,19 +9,8 @@ from typing import get_args
 
 import pytest
 
-from muster.domain.faults import (
-    BY_NAME,
-    CHOICES,
-    FAULTS,
-    LACKING,
-    NONE,
-    OUTCOMES,
-    RANDOM,
-    SCHEDULED,
-    DrillOutcome,
-    Need,
-    choose,
-)
+from muster.domain.drill import CHOICES, NONE, RANDOM, SCHEDULED, DrillOutcome, choose
+from muster.domain.faults import BY_NAME, FAULTS, LACKING, OUTCOMES, Need
 from muster.domain.game_day import Event, GameDay
 from muster.drills.strikes import STRIKES
 from muster.errors import NotFound, Refused

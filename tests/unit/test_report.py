@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from muster.codec import from_json, to_json
-from muster.domain.faults import DrillOutcome
+from muster.domain.drill import DrillOutcome
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.timing import RecoveryTime
 from muster.report import render_report, seconds_in_words, size_in_words

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from muster.adapters.local_store import LocalStore
-from muster.domain.faults import Harm
+from muster.domain.drill import Harm
 from muster.errors import AlreadyExists, NotFound, Refused, StoreUnavailable
 from muster.ports import BlobInfo, BlobStore, Guarantees, Proof
 

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from muster.cli.session import Session
 from muster.cli.wording import report_lines
 from muster.codec import to_json
-from muster.domain.faults import CHOICES, NONE
+from muster.domain.drill import CHOICES, NONE
 from muster.errors import UsageError
+
+if TYPE_CHECKING:
+    from muster.drills.circumstances import Reach
+    from muster.vault.vault import Vault
+
+
+def reach(session: Session, vault: Vault) -> Reach:
+    """How a process of a drill's own comes to a vault that is open."""
+    from muster.drills.circumstances import Reach
+
+    urls = (config.url for name, config in session.catalog.vaults.items() if session.vault(name) is vault)
+    return Reach(session.secrets(session.vault_url or next(urls)), insecure=session.options.insecure)
 
 
 @click.command()
@@ -45,5 +59,5 @@ def drill(session: Session, workload: str | None, point: str, fault: str, seed: 
     session.screen.note(
         f"restoring {status.point.point} of {status.point.workload} into a sandbox below {session.state}"
     )
-    report = rehearse(session.platform, vault, status, Wanted(fault, seed), session.reach(vault))
+    report = rehearse(session.platform, vault, status, Wanted(fault, seed), reach(session, vault))
     session.screen.result(to_json(report) | {"summary": report.summary()}, *report_lines(report))

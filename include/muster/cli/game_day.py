@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from muster.cli.drills import reach
 from muster.cli.session import Session
 from muster.codec import to_json
 from muster.domain.faults import BY_NAME, OUTCOMES
@@ -30,7 +31,7 @@ def start(session: Session, workload: str, point: str, seed: int | None) -> None
     from muster.drills.game_day import begin
 
     vault, status = session.find(point, workload)
-    game = begin(session.platform, vault, status, seed, session.reach(vault))
+    game = begin(session.platform, vault, status, seed, reach(session, vault))
     _tell(session, game, f"{game.began_at:%H:%M:%S}Z: the alarm went off for {workload}.", game.symptom, "", *_HOW)
 
 

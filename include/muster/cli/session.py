@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from muster.bootstrap import Platform
     from muster.catalog import Catalog
     from muster.domain.recovery_point import PointStatus
-    from muster.drills.strikes import Reach
     from muster.ports import BlobStore
     from muster.vault.holders import Passphrase, Secret
     from muster.vault.vault import Actor, Vault
@@ -131,14 +130,6 @@ class Session:
         return Actor(name, socket.gethostname(), "cli")
 
     # --- vaults -------------------------------------------------------------------------------------------------------
-
-    def reach(self, vault: Vault) -> Reach:
-        """How a process of a drill's own comes to a vault that is open."""
-        from muster.drills.strikes import Reach
-
-        (name,) = (name for name, opened in self._opened.items() if opened is vault)
-        url = self.vault_url or self._config_url(name)
-        return Reach(self.secrets(url), insecure=self.options.insecure)
 
     @property
     def vault_url(self) -> str | None:

@@ -8,7 +8,8 @@ from datetime import datetime
 from rich.table import Table
 
 from muster.cli.screen import table
-from muster.domain.faults import OUTCOMES, SEEN, DrillOutcome
+from muster.domain.drill import DrillOutcome
+from muster.domain.faults import OUTCOMES, SEEN
 from muster.domain.recovery_point import PointStatus
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.restore_plan import RestorePlan

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from muster.domain.faults import DrillOutcome
+from muster.domain.drill import DrillOutcome
 from muster.domain.fidelity import FidelityReport
 from muster.domain.timing import RecoveryTime, Span
 

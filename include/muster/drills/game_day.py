@@ -8,13 +8,15 @@ from pathlib import Path
 
 from muster.bootstrap import Platform
 from muster.codec import from_json, to_json
-from muster.domain.faults import BY_NAME, OUTCOMES, RANDOM
+from muster.domain.drill import RANDOM
+from muster.domain.faults import BY_NAME, OUTCOMES
 from muster.domain.game_day import Event, GameDay
 from muster.domain.recovery_point import PointStatus
+from muster.drills.circumstances import Reach
 from muster.drills.platform import DrillPlatform
 from muster.drills.rehearsal import Wanted, prepare, recover_inside
 from muster.drills.sandbox import DrillState, Owner, Sandbox, make, tear_down
-from muster.drills.strikes import Reach, strike
+from muster.drills.strikes import strike
 from muster.errors import AlreadyExists, MusterError, NotFound, Refused
 from muster.operations.conclude import Incident
 from muster.vault.vault import Vault

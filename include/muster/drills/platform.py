@@ -19,7 +19,7 @@ from muster.adapters.process_model_runner import ProcessModelRunner
 from muster.adapters.sandboxed_store import SandboxedStore
 from muster.adapters.uv_environment import EnvironmentTarget, UvEnvironment
 from muster.bootstrap import Platform
-from muster.domain.faults import Harm
+from muster.domain.drill import Harm
 from muster.domain.recovery_point import Component, PointStatus
 from muster.domain.restore_target import RestoreTarget, target_below
 from muster.drills.sandbox import MARK, DrillState, Sandbox

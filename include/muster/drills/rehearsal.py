@@ -12,13 +12,15 @@ from pathlib import Path
 
 from muster.adapters.small_disk import small_disk_possible
 from muster.bootstrap import Platform
-from muster.domain.faults import BY_NAME, NONE, Need, choose
+from muster.domain.drill import NONE, choose
+from muster.domain.faults import BY_NAME, Need
 from muster.domain.recovery_point import PointStatus
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.restore_plan import RestorePlan
+from muster.drills.circumstances import Reach, what_it_has
 from muster.drills.platform import DrillPlatform
 from muster.drills.sandbox import DrillState, Owner, Sandbox, left_behind, make, tear_down
-from muster.drills.strikes import Reach, strike, what_it_has
+from muster.drills.strikes import strike
 from muster.operations.conclude import Incident, Outcomes, conclude
 from muster.operations.recover import recover
 from muster.operations.tools import Tools

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from muster.codec import from_json, to_json
-from muster.domain.faults import BY_NAME, Choice, DrillOutcome, Fault, Harm, Observed, Outcome
+from muster.domain.drill import Choice, DrillOutcome, Harm
+from muster.domain.faults import BY_NAME, Fault, Observed, Outcome
 from muster.errors import MusterError, NotFound, Refused, StoreUnavailable
 from muster.folders import remove_folder
 from muster.ports import Clock

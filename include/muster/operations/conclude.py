@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from muster.domain.faults import DrillOutcome
+from muster.domain.drill import DrillOutcome
 from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_point import Mark, PointStatus
 from muster.domain.recovery_report import ComponentOutcome, RecoveryReport, SmokeOutcome, ValidationOutcome

@@ -18,7 +18,7 @@ from muster.errors import NotFound, SmokeFailed, Unfaithful, UsageError, Validat
 from muster_airflow.operators.recovery import FAILURE, Site, WorkloadOperator, hand_on, handed_on
 
 if TYPE_CHECKING:
-    from muster.domain.faults import DrillOutcome
+    from muster.domain.drill import DrillOutcome
     from muster.operations.recover import RestoreJob
 
 Kind = Literal["restore", "drill"]

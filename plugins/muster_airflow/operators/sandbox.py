@@ -19,7 +19,7 @@ from muster_airflow.operators.restore import (
 
 if TYPE_CHECKING:
     from muster.bootstrap import Platform
-    from muster.domain.faults import DrillOutcome
+    from muster.domain.drill import DrillOutcome
     from muster.drills.platform import DrillPlatform
 
 
@@ -95,7 +95,8 @@ class StrikeOperator(WorkloadOperator):
         self.sandbox = sandbox
 
     def perform(self, at: Site) -> Any:
-        from muster.drills.strikes import Reach, strike
+        from muster.drills.circumstances import Reach
+        from muster.drills.strikes import strike
 
         with entered(at, self.sandbox) as inside:
             state = strike(inside, Reach(at.platform.address(at.workload.vault)))
