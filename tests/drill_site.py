@@ -15,7 +15,7 @@ from airflow_site import LOCK, SEED_MODEL, commit_dataset, make_dataset, run
 from muster.bootstrap import Platform
 from muster.catalog import load_catalog
 from muster.domain.recovery_report import RecoveryReport
-from muster.drills.circumstances import Reach
+from muster.drills.circumstances import reach_of
 from muster.drills.rehearsal import Wanted, rehearse
 from muster.vault.vault import Actor
 
@@ -103,8 +103,8 @@ class DrillSite:
         """A drill to its end."""
         platform = self.platform()
         vault = platform.vault("primary")
-        reach = Reach(self.vault_folder.as_uri())
-        return rehearse(platform, vault, vault.point(point, self.workload), Wanted(fault, seed), reach)
+        status = vault.point(point, self.workload)
+        return rehearse(platform, vault, status, Wanted(fault, seed), reach_of(platform, "primary"))
 
     @property
     def options(self) -> list[str]:

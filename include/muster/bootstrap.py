@@ -73,7 +73,7 @@ class Platform:
         self.clock: Clock = clock or SystemClock()
         self._resolve = resolve
         self._actor = actor
-        self._insecure = insecure
+        self.insecure = insecure
         self._vaults: dict[str, Vault] = {}
 
     @cached_property
@@ -128,16 +128,17 @@ class Platform:
         kept = [workload for workload in self.catalog.workloads.values() if workload.vault == name]
         return {workload.workload: _policy(workload.retention) for workload in kept}
 
-    def address(self, name: str) -> str:
-        """Where a vault of the catalog lies, with what it takes to reach it: a secret."""
-        return self._resolve(self._vault_config(name).url)
+    def reading_address(self, name: str) -> str:
+        """Where a vault of the catalog is read by whoever shall only read it, with what it takes to reach it: a secret."""
+        config = self._vault_config(name)
+        return self._resolve(config.read_url or config.url)
 
     def vault_of(self, workload: Workload) -> Vault:
         """The vault in which a workload's points are kept."""
         return self.vault(workload.vault)
 
     def _store(self, config: VaultConfig) -> BlobStore:
-        return open_store(self._resolve(config.url), insecure=self._insecure)
+        return open_store(self._resolve(config.url), insecure=self.insecure)
 
     def _way_into(self, config: VaultConfig) -> tuple[BlobStore, Secret]:
         return self._store(config), secret_of(self._resolve(config.passphrase), AwsKeys())
@@ -201,7 +202,7 @@ class Platform:
         return {name: self._resolve(reference) for name, reference in found.items() if reference}
 
     def _server(self, address: str, token: str | None) -> RestServer:
-        return RestServer.parse(address, token, insecure=self._insecure)
+        return RestServer.parse(address, token, insecure=self.insecure)
 
     def _path(self, root: Path, reference: str) -> Path:
         return root / self._resolve(reference).removeprefix("file://")

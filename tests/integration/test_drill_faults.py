@@ -70,6 +70,24 @@ def test_a_drill_without_a_fault_says_how_it_was_kept_apart(site: DrillSite) -> 
     assert "the vault is only read" in drilled.isolation
 
 
+def test_a_drill_reads_with_the_credentials_that_may_only_read(site: DrillSite) -> None:
+    """Where the catalog has an address for readers, all reading goes there, and the report says so; only the report goes to the other."""
+    vaults = site.folder / "include" / "catalog" / "vaults.yaml"
+    kept = vaults.read_text()
+    vaults.write_text(
+        kept.replace('primary: {url: "conn:vault"', f'primary: {{read_url: "{site.folder}/readers", url: "conn:vault"')
+    )
+    (site.folder / "readers").symlink_to(site.vault_folder)
+    try:
+        drilled = site.drill("stale_key").drilled
+    finally:
+        vaults.write_text(kept)
+        (site.folder / "readers").unlink()
+    assert drilled is not None
+    assert any((site.folder / "readers").as_uri() in line for line in drilled.story)
+    assert drilled.isolation.endswith("the vault is only read, with credentials of its own for that")
+
+
 def test_without_a_replica_damage_must_be_refused_and_a_gone_region_cannot_be_drilled(site: DrillSite) -> None:
     """What must happen follows from what the workload has: nobody expects to be healed from nowhere."""
     site.copy_folder.rename(site.folder / "away")

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from muster.vault.vault import Vault
 
 
-def reach(session: Session, vault: Vault) -> Reach:
-    """How a process of a drill's own comes to a vault that is open."""
-    from muster.drills.circumstances import Reach
+def reach(session: Session, vault: Vault, workload: str) -> Reach:
+    """How a drill reads a vault that is open."""
+    from muster.drills.circumstances import Reach, reach_of
 
-    urls = (config.url for name, config in session.catalog.vaults.items() if session.vault(name) is vault)
-    return Reach(session.secrets(session.vault_url or next(urls)), insecure=session.options.insecure)
+    if session.vault_url:
+        return Reach(session.secrets(session.vault_url), insecure=session.options.insecure)
+    return reach_of(session.platform, next(n for n in session.vault_names(workload) if session.vault(n) is vault))
 
 
 @click.command()
@@ -59,5 +60,5 @@ def drill(session: Session, workload: str | None, point: str, fault: str, seed: 
     session.screen.note(
         f"restoring {status.point.point} of {status.point.workload} into a sandbox below {session.state}"
     )
-    report = rehearse(session.platform, vault, status, Wanted(fault, seed), reach(session, vault))
+    report = rehearse(session.platform, vault, status, Wanted(fault, seed), reach(session, vault, workload))
     session.screen.result(to_json(report) | {"summary": report.summary()}, *report_lines(report))

@@ -31,7 +31,7 @@ def start(session: Session, workload: str, point: str, seed: int | None) -> None
     from muster.drills.game_day import begin
 
     vault, status = session.find(point, workload)
-    game = begin(session.platform, vault, status, seed, reach(session, vault))
+    game = begin(session.platform, vault, status, seed, reach(session, vault, workload))
     _tell(session, game, f"{game.began_at:%H:%M:%S}Z: the alarm went off for {workload}.", game.symptom, "", *_HOW)
 
 
@@ -82,8 +82,9 @@ def restore(session: Session) -> None:
     """Restore in the sandbox, and prove it."""
     from muster.drills import game_day
 
-    vault, _ = session.find("latest", game_day.workload_of_game(session.platform))
-    game = game_day.restore(session.platform, vault)
+    workload = game_day.workload_of_game(session.platform)
+    vault, _ = session.find("latest", workload)
+    game = game_day.restore(session.platform, vault, reach(session, vault, workload))
     _tell(session, game, f"restored after {game.seconds_to('restore'):.0f} s")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from muster.adapters.stores import open_store
+from muster.bootstrap import Platform
 from muster.domain.faults import Need
 from muster.domain.recovery_point import Component, ComponentKind, PointStatus
 from muster.errors import MusterError
@@ -20,13 +22,19 @@ BY_PREFERENCE: tuple[ComponentKind, ...] = ("dataset", "configuration", "registr
 @dataclass(frozen=True, slots=True)
 class Reach:
     """
-    How a process of our own comes to the vault.
+    How a drill comes to the vault that it reads.
 
     :param address: of the vault, with what it takes to reach it
+    :param narrow: whether that are credentials of its own, which may only read
     """
 
     address: str
     insecure: bool = False
+    narrow: bool = False
+
+    def store(self) -> BlobStore:
+        """The store at that address."""
+        return open_store(self.address, insecure=self.insecure)
 
 
 def what_it_has(
@@ -49,6 +57,12 @@ def what_it_has(
     if filled(status):
         have.add("files")
     return frozenset(have)
+
+
+def reach_of(platform: Platform, vault: str) -> Reach:
+    """How a drill reads a vault of the catalog."""
+    narrow = platform.catalog.vaults[vault].read_url is not None
+    return Reach(platform.reading_address(vault), platform.insecure, narrow)
 
 
 def filled(status: PointStatus) -> list[Component]:

@@ -35,10 +35,10 @@ def begin(platform: Platform, vault: Vault, status: PointStatus, seed: int | Non
         raise AlreadyExists(f"a game day is under way in {under_way[0]}", "end it with `muster gameday end`")
     sandbox = make(platform.state, status.point.workload, platform.clock)
     try:
-        inside = DrillPlatform(platform, vault, sandbox)
+        inside = DrillPlatform(platform, vault, sandbox, reach)
         with inside.entered():
             game = _drawn(prepare(inside, status, Wanted(RANDOM, seed), Owner.ours(OWNER)), status)
-            strike(inside, reach)
+            strike(inside)
         # The clock of the team runs from the moment that it is told.
         return _write(sandbox, replace(game, began_at=platform.clock.now()))
     except BaseException:
@@ -85,14 +85,14 @@ def decide(platform: Platform, outcome: str) -> tuple[GameDay, bool]:
     return _write(sandbox, game.then(Event(platform.clock.now(), "decide", outcome, right))), right
 
 
-def restore(platform: Platform, vault: Vault) -> GameDay:
+def restore(platform: Platform, vault: Vault, reach: Reach) -> GameDay:
     """
     Recover in the sandbox, prove it, and report it as a drill.
 
     :raises MusterError: whatever went wrong; that is in the log of the game
     """
     sandbox, game = _game(platform.state)
-    inside = DrillPlatform(platform, vault, sandbox)
+    inside = DrillPlatform(platform, vault, sandbox, reach)
     detected = game.seconds_to("detect")
     known = next((e.at for e in game.events if e.step == "detect" and e.right), platform.clock.now())
     try:

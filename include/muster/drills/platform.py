@@ -22,6 +22,7 @@ from muster.bootstrap import Platform
 from muster.domain.drill import Harm
 from muster.domain.recovery_point import Component, PointStatus
 from muster.domain.restore_target import RestoreTarget, target_below
+from muster.drills.circumstances import Reach
 from muster.drills.sandbox import MARK, DrillState, Sandbox
 from muster.errors import MusterError
 from muster.operations.recover import RestoreJob
@@ -54,11 +55,12 @@ class DrillPlatform:
     It is used where a `Platform` is: it has the same catalog, and gives vaults, tools, targets and jobs of its own.
 
     :param platform: the true one
-    :param truth: the true vault, from which a drill only reads
+    :param truth: the true vault, to which only the report goes
+    :param reach: how its store is reached to be read
     """
 
-    def __init__(self, platform: Platform, truth: Vault, sandbox: Sandbox) -> None:
-        self.truth_platform, self.truth, self.sandbox = platform, truth, sandbox
+    def __init__(self, platform: Platform, truth: Vault, sandbox: Sandbox, reach: Reach) -> None:
+        self.truth_platform, self.truth, self.sandbox, self.reach = platform, truth, sandbox, reach
         self.catalog, self.state = platform.catalog, sandbox.folder
         self._cell = NetworkCell()
         self._views: dict[tuple[str, str], Vault] = {}
@@ -77,7 +79,11 @@ class DrillPlatform:
     @property
     def isolation(self) -> str:
         """Which isolation is in force, in words."""
-        return f"models, registry server and installer: {self._cell.statement}; no credentials in their environment; the vault is only read"
+        narrow = ", with credentials of its own for that" if self.reach.narrow else ""
+        processes = (
+            f"models, registry server and installer: {self._cell.statement}; no credentials in their environment"
+        )
+        return f"{processes}; the vault is only read{narrow}"
 
     @property
     def marks(self) -> Mapping[str, str]:
@@ -123,8 +129,13 @@ class DrillPlatform:
     def vault(self, _name: str = "") -> Vault:
         """The vault as the drill sees it now."""
         drill = self.drill
-        base = store_of(self.truth) if drill.replica is None else self.replicas[drill.replica]
+        base = self._store if drill.replica is None else self.replicas[drill.replica]
         return self.seen(base, Harm() if drill.lifted else drill.harm)
+
+    @cached_property
+    def _store(self) -> BlobStore:
+        """The true store, with the credentials that the catalog gives to whoever only reads."""
+        return self.reach.store() if self.reach.narrow else store_of(self.truth)
 
     def vault_of(self, _workload: object) -> Vault:
         """The same."""

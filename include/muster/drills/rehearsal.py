@@ -51,10 +51,10 @@ def rehearse(platform: Platform, vault: Vault, status: PointStatus, wanted: Want
     """
     started = platform.clock.now()
     with sandbox_for(platform, status.point.workload) as sandbox:
-        inside = DrillPlatform(platform, vault, sandbox)
+        inside = DrillPlatform(platform, vault, sandbox, reach)
         with inside.entered():
             prepare(inside, status, wanted, Owner.ours())
-            state = strike(inside, reach)
+            state = strike(inside)
             return recover_inside(inside, state, Incident("drill", started, started))
 
 

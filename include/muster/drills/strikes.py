@@ -14,7 +14,7 @@ from pathlib import Path
 
 from muster.domain.drill import Harm
 from muster.domain.recovery_point import Component
-from muster.drills.circumstances import Reach, filled, is_copy
+from muster.drills.circumstances import filled, is_copy
 from muster.drills.platform import DrillPlatform
 from muster.drills.sandbox import DrillState
 from muster.drills.strikes_restored import (
@@ -37,7 +37,7 @@ from muster.vault.views import key_object, key_text, place_of
 SLOWER = 0.05
 
 
-def strike(inside: DrillPlatform, reach: Reach) -> DrillState:
+def strike(inside: DrillPlatform) -> DrillState:
     """
     Let the fault of a drill strike; the state afterwards is written down.
 
@@ -45,14 +45,14 @@ def strike(inside: DrillPlatform, reach: Reach) -> DrillState:
     """
     state = inside.drill
     if state.choice.fault is not None:
-        state = inside.sandbox.write(STRIKES[state.choice.fault](inside, state, reach))
+        state = inside.sandbox.write(STRIKES[state.choice.fault](inside, state))
     return state
 
 
 # --- the store ----------------------------------------------------------------------------------------------------------
 
 
-def _region_gone(inside: DrillPlatform, state: DrillState, _reach: Reach) -> DrillState:
+def _region_gone(inside: DrillPlatform, state: DrillState) -> DrillState:
     state = inside.sandbox.write(replace(state, harm=Harm(silent=True)))
     try:
         inside.vault().point(state.asked, state.workload)
@@ -74,12 +74,12 @@ def _region_gone(inside: DrillPlatform, state: DrillState, _reach: Reach) -> Dri
     )
 
 
-def _bit_rot(inside: DrillPlatform, state: DrillState, _reach: Reach) -> DrillState:
+def _bit_rot(inside: DrillPlatform, state: DrillState) -> DrillState:
     label, pack, at = _aim(inside, state)
     return _damaged(inside, state.told(f"One bit of {pack} is read wrong.", harm=Harm(rotten={pack: at})), label)
 
 
-def _missing_pack(inside: DrillPlatform, state: DrillState, _reach: Reach) -> DrillState:
+def _missing_pack(inside: DrillPlatform, state: DrillState) -> DrillState:
     label, pack, _ = _aim(inside, state)
     return _damaged(inside, state.told(f"{pack} is gone.", harm=Harm(hidden=(pack,))), label)
 
@@ -104,14 +104,14 @@ def _damaged(inside: DrillPlatform, state: DrillState, label: str) -> DrillState
     )
 
 
-def _slow_store(_inside: DrillPlatform, state: DrillState, _reach: Reach) -> DrillState:
+def _slow_store(_inside: DrillPlatform, state: DrillState) -> DrillState:
     return state.told(f"Every call of the vault's store takes {SLOWER} s longer.", harm=Harm(delay=SLOWER))
 
 
 # --- key, clock, network ------------------------------------------------------------------------------------------------
 
 
-def _stale_key(inside: DrillPlatform, state: DrillState, _reach: Reach) -> DrillState:
+def _stale_key(inside: DrillPlatform, state: DrillState) -> DrillState:
     slot = key_object(inside.truth)
     state = inside.sandbox.write(
         state.told(f"The holder of our key was removed: {slot} is gone.", harm=Harm(hidden=(slot,)))
@@ -124,7 +124,7 @@ def _stale_key(inside: DrillPlatform, state: DrillState, _reach: Reach) -> Drill
     return state.told("The vault opened with a key that is none of its keys any more.", noticed=False)
 
 
-def _clock_skew(inside: DrillPlatform, state: DrillState, _reach: Reach) -> DrillState:
+def _clock_skew(inside: DrillPlatform, state: DrillState) -> DrillState:
     wrong = inside.vault_clock.now()
     newest = inside.vault().point(state.asked, state.workload).point
     return state.told(
@@ -132,7 +132,7 @@ def _clock_skew(inside: DrillPlatform, state: DrillState, _reach: Reach) -> Dril
     )
 
 
-def _package_index_down(inside: DrillPlatform, state: DrillState, _reach: Reach) -> DrillState:
+def _package_index_down(inside: DrillPlatform, state: DrillState) -> DrillState:
     index = inside.environment["UV_DEFAULT_INDEX"]
     return state.told(
         f"The installer's index is {index}, where nobody is; the environment must come from the point's own wheels."
@@ -142,10 +142,10 @@ def _package_index_down(inside: DrillPlatform, state: DrillState, _reach: Reach)
 # --- disk, process ------------------------------------------------------------------------------------------------------
 
 
-def _disk_full(inside: DrillPlatform, state: DrillState, reach: Reach) -> DrillState:
+def _disk_full(inside: DrillPlatform, state: DrillState) -> DrillState:
     component, below = _component(inside, state), inside.sandbox.place(ATTEMPT)
     room = component.tree.size // 2
-    said = Worker(_task(inside, state, reach, component, below), inside.marks, room=room).ended()
+    said = Worker(_task(inside, state, component, below), inside.marks, room=room).ended()
     remove_any(below)
     state = state.told(f"{component.label} of {component.tree.size} bytes was restored to a disk of {room}.")
     if not any(words in said.lower() for words in ("no space left", "disk is full", "disk quota")):
@@ -155,9 +155,9 @@ def _disk_full(inside: DrillPlatform, state: DrillState, reach: Reach) -> DrillS
     )
 
 
-def _worker_killed(inside: DrillPlatform, state: DrillState, reach: Reach) -> DrillState:
+def _worker_killed(inside: DrillPlatform, state: DrillState) -> DrillState:
     component = _component(inside, state)
-    task = replace(_task(inside, state, reach, component, inside.sandbox.folder), halt=True)
+    task = replace(_task(inside, state, component, inside.sandbox.folder), halt=True)
     if not Worker(task, inside.marks).killed_midway():
         return state.told(f"The restore of {component.label} ended before it could be killed.", noticed=False)
     killed = (
@@ -166,9 +166,10 @@ def _worker_killed(inside: DrillPlatform, state: DrillState, reach: Reach) -> Dr
     return state.told(killed, noticed=True)
 
 
-def _task(inside: DrillPlatform, state: DrillState, reach: Reach, component: Component, below: Path) -> Task:
+def _task(inside: DrillPlatform, state: DrillState, component: Component, below: Path) -> Task:
     over = str(inside.sandbox.place("vault"))
     key = key_text(inside.truth)
+    reach = inside.reach
     return Task(reach.address, reach.insecure, key, state.workload, state.asked, component.label, str(below), over)
 
 
@@ -209,7 +210,7 @@ def _component(inside: DrillPlatform, state: DrillState) -> Component:
     return filled(inside.truth.point(state.asked, state.workload))[0]
 
 
-STRIKES: dict[str, Callable[[DrillPlatform, DrillState, Reach], DrillState]] = {
+STRIKES: dict[str, Callable[[DrillPlatform, DrillState], DrillState]] = {
     "region_gone": _region_gone,
     "bit_rot": _bit_rot,
     "missing_pack": _missing_pack,

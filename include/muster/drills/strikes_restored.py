@@ -8,7 +8,7 @@ from pathlib import Path
 
 from muster.adapters.harm import corrupt_revision, lose_database
 from muster.domain.recovery_point import Mark
-from muster.drills.circumstances import Reach, older
+from muster.drills.circumstances import older
 from muster.drills.platform import DrillPlatform
 from muster.drills.sandbox import DrillState
 from muster.errors import MusterError, TargetNotEmpty
@@ -20,7 +20,7 @@ from muster.vault.vault import Vault
 ATTEMPT, ASIDE = "attempt", "aside"
 
 
-def poisoned_dataset(inside: DrillPlatform, state: DrillState, _reach: Reach) -> DrillState:
+def poisoned_dataset(inside: DrillPlatform, state: DrillState) -> DrillState:
     seen = inside.vault()
     job = replace(inside.job_below(seen, state.asked, ATTEMPT), docs=inside.sandbox.place("docs"))
     names = [component.name for component in job.status.point.of_kind("validation")]
@@ -31,7 +31,7 @@ def poisoned_dataset(inside: DrillPlatform, state: DrillState, _reach: Reach) ->
     return _back_to_an_older_point(inside, state, seen, found)
 
 
-def poisoned_model(inside: DrillPlatform, state: DrillState, _reach: Reach) -> DrillState:
+def poisoned_model(inside: DrillPlatform, state: DrillState) -> DrillState:
     seen = inside.vault()
     return _back_to_an_older_point(
         inside, state, seen, _asked_in_vain(inside, seen, inside.job_below(seen, state.asked, ATTEMPT))
@@ -55,11 +55,11 @@ def _back_to_an_older_point(inside: DrillPlatform, state: DrillState, seen: Vaul
     return state.told(f"{state.asked} is suspect now; the recovery goes on from {before}.", point=before)
 
 
-def lost_registry(inside: DrillPlatform, state: DrillState, _reach: Reach) -> DrillState:
+def lost_registry(inside: DrillPlatform, state: DrillState) -> DrillState:
     return _registry_again(inside, state, lose_database, "The database of the restored registry is lost.")
 
 
-def corrupted_alembic(inside: DrillPlatform, state: DrillState, _reach: Reach) -> DrillState:
+def corrupted_alembic(inside: DrillPlatform, state: DrillState) -> DrillState:
     return _registry_again(inside, state, corrupt_revision, "The restored registry claims a schema that nobody knows.")
 
 

@@ -95,11 +95,10 @@ class StrikeOperator(WorkloadOperator):
         self.sandbox = sandbox
 
     def perform(self, at: Site) -> Any:
-        from muster.drills.circumstances import Reach
         from muster.drills.strikes import strike
 
         with entered(at, self.sandbox) as inside:
-            state = strike(inside, Reach(at.platform.address(at.workload.vault)))
+            state = strike(inside)
         for line in state.story:
             self.log.info("%s", line)
         return state.point
@@ -173,8 +172,10 @@ class RemoveSandboxOperator(RecoveryOperator):
 @contextmanager
 def entered(at: Site, sandbox: str) -> Iterator[DrillPlatform]:
     """The platform as it is seen from within a sandbox; the true vault is opened to be read."""
+    from muster.drills.circumstances import reach_of
     from muster.drills.platform import DrillPlatform
     from muster.drills.sandbox import Sandbox
 
-    with DrillPlatform(at.platform, at.vault, Sandbox(Path(sandbox))).entered() as inside:
+    reach = reach_of(at.platform, at.workload.vault)
+    with DrillPlatform(at.platform, at.vault, Sandbox(Path(sandbox)), reach).entered() as inside:
         yield inside
