@@ -83,7 +83,7 @@ def test_the_document_has_the_table_of_the_catalog() -> None:
     for fault in FAULTS:
         must = OUTCOMES[fault.expects]
         if fault.helped_by:
-            must += f"; {OUTCOMES[fault.otherwise]}, if {LACKING[fault.helped_by]}"
+            must += f". If {LACKING[fault.helped_by]}: {OUTCOMES[fault.otherwise]}"
         expected.append((fault.name, fault.does, must))
     assert rows == expected
 
@@ -92,8 +92,8 @@ def test_an_outcome_that_differs_is_a_failure_in_words() -> None:
     """The failure names the fault, what must happen, and what happened."""
     outcome = DrillOutcome("bit_rot", "by name", "healed", "refused", "p", ("It was so.",), (), "x")
     assert outcome.failure == (
-        "the fault bit_rot must end so: healed, and restored from the point asked for; what happened: refused in words; "
-        "restored once the fault is lifted. It was so."
+        "the fault bit_rot must end so: healed, and restored from the point asked for; what happened: refused in words, "
+        "and restored once the fault is lifted. It was so."
     )
 
 

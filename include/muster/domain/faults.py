@@ -19,7 +19,7 @@ OUTCOMES: dict[Outcome, str] = {
     "restored": "restored from the point asked for",
     "healed": "healed, and restored from the point asked for",
     "older_point": "restored from an older point",
-    "refused": "refused in words; restored once the fault is lifted",
+    "refused": "refused in words, and restored once the fault is lifted",
 }
 SEEN: dict[Observed, str] = {
     "restored": OUTCOMES["restored"],
@@ -210,7 +210,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "clock_skew",
-        "The clock of the machine that restores is wrong by more than a day.",
+        "The clock by which the vault is opened and its points are judged is wrong by more than a day.",
         "clock",
         "restored",
         "Times in the log do not fit with each other.",
