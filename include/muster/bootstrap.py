@@ -40,7 +40,7 @@ from muster.domain.restore_target import RestoreTarget, target_below
 from muster.domain.retention import RetentionPolicy
 from muster.errors import CatalogError, NotFound, UsageError
 from muster.operations.conclude import Incident
-from muster.operations.recover import make_sandbox, recover, tear_down
+from muster.operations.recover import recover
 from muster.operations.restore import plan_restore
 from muster.operations.restore_job import RestoreJob
 from muster.operations.smoke import Question
@@ -78,7 +78,7 @@ class Platform:
         self.clock: Clock = clock or SystemClock()
         self._resolve = resolve
         self._actor = actor
-        self._insecure = insecure
+        self.insecure = insecure
         self._vaults: dict[str, Vault] = {}
 
     @cached_property
@@ -133,12 +133,17 @@ class Platform:
         kept = [workload for workload in self.catalog.workloads.values() if workload.vault == name]
         return {workload.workload: _policy(workload.retention) for workload in kept}
 
+    def reading_address(self, name: str) -> str:
+        """Where a vault of the catalog is read by whoever shall only read it, with what it takes to reach it: a secret."""
+        config = self._vault_config(name)
+        return self._resolve(config.read_url or config.url)
+
     def vault_of(self, workload: Workload) -> Vault:
         """The vault in which a workload's points are kept."""
         return self.vault(workload.vault)
 
     def _store(self, config: VaultConfig) -> BlobStore:
-        return open_store(self._resolve(config.url), insecure=self._insecure)
+        return open_store(self._resolve(config.url), insecure=self.insecure)
 
     def _way_into(self, config: VaultConfig) -> tuple[BlobStore, Secret]:
         return self._store(config), secret_of(self._resolve(config.passphrase), AwsKeys())
@@ -202,7 +207,7 @@ class Platform:
         return {name: self._resolve(reference) for name, reference in found.items() if reference}
 
     def _server(self, address: str, token: str | None) -> RestServer:
-        return RestServer.parse(address, token, insecure=self._insecure)
+        return RestServer.parse(address, token, insecure=self.insecure)
 
     def _path(self, root: Path, reference: str) -> Path:
         return root / self._resolve(reference).removeprefix("file://")
@@ -270,16 +275,6 @@ class Platform:
         """
         request = request or RestoreRequest(incident.kind, incident.at)
         return recover(vault, self.restore_job(status, target, request), incident, self.tools, digest)
-
-    def drill(self, vault: Vault, status: PointStatus) -> RecoveryReport:
-        """Restore a point into a sandbox, prove it, report, and remove the sandbox whatever happened."""
-        started = self.clock.now()
-        sandbox = make_sandbox(self.tools, status.point.workload)
-        try:
-            target = target_below(str(sandbox), [component.name for component in status.point.of_kind("dataset")])
-            return self.restore(vault, status, target, Incident("drill", started, started))
-        finally:
-            tear_down(sandbox)
 
     def _component_target(self, target: RestoreTarget, component: Component, path: str = "") -> ComponentTarget:
         if path:

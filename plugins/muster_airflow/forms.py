@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from airflow.sdk import Param
 
+from muster.domain.drill import CHOICES, SCHEDULED
+
 POINT = (
     "Id of a recovery point, or the beginning of one: `20261123T020000Z-…`. `latest` is the newest that nothing speaks against,"
     " `verified` the newest that was verified or drilled besides."
@@ -22,6 +24,11 @@ REPLACE = "Move what is in the way aside, instead of refusing. It is kept, and `
 OVERRIDE = "Why the restore should go on although a policy forbids it: a suspect or unverified point, a snapshot at work. It is recorded."
 INCIDENT_AT = "When the platform was lost. The recovery time counts from here. Empty: from the start of this run."
 SHARE = "Part of the stored bytes that is read again and checked, from 0 to 1. Structure and names are always checked whole."
+FAULT = (
+    "What is broken on purpose in the sandbox: a fault by its name (docs/drills.md says what each does, and what must come of it);"
+    " `scheduled`, each day the next one; `random`; `none`."
+)
+SEED = "Makes the same random choice again. Empty: one is drawn, and the report names it."
 
 APPLY = "Whether points are removed. Switched off, the log only says which would be, and why."
 
@@ -74,6 +81,16 @@ def incident_param() -> Param:
     return Param(
         None, type=["null", "string"], format="date-time", title="Time of the incident", description_md=INCIDENT_AT
     )
+
+
+def fault_param() -> Param:
+    """What is broken in a drill."""
+    return Param(SCHEDULED, type="string", title="Fault", description_md=FAULT, enum=list(CHOICES))
+
+
+def seed_param() -> Param:
+    """Of a random fault."""
+    return Param(None, type=["null", "integer"], minimum=0, title="Seed", description_md=SEED)
 
 
 def share_param() -> Param:

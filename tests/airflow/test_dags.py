@@ -61,7 +61,8 @@ SHAPES: dict[str, dict[str, set[str]]] = {
     },
     **{
         f"drill__{name}": {
-            "prepare_sandbox": {"plan", "remove_sandbox"},
+            "prepare_sandbox": {"strike", "remove_sandbox"},
+            "strike": {"plan"},
             **RECOVERY,
             "conclude": {"remove_sandbox", "passed"},
             "remove_sandbox": {"passed"},

@@ -221,7 +221,7 @@ def test_a_drill_on_a_damaged_vault_fails_and_cleans_up(runs: Runs, ledger: Ledg
     """The run fails, the sandbox is gone, the mark on the point says failed and why; verification names the pack."""
     assert runs.run("snapshot__ledger").state == "success"
     spoiled = damage(ledger, how)
-    done = runs.run("drill__ledger")
+    done = runs.run("drill__ledger", {"fault": "none"})
     assert done.state == "failed"
     assert (done.states["conclude"], done.states["remove_sandbox"]) == ("failed", "success")
     assert done.states["passed"] == "upstream_failed"

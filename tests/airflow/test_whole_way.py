@@ -20,7 +20,7 @@ EVERYTHING = {
 @pytest.fixture(scope="module")
 def drill(runs: Runs, penguin_point: Run) -> Run:
     """A drill of the workload's latest point."""
-    return runs.run("drill__penguins")
+    return runs.run("drill__penguins", {"fault": "none"})
 
 
 def test_a_snapshot_seals_one_point_with_everything(penguin_point: Run, site: AirflowSite) -> None:

@@ -21,7 +21,7 @@ from muster.domain.restore_policy import Circumstances
 from muster.domain.restore_request import RestoreRequest
 from muster.domain.restore_target import target_below
 from muster.operations.conclude import Incident
-from muster.operations.recover import make_sandbox, recover, tear_down
+from muster.operations.recover import recover
 from muster.operations.restore import plan_restore
 from muster.operations.restore_job import RestoreJob
 from muster.operations.runbook import kept_runbook
@@ -432,17 +432,6 @@ def test_damage_to_the_point_before_does_not_stop_a_snapshot(world: World) -> No
     assert world.vault.verify([second.point]).ok
     tree = world.vault.tree(second.point.component("dataset/flights").tree)  # type: ignore[union-attr]
     assert tree.read(tree.entry("data/a.csv")) == b"1\n2\n"
-
-
-def test_a_sandbox_is_removed_with_all_that_is_read_only_in_it(world: World) -> None:
-    """DVC's cache is read-only, and a drill leaves nothing behind."""
-    sandbox = make_sandbox(world.tools, "flights")
-    (sandbox / "cache").mkdir()
-    (sandbox / "cache/object").write_text("x")
-    (sandbox / "cache/object").chmod(0o444)
-    (sandbox / "cache").chmod(0o555)
-    tear_down(sandbox)
-    assert not sandbox.exists()
 
 
 def test_verification_marks_good_points_and_makes_damaged_ones_suspect(world: World) -> None:

@@ -133,6 +133,7 @@ def test_help_names_the_exit_codes_and_every_command(project: Path) -> None:
         "restore",
         "verify",
         "drill",
+        "gameday",
         "audit",
         "keys",
         "catalog",

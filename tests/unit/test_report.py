@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from muster.codec import from_json, to_json
+from muster.domain.drill import DrillOutcome
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.timing import RecoveryTime
 from muster.report import render_postmortem, render_report, seconds_in_words, size_in_words
@@ -45,6 +46,35 @@ def test_the_page_says_what_was_measured_against_what_was_promised() -> None:
         "1 of 1",
     ):
         assert told in page.words
+
+
+def test_a_drill_says_what_was_broken_what_must_happen_and_what_did() -> None:
+    """Fault, both outcomes, the story, what was passed over and the isolation are in both documents; a restore has none of it."""
+    told = DrillOutcome(
+        "bit_rot",
+        "by schedule, 2026-11-26",
+        "healed",
+        "refused",
+        "20261123T010000Z-0a1b2c3d",
+        ("One bit is <wrong>.", "Nothing was restored from it."),
+        ("region_gone: no replica",),
+        "a network of its own",
+    )
+    as_json, as_html = render_report(replace(a_report(), drilled=told))
+    page = Page(as_html)
+    assert page.stack == []
+    for words in (
+        "fault bit_rot, chosen by schedule, 2026-11-26",
+        "must be healed, and restored from the point asked for",
+        "was refused in words",
+        "One bit is <wrong>. Nothing was restored from it.",
+        "passed over region_gone: no replica",
+        "kept apart by a network of its own",
+    ):
+        assert words in page.words
+    assert json.loads(as_json)["summary"]["fault"] == told.summary()
+    assert from_json(DrillOutcome, json.loads(as_json)["drilled"]) == told
+    assert "broken on purpose" not in Page(render_report(a_report())[1]).words
 
 
 def test_the_page_needs_nothing_from_outside() -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from muster.adapters.mlflow_locations import root_place
 from muster.adapters.mlflow_s3 import S3Access
 from muster.adapters.mlflow_store import StoreUrl
+from muster.adapters.network_cell import Confined
 from muster.errors import StoreUnavailable
 
 PASSED_ON = (
@@ -27,6 +28,8 @@ PASSED_ON = (
     *("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "MLFLOW_CRYPTO_KEK_PASSPHRASE"),
 )
 """The only variables of our own environment that the server gets: what finds programs and S3, and the keys of its secrets."""
+CONFINED_TO = ("PATH", "LANG", "LC_ALL", "TZ")
+"""The same for a server of a sandbox: no credentials, no keys."""
 DEATH_SIGNAL = 1
 """``PR_SET_PDEATHSIG`` of Linux's prctl(2)."""
 GUARD = f"""
@@ -39,6 +42,21 @@ if os.getppid() != int(sys.argv[1]):
 sys.exit(subprocess.call(sys.argv[2:]))
 """
 """Leads the server's process group, and kills it when we die and can no longer do so: the server holds the store's password."""
+ASK = """
+import socket, sys, time
+port, deadline = int(sys.argv[1]), time.monotonic() + float(sys.argv[2])
+while time.monotonic() < deadline:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as server:
+            server.sendall(b"GET /health HTTP/1.0\\r\\nHost: 127.0.0.1\\r\\n\\r\\n")
+            if b" 200 " in server.recv(64):
+                sys.exit(0)
+    except OSError:
+        pass
+    time.sleep(0.1)
+sys.exit(1)
+"""
+"""Waits in the server's own network until it answers."""
 STARTS = 3
 LOG_TAIL = 2000
 
@@ -48,10 +66,12 @@ class LocalMlflowServer:
     Starts ``mlflow server`` as a child in a session of its own, on a free loopback port.
 
     :param patience: seconds until a server that does not answer is given up
+    :param confined: where it is begun, for a sandbox: then it gets none of our credentials, and only who is begun there reaches it
     """
 
-    def __init__(self, patience: float = 120.0) -> None:
+    def __init__(self, patience: float = 120.0, *, confined: Confined | None = None) -> None:
         self._patience = patience
+        self._confined = confined
 
     @contextmanager
     def serve(self, store_url: str, artifact_root: str) -> Iterator[str]:
@@ -63,7 +83,7 @@ class LocalMlflowServer:
         :raises StoreUnavailable: if it does not come up; the message carries the end of its log
         """
         store, place = StoreUrl.parse(store_url), root_place(artifact_root)
-        environment = _environment(store, place.location, S3Access.of(artifact_root))
+        environment = _environment(store, place.location, S3Access.of(artifact_root), self._confined)
         with tempfile.TemporaryDirectory(prefix="muster-mlflow-") as scratch:
             log = Path(scratch) / "server.log"
             process, uri = self._started(environment, log, store.shown)
@@ -76,7 +96,7 @@ class LocalMlflowServer:
         """A server that answers. Another process may take the free port first: then its own start fails, and we try anew."""
         for attempt in range(1, STARTS + 1):
             port = _free_port()
-            process = _launch(environment, port, log)
+            process = _launch(environment, port, log, self._prefix)
             try:
                 if self._answers(process, port):
                     return process, f"http://127.0.0.1:{port}"
@@ -92,7 +112,13 @@ class LocalMlflowServer:
             "see that the store is at the schema of the installed MLflow (`mlflow db upgrade`)",
         )
 
+    @property
+    def _prefix(self) -> list[str]:
+        return self._confined.cell.prefix() if self._confined else []
+
     def _answers(self, process: subprocess.Popen[bytes], port: int) -> bool:
+        if self._confined and self._confined.cell.sealed:
+            return self._answers_inside(process, port)
         deadline = time.monotonic() + self._patience
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         while time.monotonic() < deadline and process.poll() is None:
@@ -101,6 +127,17 @@ class LocalMlflowServer:
                     return True
             time.sleep(0.1)
         return False
+
+    def _answers_inside(self, process: subprocess.Popen[bytes], port: int) -> bool:
+        """The same where we cannot reach it; nobody else can have taken its port there."""
+        asking = [*self._prefix, sys.executable, "-I", "-S", "-c", ASK, str(port), str(self._patience)]
+        with subprocess.Popen(asking, stdin=subprocess.DEVNULL) as helper:
+            try:
+                while helper.poll() is None and process.poll() is None:
+                    time.sleep(0.05)
+            finally:
+                helper.kill()
+        return helper.returncode == 0 and process.poll() is None
 
 
 def _health(port: int) -> str:
@@ -119,9 +156,10 @@ def _owns_port(process: subprocess.Popen[bytes], port: int) -> bool:
     return False
 
 
-def _environment(store: StoreUrl, artifacts: str, access: S3Access) -> dict[str, str]:
+def _environment(store: StoreUrl, artifacts: str, access: S3Access, confined: Confined | None) -> dict[str, str]:
     return {
-        **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        **{name: os.environ[name] for name in (CONFINED_TO if confined else PASSED_ON) if name in os.environ},
+        **(confined.environment if confined else {}),
         **access.environment(),
         "MLFLOW_BACKEND_STORE_URI": store.url,
         "MLFLOW_ARTIFACTS_DESTINATION": artifacts,
@@ -133,11 +171,22 @@ def _environment(store: StoreUrl, artifacts: str, access: S3Access) -> dict[str,
     }
 
 
-def _launch(environment: dict[str, str], port: int, log: Path) -> subprocess.Popen[bytes]:
+def _launch(environment: dict[str, str], port: int, log: Path, prefix: list[str]) -> subprocess.Popen[bytes]:
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--serve-artifacts"]
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-c", GUARD, str(os.getpid()), sys.executable, "-m", "mlflow", "server", *arguments],
+            [
+                *prefix,
+                sys.executable,
+                "-c",
+                GUARD,
+                str(os.getpid()),
+                sys.executable,
+                "-m",
+                "mlflow",
+                "server",
+                *arguments,
+            ],
             env=environment,
             cwd=log.parent,
             stdin=subprocess.DEVNULL,

@@ -2,8 +2,8 @@
 Runs one model, in the environment that it was captured with.
 
 A script of its own: it imports nothing of ours, since the environment has nothing of ours. It reads one JSON request from
-standard input, ``{"model": …, "inputs": … or null, "scratch": folder, "answer": file}``, and writes its answer to that file,
-whole or not at all. Standard output and error belong to the libraries, which are talkative.
+standard input, ``{"model": …, "inputs": … or null, "scratch": folder, "answer": file, "loopback_only": …}``, and writes its answer
+to that file, whole or not at all. Standard output and error belong to the libraries, which are talkative.
 
 The answer is ``{"version", "model_id", "inputs", "outputs", "seconds"}``, or ``{"error": kind, "message": …}`` with kind
 ``no_example`` or ``model``. The form of outputs is that of muster.domain.predictions.
@@ -41,6 +41,8 @@ class NoExample(Exception):
 
 def main() -> None:
     request = json.load(sys.stdin)
+    if request.get("loopback_only"):
+        sys.addaudithook(stay_on_loopback)
     try:
         answer = answered(request["model"], request["inputs"], request["scratch"])
     except NoExample as error:
@@ -51,6 +53,19 @@ def main() -> None:
     partial = Path(request["answer"] + ".partial")
     partial.write_text(json.dumps(answer), encoding="utf-8")
     partial.replace(request["answer"])
+
+
+def stay_on_loopback(event: str, given: tuple[Any, ...]) -> None:
+    """A guard in Python: of a model that is rehearsed, nothing is sent to any other machine. Native code does not ask it."""
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        address = given[1]
+        host = address[0] if isinstance(address, tuple) else "127.0.0.1"
+    elif event == "socket.getaddrinfo":
+        host = given[0]
+    else:
+        return
+    if host and str(host) not in ("localhost", "::1") and not str(host).startswith("127."):
+        raise PermissionError(f"a rehearsal reaches nothing but its own machine: no connection to {host}")
 
 
 def answered(uri: str, inputs: Any, scratch: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from muster.adapters.network_cell import Confined
 from muster.codec import from_json
 from muster.domain.predictions import count_values
 from muster.errors import IntegrityError, SmokeFailed, SourceInvalid
@@ -56,11 +57,19 @@ class ProcessModelRunner:
     :param timeout: seconds for starting, importing, loading and answering together
     :param environment: further variables for the process, such as credentials of an artifact store that the registry server
         does not proxy; their values are kept out of messages
+    :param confined: where it is begun, for a sandbox: then it reaches nothing but loopback
     """
 
-    def __init__(self, *, timeout: float = 300.0, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        timeout: float = 300.0,
+        environment: Mapping[str, str] | None = None,
+        confined: Confined | None = None,
+    ) -> None:
         self._timeout = timeout
         self._environment = dict(environment or {})
+        self._confined = confined
 
     def predict(self, python: Path, tracking_uri: str, model: str, inputs: Mapping[str, Json] | None) -> Prediction:
         """
@@ -82,11 +91,12 @@ class ProcessModelRunner:
         worker, answer, log, scratch = (folder / name for name in ("worker.py", "answer.json", "output", "model"))
         scratch.mkdir()
         worker.write_bytes(importlib.resources.files("muster.adapters").joinpath("model_worker.py").read_bytes())
-        request |= {"scratch": str(scratch), "answer": str(answer)}
+        request |= {"scratch": str(scratch), "answer": str(answer), "loopback_only": self._confined is not None}
+        prefix = self._confined.cell.prefix() if self._confined else []
         try:
             with log.open("wb") as output:
                 process = subprocess.Popen(
-                    [python, "-I", "-X", "faulthandler", worker],
+                    [*prefix, str(python), "-I", "-X", "faulthandler", worker],
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -110,7 +120,7 @@ class ProcessModelRunner:
             "MLFLOW_TRACKING_URI": tracking_uri,
             "MLFLOW_REGISTRY_URI": tracking_uri,
         }
-        return {**_QUIET, **self._environment, **own}
+        return {**_QUIET, **(self._confined.environment if self._confined else {}), **self._environment, **own}
 
     def _prediction(self, model: str, inputs: Mapping[str, Json] | None, outcome: _Outcome) -> Prediction:
         if outcome.code is None:

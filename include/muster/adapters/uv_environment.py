@@ -16,6 +16,7 @@ from muster.adapters.environment_capture import EnvironmentCapture, EnvironmentS
 from muster.adapters.environment_content import LOCK, WHEELS, environment_digest, glibc_at_least, glibc_needed
 from muster.adapters.environment_place import MARKER, building, installed, move, remove_abandoned, whole_environment
 from muster.adapters.moved_aside import MovedPaths
+from muster.adapters.network_cell import Confined
 from muster.adapters.python_interpreter import Interpreter, describe, find_interpreter
 from muster.adapters.requirement_lock import RequirementLock, parse_lock, pin_key
 from muster.adapters.wheel_cache import key_of
@@ -48,7 +49,12 @@ class UvEnvironment:
     Measured on two cores with 53 distributions (89 MB of wheels, 326 MB installed): 1.4 s with a cache of its own, 0.2 s
     with a filled one. Byte code is not compiled: that took 10.4 s, and saved 5.0 s of the first import of mlflow.pyfunc
     and scikit-learn (7.8 s, 2.4 s from then on, as the first import leaves the byte code behind).
+
+    :param confined: where uv is begun, for a sandbox
     """
+
+    def __init__(self, confined: Confined | None = None) -> None:
+        self._confined = confined
 
     def build(self, details: Mapping[str, Json], tree: TreeReader, directory: Path) -> Path:
         """
@@ -87,7 +93,7 @@ class UvEnvironment:
             )
         lock, environment = folder / LOCK, folder / "environment"
         lock.write_text("".join(f"{r.text}\n" for r in content.lock.needed(interpreter.markers)))
-        run = _Uv(folder)
+        run = _Uv(folder, self._confined)
         run("venv", "--python", str(interpreter.path), "--relocatable", "--no-project", str(environment))
         run("pip", "install", "--no-index", "--find-links", str(folder / "wheels"), "--require-hashes",
             "--no-build", "--requirement", str(lock), "--python", str(environment / "bin" / "python"))  # fmt: skip
@@ -193,8 +199,10 @@ def check_platform(details: Mapping[str, Json]) -> Interpreter:
 class _Uv:
     """Runs uv with nothing of our environment: no settings, no credentials, no network."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, confined: Confined | None) -> None:
+        self._confined = confined
         self._environment = {
+            **(confined.environment if confined else {}),
             "PATH": os.defpath,
             "HOME": str(folder),
             "TMPDIR": str(folder),
@@ -208,7 +216,8 @@ class _Uv:
     def __call__(self, *arguments: str) -> None:
         from uv import find_uv_bin
 
-        command = [find_uv_bin(), *arguments, "--offline", "--no-config", "--quiet"]
+        prefix = self._confined.cell.prefix() if self._confined else []
+        command = [*prefix, find_uv_bin(), *arguments, "--offline", "--no-config", "--quiet"]
         try:
             run = subprocess.run(command, capture_output=True, text=True, env=self._environment, timeout=_BUILD_TIMEOUT)
         except subprocess.TimeoutExpired as error:

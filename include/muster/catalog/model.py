@@ -266,11 +266,13 @@ class VaultConfig(Entry):
 
     :param url: ``file:///path`` or ``s3://bucket/prefix?endpoint=…``; credentials only by reference
     :param passphrase: what opens the vault: its passphrase, or any other of its keys, such as ``kms:arn:aws:kms:…``
+    :param read_url: the same place with credentials that may only read: what drills read through; `url` itself, if left out
     :param jurisdiction: whose law holds where the bytes lie: an ISO 3166 country code, or EU
     """
 
     url: Reference
     passphrase: SecretReference
+    read_url: Reference | None = None
     jurisdiction: Jurisdiction | None = None
 
 

@@ -18,11 +18,13 @@ from muster import __version__
 from muster.cli.accept import accept
 from muster.cli.audit import audit
 from muster.cli.doctor import doctor
+from muster.cli.drills import drill
 from muster.cli.evidence import runbook, trend
 from muster.cli.expiry import expire, hold, release
+from muster.cli.game_day import gameday
 from muster.cli.keys import keys
 from muster.cli.points import plan, points, restore, show
-from muster.cli.protect import demo, drill, init, snapshot
+from muster.cli.protect import demo, init, snapshot
 from muster.cli.screen import Screen
 from muster.cli.session import Options, Session
 from muster.cli.undo import discard, undo
@@ -118,6 +120,7 @@ for each in (
     drill,
     trend,
     runbook,
+    gameday,
     audit,
     keys,
     catalog,

@@ -1,4 +1,4 @@
-"""Commands that make and rehearse: init, snapshot, drill, demo."""
+"""Commands that make: init, snapshot, demo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from muster.cli.key_file import new_private_file
 from muster.cli.session import Session
-from muster.cli.wording import point_lines, report_lines
+from muster.cli.wording import point_lines
 from muster.codec import to_json
 from muster.errors import NotFound, UsageError
 
@@ -107,23 +107,6 @@ def snapshot(session: Session, workload: str) -> None:
     with session.screen.progress() as progress:
         status = session.platform.snapshot(protected, progress)
     session.screen.result(to_json(status), *point_lines(status))
-
-
-@click.command()
-@click.argument("workload")
-@click.option("--point", default="latest", show_default=True, help="The point that is rehearsed.")
-@click.pass_obj
-def drill(session: Session, workload: str, point: str) -> None:
-    """Rehearse the restore of WORKLOAD, and measure it.
-
-    Everything happens in a sandbox that is removed afterwards, whatever happened.
-    """
-    vault, status = session.find(point, workload)
-    session.screen.note(
-        f"restoring {status.point.point} of {status.point.workload} into a sandbox below {session.state}"
-    )
-    report = session.platform.drill(vault, status)
-    session.screen.result(to_json(report) | {"summary": report.summary()}, *report_lines(report))
 
 
 @click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)

@@ -8,6 +8,8 @@ from datetime import datetime
 from rich.table import Table
 
 from muster.cli.screen import table
+from muster.domain.drill import DrillOutcome
+from muster.domain.faults import OUTCOMES, SEEN
 from muster.domain.recovery_point import PointStatus
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.restore_plan import RestorePlan
@@ -115,6 +117,9 @@ def report_lines(report: RecoveryReport) -> Lines:
         for s in report.smoke
     ]
     yield table(("what", "count", "came back", "time"), rows, right=("count", "came back", "time"))
+    if report.drilled:
+        yield ""
+        yield from drill_lines(report.drilled)
     time, promised = report.time, report.objectives
     yield ""
     yield from (f"left out: {line}" for line in report.left_out)
@@ -128,6 +133,16 @@ def report_lines(report: RecoveryReport) -> Lines:
         f"recovery point actual {seconds_in_words(report.recovery_point_actual)}; "
         f"objective {seconds_in_words(promised['rpo_s'])}: {'met' if report.rpo_met else 'MISSED'}"
     )
+
+
+def drill_lines(drilled: DrillOutcome) -> Lines:
+    """The fault of a drill: what must happen, what happened, and how."""
+    yield from (f"passed over: {line}" for line in drilled.passed_over)
+    if drilled.expected and drilled.observed:
+        must, saw = OUTCOMES[drilled.expected], SEEN[drilled.observed]
+        yield f"fault {drilled.fault} ({drilled.chosen}): must be {must}; was {saw}"
+        yield from (f"  {line}" for line in drilled.story)
+    yield f"kept apart by {drilled.isolation}"
 
 
 def _verdict(success: bool) -> str:

@@ -77,7 +77,7 @@ def witness_after(story: Story, running: Running, questions: Mapping[str, Json],
 
 def rehearse(story: Story, running: Running) -> None:
     """Drill: the way back, into a sandbox. A point that nobody drilled or verified would not be restored without an override."""
-    run_dag(story, running, f"drill__{WORKLOAD}", {})
+    run_dag(story, running, f"drill__{WORKLOAD}", {"fault": "none"})
 
 
 def reckon(story: Story, running: Running, comparisons: Sequence[Comparison]) -> bool:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from muster.domain.approval import Approval
+from muster.domain.drill import DrillOutcome
 from muster.domain.evidence import AuditProof, Event, ExpectationResult, Failed, first_of
 from muster.domain.fidelity import FidelityReport
 from muster.domain.timing import RecoveryTime, Span
@@ -76,6 +77,7 @@ class RecoveryReport:
     :param recovery_point_actual: seconds of work lost: from the cut of the point to the incident
     :param left_out: components for which the target had no place, each with the reason
     :param unfaithful: of components that were removed again, since they had come back with a difference
+    :param drilled: of a drill: its fault, what must happen, what happened, and how it was kept apart
     :param objectives: ``{"rpo_s": …, "rto_s": …}``
     :param plan_digest: hex SHA-256 of the plan that was applied
     :param approval: who let it go ahead; None where nobody had to
@@ -108,6 +110,7 @@ class RecoveryReport:
     events: tuple[Event, ...] = ()
     failures: tuple[Failed, ...] = ()
     audit: AuditProof | None = None
+    drilled: DrillOutcome | None = None
 
     @property
     def first_failure(self) -> Failed | None:
@@ -164,4 +167,5 @@ class RecoveryReport:
             "fidelity": {f.component: f.line for f in self.fidelity},
             "plan_digest": self.plan_digest,
             "approved_by": self.approval.approved_by if self.approval else None,
+            **({"fault": self.drilled.summary()} if self.drilled else {}),
         }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from muster.domain.approval import Approval
+from muster.domain.drill import DrillOutcome
 from muster.domain.evidence import Failed
 from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_point import Mark, PointStatus
@@ -46,6 +48,7 @@ class Outcomes:
     :param failure: the first error that ended it early, or None
     :param unfaithful: fidelity reports of components that were removed again
     :param failed: every piece of work that ended by an error, with its time where that is known
+    :param drilled: of a drill: tells what it adds, by the point from which everything came back, or None if it did not
     """
 
     decided: Span
@@ -55,6 +58,7 @@ class Outcomes:
     failure: str | None = None
     unfaithful: tuple[FidelityReport, ...] = ()
     failed: tuple[Failed, ...] = ()
+    drilled: Callable[[str | None], DrillOutcome] | None = None
 
     @property
     def spans(self) -> list[Span]:
@@ -115,6 +119,9 @@ def _judge(
 ) -> RecoveryReport:
     point = status.point
     failures = _failures(status, plan, outcomes)
+    drilled = outcomes.drilled(None if failures else point.point) if outcomes.drilled else None
+    if drilled and drilled.failure:
+        failures = (*failures, Failed("fault", drilled.failure, now))
     digests = {component.label: component.tree.root.sha256 for component in point.components}
     components = [replace(outcome, sha256=digests.get(outcome.component, "")) for outcome in outcomes.components]
     return RecoveryReport(
@@ -138,6 +145,7 @@ def _judge(
         plan_digest=plan.digest,
         approval=incident.approval,
         failures=failures,
+        drilled=drilled,
     )
 
 

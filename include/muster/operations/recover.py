@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from muster.domain.evidence import Failed
+from muster.domain.recovery_point import PointStatus
 from muster.domain.recovery_report import ComponentOutcome, RecoveryReport, SmokeOutcome, ValidationOutcome
 from muster.domain.restore_plan import Action, RestorePlan
 from muster.domain.timing import Span, stamp_of
 from muster.errors import MusterError, Unfaithful
-from muster.folders import remove_folder
 from muster.operations.approve import require_same_plan
 from muster.operations.conclude import Incident, Outcomes, check_recovery, conclude, expected_checks
 from muster.operations.restore import plan_restore, restore_component
@@ -23,14 +24,23 @@ from muster.operations.tools import Tools
 from muster.operations.validate import validate_restored
 from muster.vault.vault import Vault
 
+Concluding = Callable[[Vault, PointStatus, RestorePlan, Incident, Outcomes, Tools], RecoveryReport]
+
 
 def recover(
-    vault: Vault, job: RestoreJob, incident: Incident, tools: Tools, digest: str | None = None
+    vault: Vault,
+    job: RestoreJob,
+    incident: Incident,
+    tools: Tools,
+    digest: str | None = None,
+    *,
+    concluding: Concluding = conclude,
 ) -> RecoveryReport:
     """
     Plan, restore all components side by side, validate, ask the models again, and report.
 
     :param digest: of the plan that was approved; no other is applied
+    :param concluding: writes the report; a drill reports elsewhere than where it reads
     :raises Refused: if the plan is another than the approved one, before anything was touched
     :raises MusterError: whatever failed first; but for a refused plan a report was written, and the point marked, before
     """
@@ -61,7 +71,7 @@ def recover(
     if errors:
         unfaithful = tuple(error.report for error in errors if isinstance(error, Unfaithful))
         outcomes = replace(outcomes, failure=_sentence(errors[0]), unfaithful=unfaithful, failed=tuple(failed))
-    report = conclude(vault, job.status, plan, incident, outcomes, tools)
+    report = concluding(vault, job.status, plan, incident, outcomes, tools)
     if errors:
         raise errors[0]
     check_recovery(report)
@@ -114,23 +124,6 @@ def smoke_all(vault: Vault, job: RestoreJob, plan: RestorePlan, tools: Tools) ->
     return tuple(
         o for golden in job.status.point.of_kind("golden") for o in ask_again(vault, golden, python, store, tools)
     )
-
-
-def make_sandbox(tools: Tools, workload: str) -> Path:
-    """A new empty folder for one drill."""
-    folder = tools.state / "drills" / f"{workload}-{tools.clock.now():%Y%m%dT%H%M%S%fZ}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700)
-    return folder
-
-
-def tear_down(sandbox: Path) -> None:
-    """
-    Remove a sandbox, whole. Read-only files, as DVC's cache has them, are no obstacle.
-
-    :raises MusterError: if something of it is still there
-    """
-    remove_folder(sandbox)
 
 
 def _sentence(error: BaseException) -> str:

@@ -47,6 +47,18 @@ def plan_restore(vault: Vault, job: RestoreJob) -> RestorePlan:
     return plan.judged(judge(job.status, job.target, job.request, circumstances), job.request.override)
 
 
+def action_for(job: RestoreJob, label: str) -> Action:
+    """
+    What would be done with one component where nothing is, without a look at its place.
+
+    :raises NotFound: if the point does not have it, or the target has no place for it
+    """
+    action = draw_plan(job.status, job.target, job.request).action(label)
+    if action is None:
+        raise NotFound(f"{label} is not to be restored to {job.target.name}", "look at the plan")
+    return action
+
+
 def restore_component(vault: Vault, job: RestoreJob, action: Action, stamp: str, clock: Clock) -> ComponentOutcome:
     """
     Put one component back, reconciled with what was captured. If it fails, its place is as it was.

@@ -19,6 +19,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from muster.codec import to_json
 from muster.domain.evidence import Failed
+from muster.domain.faults import SEEN
 from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.timing import STAGES
@@ -97,6 +98,7 @@ def _page(report: RecoveryReport) -> dict[str, Any]:
         "files": sum(outcome.files for outcome in report.components),
         "size": sum(outcome.size for outcome in report.components),
         "limit": 100,
+        "outcomes": SEEN,
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from muster_airflow.operators.plan import PLAN, PlannedRecovery, run_of
 from muster_airflow.operators.recovery import FAILURE, Site, WorkloadOperator, hand_on, handed_on
 
 if TYPE_CHECKING:
+    from muster.domain.drill import DrillOutcome
     from muster.operations.restore_job import RestoreJob
 
 FIDELITY = "fidelity"
@@ -186,6 +187,7 @@ class ConcludeRecoveryOperator(WorkloadOperator):
             failed[0].why if failed else None,
             tuple(from_json(FidelityReport, value) for value in handed_on(at, self.restored_by, FIDELITY)),
             failed,
+            self.drilled(),
         )
         incident = Incident(planned.request.kind, planned.request.at, planned.detected_at, approval)
         status = at.vault.point(planned.plan.point, planned.plan.workload)
@@ -194,6 +196,10 @@ class ConcludeRecoveryOperator(WorkloadOperator):
         emit_recovery(report)
         check_recovery(report)
         return report.summary()
+
+    def drilled(self) -> Callable[[str | None], DrillOutcome] | None:
+        """What a drill adds to the report, by the point from which everything came back; None for a restore."""
+        return None
 
     def _planned(self, at: Site) -> PlannedRecovery:
         found = handed_on(at, [self.planned_by], PLAN)
