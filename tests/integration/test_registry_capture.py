@@ -237,6 +237,7 @@ def test_unchanged_content_is_not_read_again(
     assert sorted(second.opened) == [
         f"{below}/other",
         f"{below}/young",
+        "about.json",
         "look.json",
         "schema.json",
         "tables/params.jsonl",

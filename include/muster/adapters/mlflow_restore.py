@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ class MlflowTarget:
             roots = roots_from_json(main.schema.roots)
             received = stack.enter_context(self._artifacts(details, tree, roots))
             locations = LocationMap.between(roots, self._root)
-            facts = _restored(databases, locations, received, details["left_out"])
+            facts = _restored(databases, locations, received, details)
         return {
             **facts,
             "artifacts": dict(details["artifacts"]),
@@ -124,7 +125,7 @@ class MlflowTarget:
 
 
 def _restored(
-    databases: list[Stored], locations: LocationMap, received: Received, left_out: Mapping[str, Any]
+    databases: list[Stored], locations: LocationMap, received: Received, details: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Fill all databases, compare all of it, then let it stand; nothing of it is left if anything fails."""
     with ExitStack() as stack:
@@ -133,7 +134,9 @@ def _restored(
         }
         filled = [fill(builds[d.store.url].connection, d, locations) for d in databases]
         committed = {url: build.commit() for url, build in builds.items()}
-        report, facts = compare(filled, [committed[d.store.url] for d in databases], locations, received, left_out)
+        places = [committed[d.store.url] for d in databases]
+        report, facts = compare(filled, places, locations, received, details["left_out"])
+        report = replace(report, missing=tuple(details.get("missing", {}).get("named", ())))
         report.require_identical()
         for build in builds.values():
             build.publish()

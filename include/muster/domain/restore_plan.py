@@ -103,6 +103,7 @@ def draw_plan(status: PointStatus, target: RestoreTarget) -> RestorePlan:
         else:
             actions.append(_action(component.label, where, component.tree))
     warnings = [f"point {point.point} is marked suspect: {'; '.join(status.doubts)}"] if status.suspect else []
+    warnings += [f"point {point.point} is incomplete: {missing}" for missing in status.incomplete]
     return RestorePlan(
         point.workload,
         point.point,
