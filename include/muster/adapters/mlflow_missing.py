@@ -62,7 +62,7 @@ def missing_artifacts(
         if not here.files:
             found.append(Missing(str(version), path, size))
         elif here.mlmodel is None:
-            if (earlier and earlier.mlmodel) or (path in missed and missed[path].found):
+            if (earlier and earlier.mlmodel) or (path in missed and missed[path].found is not None):
                 found.append(Missing(str(version), path, size, here.size))
         elif before is None or path in missed or here != earlier:
             promised = _promised(folders[root.tree], here.mlmodel)

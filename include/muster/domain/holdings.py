@@ -30,16 +30,16 @@ class Missing:
     :param what: whose they are: ``version 7 of model m of run r1``
     :param path: where they should be
     :param size: bytes that should be there; None if nobody knows
-    :param found: bytes that are there
+    :param found: bytes that are there; None if there is no file at all
     """
 
     what: str
     path: str
     size: int | None
-    found: int = 0
+    found: int | None = None
 
     def __str__(self) -> str:
-        if self.found:
+        if self.found is not None:
             return f"{self.what} has {self.found} of {self.size} bytes of artifacts at {self.path}"
         size = "" if self.size is None else f" ({self.size} bytes)"
         return f"{self.what} has no artifacts at {self.path}{size}"
