@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
+import queue
 import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
+from muster.adapters import mlflow_server
+from muster.adapters.mlflow_webhooks import open_event
 from muster.bootstrap import Platform
 from muster.errors import ValidationFailed
 from registry_platform import platform_of, restored
 from registry_seed import SmallStore, query
+from rest_registries import serving
 
 WEBHOOK_KEY = "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"
+PASSPHRASE = "MLFLOW_CRYPTO_KEK_PASSPHRASE"
+LENIENT = {"MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https", "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true"}
+"""So that MLflow delivers to a receiver on this machine."""
+Delivery = tuple[dict[str, str], bytes]
 
 
 @pytest.fixture
@@ -84,3 +97,76 @@ def test_point_without_a_needed_server_key_is_suspect(small_store: SmallStore, u
         platform.snapshot(platform.catalog.workload("models"))
     (status,) = platform.vault("primary").points("models")
     assert status.suspect
+
+
+@contextmanager
+def receiver() -> Iterator[tuple[str, queue.Queue[Delivery]]]:
+    """The address of a server that takes webhooks, and what it took."""
+    taken: queue.Queue[Delivery] = queue.Queue()
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            taken.put(({name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing is said."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/hook", taken
+        finally:
+            server.shutdown()
+
+
+def make_secrets(uri: str, hook: str) -> str:
+    """A webhook with a secret and a gateway secret, made through a server; the id of the second."""
+    import mlflow
+    from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    event = WebhookEvent(WebhookEntity.REGISTERED_MODEL, WebhookAction.CREATED)
+    mlflow.MlflowClient(uri, uri).create_webhook("watch", hook, [event], secret="signed with this")
+    secret = _get_store(uri).create_gateway_secret("llm", {"api_key": "sk-of-the-gateway"}, provider="openai")
+    return str(secret.secret_id)
+
+
+def test_a_server_on_the_restored_store_reads_what_was_encrypted(
+    small_store: SmallStore, users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the sealed keys alone: it delivers a webhook signed with the restored secret, and MLflow decrypts a gateway secret."""
+    import mlflow
+    from cryptography.fernet import Fernet
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    keys = {WEBHOOK_KEY: Fernet.generate_key().decode(), PASSPHRASE: "of this server alone"}
+    monkeypatch.setattr(mlflow_server, "PASSED_ON", (*mlflow_server.PASSED_ON, *LENIENT))
+    for name, value in (keys | LENIENT).items():
+        monkeypatch.setenv(name, value)
+    with receiver() as (hook, taken):
+        with serving(small_store.file, small_store.artifacts) as uri:
+            gateway_secret = make_secrets(uri, hook)
+        platform = guarded(tmp_path, small_store, users, f", server_keys: [env:{WEBHOOK_KEY}, env:{PASSPHRASE}]")
+        status = platform.snapshot(platform.catalog.workload("models"))
+        for name in keys:
+            monkeypatch.delenv(name)
+        small_store.file.unlink()
+        restored(platform, status, "bench")
+        kept = json.loads((tmp_path / "bench" / "configuration" / "secrets.json").read_text())
+        bench = tmp_path / "bench"
+        store = SqlAlchemyStore(f"sqlite:///{bench}/mlflow.db", str(bench / "artifacts"))
+        with pytest.raises(MlflowException):
+            store._get_decrypted_secret(gateway_secret)
+        for name in keys:
+            monkeypatch.setenv(name, kept[f"env:{name}"])
+        assert store._get_decrypted_secret(gateway_secret) == {"api_key": "sk-of-the-gateway"}
+        with serving(bench / "mlflow.db", bench / "artifacts") as uri:
+            mlflow.MlflowClient(uri, uri).create_registered_model("made after the restore")
+            headers, body = taken.get(timeout=60)
+    event = open_event("signed with this", headers, body, datetime.now(UTC))
+    assert (event.entity, event.action) == ("registered_model", "created")
+    assert json.loads(body)["data"]["name"] == "made after the restore"
