@@ -13,15 +13,17 @@ from typing import Any
 
 import pytest
 
+import muster
 from muster.adapters.mlflow_registry import MlflowTarget
 from muster.adapters.mlflow_store import mlflow_version
-from registry_seed import ROWS, capture
+from registry_seed import ROWS, Captured, capture
 
 pytestmark = pytest.mark.servers
 
 OLD = "2.22.2"
 REVISION = "0584bdc529eb"
 """Of the schema of that MLflow."""
+OF_ITS_TIME = ("sqlalchemy<2.1", "alembic<2", "numpy<3", "pandas<3")
 TRAIN = """
 import json, sys
 import mlflow, numpy as np
@@ -47,15 +49,29 @@ print(json.dumps({"mlflow": mlflow.__version__, "asked": asked, "runs": runs, "v
 """
 
 
+PLAN = """
+import json, sys
+from muster.adapters.mlflow_registry import MlflowTarget
+from muster.errors import SourceInvalid
+
+try:
+    MlflowTarget(sys.argv[1], sys.argv[2]).check(json.loads(sys.argv[3]))
+except SourceInvalid as error:
+    print(json.dumps([error.message, error.hint]))
+"""
+
+
 @dataclass(frozen=True)
 class OldRegistry:
     """
     What the old MLflow made.
 
     :param said: its version, what its models answered, what its client saw
+    :param python: of its environment
     """
 
     folder: Path
+    python: Path
     said: dict[str, Any]
 
     @property
@@ -72,7 +88,7 @@ def old_registry(tmp_path_factory: pytest.TempPathFactory) -> OldRegistry:
     """A registry with three models of MLflow 2.22, made in an environment of its own from the package index."""
     folder = tmp_path_factory.mktemp("old")
     uv, python = Path(sys.executable).with_name("uv"), folder / "venv" / "bin" / "python"
-    packages = [f"mlflow=={OLD}", f"scikit-learn=={version('scikit-learn')}"]
+    packages = [f"mlflow-skinny=={OLD}", f"scikit-learn=={version('scikit-learn')}", *OF_ITS_TIME]
     subprocess.run([uv, "venv", "-q", "-p", sys.executable, folder / "venv"], check=True)
     subprocess.run([uv, "pip", "install", "-q", "-p", python, *packages], check=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PYTHON"))}
@@ -81,7 +97,7 @@ def old_registry(tmp_path_factory: pytest.TempPathFactory) -> OldRegistry:
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["mlflow"] == OLD
-    return OldRegistry(folder, said)
+    return OldRegistry(folder, python, said)
 
 
 def test_a_registry_of_mlflow_2_comes_back_and_its_models_answer_as_before(
@@ -126,3 +142,20 @@ def test_files_of_the_old_registry_are_the_same_afterwards(old_registry: OldRegi
     assert sum(path.name == "MLmodel" for path in taken) == 3
     for path in taken:
         assert (tmp_path / "new" / path).read_bytes() == (old_registry.artifacts / path).read_bytes()
+
+
+def test_the_old_mlflow_refuses_a_newer_registry_when_it_is_planned(
+    old_registry: OldRegistry, captured: Captured, tmp_path: Path
+) -> None:
+    """Where MLflow 2.22 is installed, a registry of the newer one cannot go: revision and needed version are said, and nothing is made."""
+    details = captured[0]
+    place = [f"sqlite:///{tmp_path}/new/mlflow.db", str(tmp_path / "new")]
+    command = [old_registry.python, "-c", PLAN, *place, json.dumps(details)]
+    environment = os.environ | {"PYTHONPATH": str(Path(muster.__file__).parent.parent)}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    message, hint = json.loads(done.stdout.splitlines()[-1])
+    assert details["alembic_revision"] in message
+    assert f"MLflow {OLD} does not know" in message
+    assert hint == f"install mlflow=={mlflow_version()} or later"
+    assert not (tmp_path / "new").exists()
