@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from muster.adapters.bulk import in_bulk
 from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder
 from muster.adapters.mlflow_facts import ModelVersion
 from muster.adapters.mlflow_known import Known
@@ -54,7 +55,9 @@ def missing_artifacts(
     missed = {one.path: one for one in before.missing} if before else {}
     below = {tree: _below(artifacts, _wanted(homes, tree)) for tree, artifacts in listed.items()}
     below_before = {tree: _below(known.artifacts(tree), _wanted(homes, tree)) for tree in listed}
-    found = []
+    found: list[Missing] = []
+    doubtful: dict[str, tuple[str, Artifact]] = {}
+    waiting: list[tuple[ModelVersion, str, int]] = []
     for version, (root, relative) in homes.items():
         path = f"{root.place.location.rstrip('/')}/{relative}"
         here, earlier = below[root.tree].get(relative, _Below()), below_before[root.tree].get(relative)
@@ -65,9 +68,10 @@ def missing_artifacts(
             if (earlier and earlier.mlmodel) or (path in missed and missed[path].found is not None):
                 found.append(Missing(str(version), path, size, here.size))
         elif before is None or path in missed or here != earlier:
-            promised = _promised(folders[root.tree], here.mlmodel)
-            if here.counted < promised:
-                found.append(Missing(str(version), path, promised, here.counted))
+            doubtful[path] = (root.tree, here.mlmodel)
+            waiting.append((version, path, here.counted))
+    promised = dict(zip(doubtful, in_bulk(lambda path: _promised(folders, *doubtful[path]), doubtful), strict=True))
+    found += [Missing(str(v), path, promised[path], there) for v, path, there in waiting if there < promised[path]]
     return found
 
 
@@ -120,8 +124,8 @@ def _add(below: _Below, artifact: Artifact, inside: str) -> None:
         below.mlmodel = artifact
 
 
-def _promised(folder: ArtifactFolder, mlmodel: Artifact) -> int:
+def _promised(folders: Mapping[str, ArtifactFolder], tree: str, mlmodel: Artifact) -> int:
     """How many bytes MLflow counted when it wrote the model; 0 if it does not say."""
-    with folder.open(mlmodel) as stream:
+    with folders[tree].open(mlmodel) as stream:
         said = _SIZE.search(stream.read())
     return int(said[1]) if said else 0
