@@ -185,7 +185,9 @@ class Platform:
             DvcSource(d.name, self._path(root, d.repo), targets=d.targets, source=d.source) for d in workload.datasets
         ]
         if workload.registry:
-            sources.append(self._registry_source(name, self._registry_places(workload.registry)))
+            places = self._registry_places(workload.registry)
+            incomplete = workload.registry.missing_artifacts == "incomplete"
+            sources.append(self._registry_source(name, places, incomplete=incomplete))
         if environment := workload.environment:
             lock = self._path(root, environment.lock)
             sources.append(EnvironmentSource(name, lock, environment.python, wheel_cache=self.state / "wheels"))
@@ -194,10 +196,11 @@ class Platform:
             sources.append(ConfigurationSource(name, root, configuration.files, configuration.env, values))
         return sources
 
-    def _registry_source(self, name: str, places: Mapping[str, str]) -> ComponentSource:
+    def _registry_source(self, name: str, places: Mapping[str, str], *, incomplete: bool) -> ComponentSource:
         if "server" in places:
             return MlflowRestSource(name, self._server(places["server"], places.get("token")), kept=self.state / "rest")
-        return MlflowSource(name, places["store"], places["artifacts"], auth_store_url=places.get("auth_store"))
+        auth = places.get("auth_store")
+        return MlflowSource(name, places["store"], places["artifacts"], auth_store_url=auth, incomplete=incomplete)
 
     def _registry_places(self, registry: Registry | TargetRegistry | None) -> dict[str, Any]:
         """Where a registry lives, with secrets: ``store``, ``artifacts`` and ``auth_store``, or ``server`` and ``token``."""

@@ -235,6 +235,7 @@ def test_unchanged_content_is_not_read_again(
     again, second = capture(small_store, tmp_path / "second", first)
     below = "artifacts/0/r1/artifacts"
     assert sorted(second.opened) == [
+        "about.json",
         f"{below}/other",
         f"{below}/young",
         "look.json",

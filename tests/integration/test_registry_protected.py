@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
+import queue
 import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
+from muster.adapters import mlflow_server
+from muster.adapters.mlflow_webhooks import open_event
 from muster.bootstrap import Platform
-from muster.catalog import load_catalog
-from muster.domain.recovery_point import PointStatus
 from muster.errors import ValidationFailed
-from muster.operations.conclude import Incident
+from registry_platform import platform_of, restored
 from registry_seed import SmallStore, query
-from vaults import ACTOR
+from rest_registries import serving
 
 WEBHOOK_KEY = "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"
-WORKLOAD = """\
-workload: models
-owner: ops
-objectives: {{rpo: 1d, rto: 15m}}
-registry: {{store: "{store}", artifacts: "{artifacts}", auth_store: "{auth}"{more}}}
-vault: primary
-targets:
-  bench:
-    registry: {{store: "sqlite:///{bench}/mlflow.db", artifacts: "{bench}/artifacts", auth_store: "sqlite:///{bench}/who.db"}}
-    configuration: "{bench}/configuration"
-"""
+PASSPHRASE = "MLFLOW_CRYPTO_KEK_PASSPHRASE"
+LENIENT = {"MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https", "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true"}
+"""So that MLflow delivers to a receiver on this machine."""
+Delivery = tuple[dict[str, str], bytes]
 
 
 @pytest.fixture
@@ -49,42 +47,22 @@ def users(tmp_path: Path) -> Path:
     return file
 
 
-def platform_of(folder: Path, store: SmallStore, users: Path, more: str = "") -> Platform:
-    """A platform that protects a registry alone, with an empty vault."""
-    catalog = folder / "include" / "catalog"
-    (catalog / "workloads").mkdir(parents=True)
-    (catalog / "vaults.yaml").write_text("vaults:\n  primary: {url: conn:vault, passphrase: conn:passphrase}\n")
-    bench = folder / "bench"
-    text = WORKLOAD.format(
-        store=store.url, artifacts=store.artifacts, auth=f"sqlite:///{users}", bench=bench, more=more
-    )
-    (catalog / "workloads" / "models.yaml").write_text(text)
-    places = {"conn:vault": (folder / "vault").as_uri(), "conn:passphrase": "correct horse battery staple"}
-
-    def resolve(reference: str) -> str:
-        return os.environ[reference[4:]] if reference.startswith("env:") else places.get(reference, reference)
-
-    platform = Platform(load_catalog(catalog), resolve, state=folder / "state", actor=ACTOR)
-    platform.create_vault("primary")
-    return platform
-
-
-def restored(platform: Platform, status: PointStatus, to: str) -> None:
-    workload, started = platform.catalog.workload("models"), platform.clock.now()
-    target = platform.target(workload, status, to)
-    assert "users.db" not in repr(target)
-    assert "who.db" not in repr(target)
-    platform.restore(platform.vault("primary"), status, target, Incident("drill", started, started))
+def guarded(folder: Path, store: SmallStore, users: Path, more: str = "") -> Platform:
+    """A platform that protects a registry and its users."""
+    return platform_of(folder, store.url, store.artifacts, f', auth_store: "sqlite:///{users}"{more}')
 
 
 def test_users_come_back_to_where_they_lived(small_store: SmallStore, users: Path, tmp_path: Path) -> None:
     """A basic-auth database goes where the catalog says: at the origin, and at a named target."""
-    platform = platform_of(tmp_path, small_store, users)
+    platform = guarded(tmp_path, small_store, users)
     status = platform.snapshot(platform.catalog.workload("models"))
     small_store.file.unlink()
     shutil.rmtree(small_store.artifacts)
     users.unlink()
     for to, file in (("origin", users), ("bench", tmp_path / "bench" / "who.db")):
+        target = repr(platform.target(platform.catalog.workload("models"), status, to))
+        assert "users.db" not in target
+        assert "who.db" not in target
         restored(platform, status, to)
         assert query(f"sqlite:///{file}", "SELECT id, username FROM users") == [(7, "ada")]
     assert not [path for path in tmp_path.rglob("basic_auth.db") if path.exists()]
@@ -103,7 +81,7 @@ def test_server_keys_are_kept_with_the_registry(
     """Keys that the catalog names are captured as secrets, also for a workload without a configuration."""
     monkeypatch.setenv(WEBHOOK_KEY, "a key of the server")
     add_webhook(small_store)
-    platform = platform_of(tmp_path, small_store, users, f", server_keys: [env:{WEBHOOK_KEY}]")
+    platform = guarded(tmp_path, small_store, users, f", server_keys: [env:{WEBHOOK_KEY}]")
     workload = platform.catalog.workload("models")
     assert platform.snapshot_job(workload).expected == ["registry/models", "configuration/models"]
     restored(platform, platform.snapshot(workload), "bench")
@@ -114,8 +92,81 @@ def test_server_keys_are_kept_with_the_registry(
 def test_point_without_a_needed_server_key_is_suspect(small_store: SmallStore, users: Path, tmp_path: Path) -> None:
     """Encrypted rows whose key nobody captured make a point that is kept, but is not the latest good one."""
     add_webhook(small_store)
-    platform = platform_of(tmp_path, small_store, users)
+    platform = guarded(tmp_path, small_store, users)
     with pytest.raises(ValidationFailed, match=WEBHOOK_KEY):
         platform.snapshot(platform.catalog.workload("models"))
     (status,) = platform.vault("primary").points("models")
     assert status.suspect
+
+
+@contextmanager
+def receiver() -> Iterator[tuple[str, queue.Queue[Delivery]]]:
+    """The address of a server that takes webhooks, and what it took."""
+    taken: queue.Queue[Delivery] = queue.Queue()
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            taken.put(({name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing is said."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/hook", taken
+        finally:
+            server.shutdown()
+
+
+def make_secrets(uri: str, hook: str) -> str:
+    """A webhook with a secret and a gateway secret, made through a server; the id of the second."""
+    import mlflow
+    from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    event = WebhookEvent(WebhookEntity.REGISTERED_MODEL, WebhookAction.CREATED)
+    mlflow.MlflowClient(uri, uri).create_webhook("watch", hook, [event], secret="signed with this")
+    secret = _get_store(uri).create_gateway_secret("llm", {"api_key": "sk-of-the-gateway"}, provider="openai")
+    return str(secret.secret_id)
+
+
+def test_a_server_on_the_restored_store_reads_what_was_encrypted(
+    small_store: SmallStore, users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the sealed keys alone: it delivers a webhook signed with the restored secret, and MLflow decrypts a gateway secret."""
+    import mlflow
+    from cryptography.fernet import Fernet
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    keys = {WEBHOOK_KEY: Fernet.generate_key().decode(), PASSPHRASE: "of this server alone"}
+    monkeypatch.setattr(mlflow_server, "PASSED_ON", (*mlflow_server.PASSED_ON, *LENIENT))
+    for name, value in (keys | LENIENT).items():
+        monkeypatch.setenv(name, value)
+    with receiver() as (hook, taken):
+        with serving(small_store.file, small_store.artifacts) as uri:
+            gateway_secret = make_secrets(uri, hook)
+        platform = guarded(tmp_path, small_store, users, f", server_keys: [env:{WEBHOOK_KEY}, env:{PASSPHRASE}]")
+        status = platform.snapshot(platform.catalog.workload("models"))
+        for name in keys:
+            monkeypatch.delenv(name)
+        small_store.file.unlink()
+        restored(platform, status, "bench")
+        kept = json.loads((tmp_path / "bench" / "configuration" / "secrets.json").read_text())
+        bench = tmp_path / "bench"
+        store = SqlAlchemyStore(f"sqlite:///{bench}/mlflow.db", str(bench / "artifacts"))
+        with pytest.raises(MlflowException):
+            store._get_decrypted_secret(gateway_secret)
+        for name in keys:
+            monkeypatch.setenv(name, kept[f"env:{name}"])
+        assert store._get_decrypted_secret(gateway_secret) == {"api_key": "sk-of-the-gateway"}
+        with serving(bench / "mlflow.db", bench / "artifacts") as uri:
+            mlflow.MlflowClient(uri, uri).create_registered_model("made after the restore")
+            headers, body = taken.get(timeout=60)
+    event = open_event("signed with this", headers, body, datetime.now(UTC))
+    assert (event.entity, event.action) == ("registered_model", "created")
+    assert json.loads(body)["data"]["name"] == "made after the restore"

@@ -42,9 +42,6 @@ class ArtifactFolder(Protocol):
     def below(self, named: Sequence[str]) -> Iterator[Artifact]:
         """All files and empty folders below the named folders, each once, sorted by path within a named folder."""
 
-    def holds(self, relative: str) -> bool:
-        """Whether there is at least one file at or below a path."""
-
     def is_empty(self) -> bool:
         """Whether there is nothing at all below this root, or no such root. What killed restores left behind is nothing."""
 
@@ -116,10 +113,6 @@ class LocalFolder:
         relative = path.relative_to(self.root).as_posix()
         size = found.st_size if kind == "file" else 0
         return Artifact(relative, size, found.st_mtime_ns, stat.S_IMODE(found.st_mode), kind=kind)
-
-    def holds(self, relative: str) -> bool:
-        start = self.root / relative
-        return start.is_file() or any(files for _, _, files in os.walk(start, followlinks=True))
 
     def is_empty(self) -> bool:
         return vacant(self.root, leftovers(self.root, self.root))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster.adapters.mlflow_locations import LOCATIONS, TRACE_LOCATION_KEYS, Place, place_of, placed_values
 from muster.adapters.mlflow_rows import Table
+from muster.domain.holdings import Holdings
 from muster.errors import SourceInvalid
 
 if TYPE_CHECKING:
@@ -75,8 +76,7 @@ def models_of(connection: Connection, tables: Tables) -> dict[str, Json]:
     found: dict[str, dict[str, Any]] = {}
 
     def of(workspace: str | None, name: str) -> dict[str, Any]:
-        label = name if workspace in (None, "default") else f"{workspace}/{name}"
-        return found.setdefault(label, {"versions": [], "aliases": {}})
+        return found.setdefault(label_of(workspace, name), {"versions": [], "aliases": {}})
 
     for workspace, name in values(connection, tables, "registered_models", ("workspace", "name")):
         of(workspace, name)
@@ -91,6 +91,33 @@ def models_of(connection: Connection, tables: Tables) -> dict[str, Json]:
         model["versions"].sort()
         model["aliases"] = dict(sorted(model["aliases"].items()))
     return dict(sorted(found.items()))
+
+
+def prompts_of(connection: Connection, tables: Tables) -> set[tuple[Any, Any]]:
+    """Workspace and name of the registered models that are prompts."""
+    wanted = ("workspace", "name", "key", "value")
+    return {
+        (workspace, name)
+        for workspace, name, key, value in values(connection, tables, "registered_model_tags", wanted)
+        if key == "mlflow.prompt.is_prompt" and str(value).lower() == "true"
+    }
+
+
+def holdings_of(connection: Connection, tables: Tables) -> Holdings:
+    """Experiments that are not deleted, and which models are prompts, named as in `models_of`."""
+    wanted = ("experiment_id", "name", "lifecycle_stage")
+    experiments = {
+        str(id_): str(name)
+        for id_, name, stage in values(connection, tables, "experiments", wanted)
+        if stage != "deleted"
+    }
+    prompts = (label_of(workspace, name) for workspace, name in prompts_of(connection, tables))
+    return Holdings(experiments, tuple(sorted(prompts)))
+
+
+def label_of(workspace: str | None, name: str) -> str:
+    """How a model is named in the details of a capture: in another workspace than the default one as ``workspace/model``."""
+    return name if workspace in (None, "default") else f"{workspace}/{name}"
 
 
 def server_keys(connection: Connection, tables: Tables) -> list[str]:
@@ -108,13 +135,7 @@ def versions_with_artifacts(connection: Connection, tables: Tables) -> list[Mode
 
     :raises SourceInvalid: if a version names its artifacts in a way that leads nowhere
     """
-    prompts = {
-        (workspace, name)
-        for workspace, name, key, value in values(
-            connection, tables, "registered_model_tags", ("workspace", "name", "key", "value")
-        )
-        if key == "mlflow.prompt.is_prompt" and str(value).lower() == "true"
-    }
+    prompts = prompts_of(connection, tables)
     wanted = ("workspace", "name", "version", "run_id", "current_stage", "storage_location", "source")
     found = []
     rows = list(values(connection, tables, "model_versions", wanted))  # more is asked for each of them

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,20 @@ class Known:
         self._entries: dict[str, TreeEntry] = {e.path: e for e in previous.entries()} if previous else {}
         self._cut_at = float(self._json("schema.json").get("cut_at", 0.0))
 
+    def read(self, path: str) -> bytes | None:
+        """A small file; None if it is not there, or damaged, which `verify` names."""
+        try:
+            return self._previous.read(self._entries[path]) if self._previous else None
+        except (KeyError, IntegrityError, NotFound):
+            return None
+
+    def artifacts(self, tree: str) -> Iterator[Artifact]:
+        """What that point has of a root: path and size."""
+        start = f"{tree}/"
+        for path, entry in self._entries.items():
+            if path.startswith(start) and entry.content is not None:
+                yield Artifact(path[len(start) :], entry.content.size, entry.mtime_ns or 0)
+
     def same_digest(self, path: str, sha256: str) -> ContentRef | None:
         """The content of a file, if it has this digest."""
         content = self._content(path)
@@ -96,7 +110,7 @@ class Known:
     def _json(self, path: str) -> dict[str, Any]:
         """A document of that point; empty if it is not there, or damaged, which `verify` names."""
         try:
-            found = json.loads(self._previous.read(self._entries[path])) if self._previous else {}
-        except (KeyError, ValueError, RecursionError, IntegrityError, NotFound):
+            found = json.loads(self.read(path) or "{}")
+        except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}

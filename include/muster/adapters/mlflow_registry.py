@@ -4,6 +4,7 @@ A living MLflow registry, captured below its API: every table in one look, then 
 MLflow's API cannot give back ids, creation times, deleted versions or secrets; its tables can. They are read by reflection, so that
 a table which nobody here has heard of is carried and not lost. The stored tree::
 
+    about.json                  experiments, which models are prompts, artifacts that are missing (`muster.domain.holdings`)
     look.json                   by what an unchanged table of an SQLite store is known again
     schema.json                 revision, tables with columns and keys, engine, MLflow version, sequences, artifact roots
     tables/<table>.jsonl        canonical rows (`muster.adapters.mlflow_rows` describes them)
@@ -21,9 +22,9 @@ import functools
 import io
 import posixpath
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -32,6 +33,7 @@ from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder
 from muster.adapters.mlflow_facts import (
     WALKED,
     ModelVersion,
+    holdings_of,
     location_values,
     models_of,
     server_keys,
@@ -39,14 +41,17 @@ from muster.adapters.mlflow_facts import (
 )
 from muster.adapters.mlflow_known import Known, table_path
 from muster.adapters.mlflow_locations import Place, Root, home_of, root_place, roots_of
+from muster.adapters.mlflow_missing import LOADED_META, MLMODEL, missing_artifacts, refuse
 from muster.adapters.mlflow_restore import MlflowTarget
+from muster.adapters.mlflow_rows import tables_of
 from muster.adapters.mlflow_s3 import S3Access, open_folder
 from muster.adapters.mlflow_store import Copy, StoreUrl, one_look, translated
 from muster.adapters.mlflow_tables import LEFT_OUT, Dump, dump_database, schema_document
 from muster.adapters.rereading import compared, due
-from muster.codec import canonical
+from muster.codec import canonical, to_json
+from muster.domain.holdings import ABOUT, Holdings, Missing, bounded
 from muster.domain.recovery_point import ComponentKind
-from muster.errors import SourceChanged, SourceInvalid
+from muster.errors import SourceChanged
 from muster.ports import SourceFile, TreeReader
 
 if TYPE_CHECKING:
@@ -54,7 +59,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MlflowSource", "MlflowTarget"]
 
-LOADED_META = "registered_model_meta"
 METHODS = {
     "sqlite": "SQLite online backup",
     "postgresql": "REPEATABLE READ READ ONLY transaction",
@@ -62,9 +66,24 @@ METHODS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What the tables say of themselves, but for their rows."""
+
+    models: dict[str, Any]
+    keys: list[str]
+    versions: list[ModelVersion]
+    holdings: Holdings
+
+
 @dataclass(slots=True)
 class RegistryCapture:
-    """A cut of a registry: its tables lie in a folder of ours, its artifacts are read from where they are."""
+    """
+    A cut of a registry: its tables lie in a folder of ours, its artifacts are read from where they are.
+
+    :param versions_now: asks the store anew which versions there are
+    :param incomplete: whether artifacts may be missing
+    """
 
     cut_at: datetime
     method: str
@@ -72,13 +91,20 @@ class RegistryCapture:
     roots: tuple[Root, ...]
     folders: dict[str, ArtifactFolder]
     named: dict[str, list[str]]
-    models: dict[str, Any]
-    keys: list[str]
+    facts: _Facts
     known: Known
+    versions_now: Callable[[], list[ModelVersion]]
+    incomplete: bool
+    missing: list[Missing] = field(default_factory=list)
     seen: dict[str, list[Artifact]] = field(default_factory=dict)
     excluded: int = 0
 
     def files(self) -> Iterator[SourceFile]:
+        """Artifacts are listed first: of a registry that lacks some, nothing need be stored."""
+        for root in self.roots:
+            self.seen[root.tree] = self._listed(self.folders[root.tree], self.named.get(root.tree, []))
+        self.missing = self._missing()
+        yield _document(ABOUT, to_json(replace(self.facts.holdings, missing=tuple(self.missing))))
         for dump in self.dumps:
             for name, total in dump.sums.items():
                 path = table_path(dump.prefix, name)
@@ -92,16 +118,32 @@ class RegistryCapture:
         for root in self.roots:
             yield from self._artifacts(root, self.known)
 
+    def _listed(self, folder: ArtifactFolder, named: Sequence[str]) -> list[Artifact]:
+        found = list(folder.below(_topmost(named)))
+        models = {posixpath.dirname(a.path) for a in found if posixpath.basename(a.path) == MLMODEL}
+        loaded = {posixpath.join(model, LOADED_META) for model in models}
+        kept = [artifact for artifact in found if artifact.path not in loaded]
+        self.excluded += len(found) - len(kept)
+        return kept
+
+    def _missing(self) -> list[Missing]:
+        """
+        :raises SourceChanged: if a version whose artifacts are missing is not there any more: somebody clears up just now
+        :raises SourceInvalid: if artifacts are missing, and that is not to be
+        """
+        missing = missing_artifacts(self.facts.versions, self.roots, self.folders, self.seen, self.known)
+        if missing:
+            now = set(self.versions_now())
+            gone = [str(v) for v in self.facts.versions if v not in now and str(v) in {one.what for one in missing}]
+            if gone:
+                raise SourceChanged(f"{gone[0]} was deleted while it was captured", "take the snapshot again")
+        if not self.incomplete:
+            refuse(missing)
+        return missing
+
     def _artifacts(self, root: Root, known: Known) -> Iterator[SourceFile]:
-        folder, seen = self.folders[root.tree], self.seen.setdefault(root.tree, [])
-        waiting = list(folder.below(_topmost(self.named.get(root.tree, []))))
-        models = {posixpath.dirname(a.path) for a in waiting if posixpath.basename(a.path) == "MLmodel"}
-        for artifact in waiting:
-            parent, name = posixpath.split(artifact.path)
-            if name == LOADED_META and parent in models:
-                self.excluded += 1
-                continue
-            seen.append(artifact)
+        folder = self.folders[root.tree]
+        for artifact in self.seen[root.tree]:
             path = f"{root.tree}/{artifact.path}"
             if artifact.kind == "dir":
                 yield SourceFile(path, kind="dir", mode=artifact.mode, mtime_ns=artifact.mtime_ns)
@@ -117,8 +159,10 @@ class RegistryCapture:
     def details(self) -> dict[str, Any]:
         main, *others = self.dumps
         files = [a for artifacts in self.seen.values() for a in artifacts if a.kind == "file"]
+        missing = [str(one) for one in self.missing]
         return {
             **main.details(),
+            **({"missing": {"count": len(missing), "named": bounded(missing)}} if missing else {}),
             "alembic_revision": main.schema.revisions["alembic_version"],
             "auth": others[0].details() if others else None,
             "left_out": {
@@ -126,9 +170,9 @@ class RegistryCapture:
             },
             "artifacts": {"files": len(files), "bytes": sum(a.size for a in files)},
             "excluded": {LOADED_META: self.excluded},
-            "models": self.models,
+            "models": self.facts.models,
             "roots": [root.place.location for root in self.roots],
-            "server_keys": self.keys,
+            "server_keys": self.facts.keys,
         }
 
     def confirm(self) -> None:
@@ -147,12 +191,22 @@ class MlflowSource:
     :param artifact_root: the folder or ``s3://[KEY:SECRET@]bucket/prefix[?endpoint=URL&region=NAME]`` below which artifacts lie:
         the server's ``--artifacts-destination``
     :param auth_store_url: the basic-auth database, where it is not the store itself
+    :param incomplete: take model versions whose artifacts are missing, and say so in the details, instead of refusing them
     """
 
     kind: ComponentKind = "registry"
 
-    def __init__(self, name: str, store_url: str, artifact_root: str, *, auth_store_url: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        store_url: str,
+        artifact_root: str,
+        *,
+        auth_store_url: str | None = None,
+        incomplete: bool = False,
+    ) -> None:
         self.name = name
+        self._incomplete = incomplete
         self._store = StoreUrl.parse(store_url)
         self._auth = StoreUrl.parse(auth_store_url) if auth_store_url else None
         self._root = root_place(artifact_root)
@@ -163,8 +217,8 @@ class MlflowSource:
         """
         Read all tables at one moment, then release the store; artifacts are read later, in `RegistryCapture.files`.
 
-        :raises SourceInvalid: if there is no MLflow store, its schema is newer than the installed MLflow, or a model version has no
-            artifacts
+        :raises SourceInvalid: if there is no MLflow store, or its schema is newer than the installed MLflow; from `RegistryCapture.files`
+            also if a model version lacks artifacts
         :raises StoreUnavailable: if a server does not answer
         """
         with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
@@ -177,15 +231,34 @@ class MlflowSource:
             main = _dump(connection, copy, known, scratch / "tables", cut_at)
             places = location_values(connection, main.tables)
             versions = versions_with_artifacts(connection, main.tables)
-            models, keys = models_of(connection, main.tables), server_keys(connection, main.tables)
+            facts = _Facts(
+                models_of(connection, main.tables),
+                server_keys(connection, main.tables),
+                versions,
+                holdings_of(connection, main.tables),
+            )
         _let_go(copy, main)
         dumps = [main, *self._auth_dump(scratch, known, cut_at)]
         roots = roots_of(self._root, [*(p for found in places.values() for p in found), *(v.place for v in versions)])
         folders = {root.tree: open_folder(root.place, self._access) for root in roots}
-        _require_artifacts(versions, roots, folders)
         walked = [p for where, found in places.items() if where.startswith(WALKED) for p in found]
         named = _named([*walked, *(v.place for v in versions)], roots)
-        return RegistryCapture(cut_at, METHODS[self._store.engine], dumps, roots, folders, named, models, keys, known)
+        return RegistryCapture(
+            cut_at,
+            METHODS[self._store.engine],
+            dumps,
+            roots,
+            folders,
+            named,
+            facts,
+            known,
+            functools.partial(self._versions_now, scratch / "again"),
+            self._incomplete,
+        )
+
+    def _versions_now(self, scratch: Path) -> list[ModelVersion]:
+        with _looking(self._store, scratch) as (connection, _):
+            return versions_with_artifacts(connection, tables_of(connection))
 
     def _auth_dump(self, scratch: Path, known: Known, cut_at: datetime) -> list[Dump]:
         if self._auth is None or self._auth.url == self._store.url:
@@ -218,18 +291,6 @@ def _dump(connection: Connection, copy: Copy, known: Known, folder: Path, cut_at
     table = "alembic_version_auth" if prefix else "alembic_version"
     stamp = cut_at.timestamp()
     return dump_database(connection, copy, known, folder, prefix=prefix, version_table=table, cut_at=stamp)
-
-
-def _require_artifacts(
-    versions: Sequence[ModelVersion], roots: Sequence[Root], folders: Mapping[str, ArtifactFolder]
-) -> None:
-    for version in versions:
-        root, relative = home_of(version.place, roots)
-        if not folders[root.tree].holds(relative):
-            raise SourceInvalid(
-                f"{version} has no artifacts at {root.place.location.rstrip('/')}/{relative}",
-                "bring them back, or delete this version: a recovery point without them would not restore it",
-            )
 
 
 def _named(places: Sequence[Place], roots: Sequence[Root]) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ is reduced. The stored tree::
     logged_models/<model id>.json
     traces/<digest>.json                a trace with its spans and assessments
     artifacts/runs/<run id>/…, artifacts/logged_models/<model id>/…
+    about.json                          experiments, and which models are prompts, by name (`muster.domain.holdings`)
     index.json                          what everything was like, for the next capture
 
 Consistent it is in this sense: what the registry names was there before the runs were listed, and when all was read, nothing that was
@@ -39,7 +40,8 @@ from muster.adapters.mlflow_rest_kept import Kept
 from muster.adapters.mlflow_rest_reading import Holder, Reading, digest, model_holder, run_holder
 from muster.adapters.mlflow_rest_tally import Tally
 from muster.adapters.rereading import compared, due
-from muster.codec import canonical
+from muster.codec import canonical, to_json
+from muster.domain.holdings import ABOUT, Holdings
 from muster.domain.recovery_point import ComponentKind
 from muster.errors import NotFound, SourceChanged, SourceInvalid
 from muster.ports import SourceFile, TreeReader
@@ -100,8 +102,14 @@ class RestCapture:
                 yield from self._logged_models(experiment, listed.models)
                 yield from self._traces(listed.traces)
         yield from self._registry()
+        yield self._document(ABOUT, to_json(self._holdings()))
         self._index |= {"format": FORMAT, "cut_at": self.cut_at.timestamp()}
         yield self._document(INDEX, self._index)
+
+    def _holdings(self) -> Holdings:
+        living = {i: e for i, e in self._experiments.items() if e.get("lifecycle_stage") != "deleted"}
+        prompts = sorted(name for name, document in self._models.items() if is_prompt(document["model"]))
+        return Holdings({i: str(e.get("name", "")) for i, e in living.items()}, tuple(prompts))
 
     def details(self) -> dict[str, Any]:
         return self._tally.details(sorted(self._reading.absent))

@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ class MlflowTarget:
         self.check(details)
         with self._brought(details, tree) as (databases, roots, locations), ExitStack() as stack:
             received = stack.enter_context(self._artifacts(details, tree, roots))
-            filled, facts, report = _restored(databases, locations, received, details["left_out"])
+            filled, facts, report = _restored(databases, locations, received, details)
         return self._told(filled, facts, report, details, roots, locations)
 
     @contextmanager
@@ -127,6 +128,7 @@ class MlflowTarget:
                 report, facts = compare(whole, places, locations, received, details["left_out"])
                 if report.differing:
                     return None
+                report = replace(report, missing=tuple(details.get("missing", {}).get("named", ())))
                 return self._told(whole, facts, report, details, roots, locations)
         except (PermanentError, SourceChanged):
             return None
@@ -182,7 +184,7 @@ class MlflowTarget:
 
 
 def _restored(
-    databases: list[Stored], locations: LocationMap, received: Received, left_out: Mapping[str, Any]
+    databases: list[Stored], locations: LocationMap, received: Received, details: Mapping[str, Any]
 ) -> tuple[list[Filled], dict[str, Any], FidelityReport]:
     """Fill all databases, compare all of it, then let it stand; nothing of it is left if anything fails."""
     with ExitStack() as stack:
@@ -191,7 +193,9 @@ def _restored(
         }
         filled = [fill(builds[d.store.url].connection, d, locations) for d in databases]
         committed = {url: build.commit() for url, build in builds.items()}
-        report, facts = compare(filled, [committed[d.store.url] for d in databases], locations, received, left_out)
+        places = [committed[d.store.url] for d in databases]
+        report, facts = compare(filled, places, locations, received, details["left_out"])
+        report = replace(report, missing=tuple(details.get("missing", {}).get("named", ())))
         report.require_identical()
         for build in builds.values():
             build.publish()

@@ -113,21 +113,18 @@ class S3Folder:
     def below(self, named: Sequence[str]) -> Iterator[Artifact]:
         """One listing of the whole root: a request for each named folder would be far more of them."""
         wanted = set(named)
-        for artifact in self._list(""):
+        for artifact in self._list():
             parts = artifact.path.split("/")
             if any("/".join(parts[:n]) in wanted for n in range(len(parts) + 1)):
                 yield artifact
 
-    def holds(self, relative: str) -> bool:
-        return next(self._list(f"{relative}/" if relative else ""), None) is not None
-
     def is_empty(self) -> bool:
-        return not self.holds("")
+        return next(self._list(), None) is None
 
-    def _list(self, relative: str) -> Iterator[Artifact]:
+    def _list(self) -> Iterator[Artifact]:
         with _s3_errors(self.location):
             pages = self.client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix + relative):
+            for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix):
                 for item in page.get("Contents", ()):
                     path = item["Key"][len(self.prefix) :]
                     if path and not path.endswith("/"):
@@ -143,7 +140,7 @@ class S3Folder:
         return io.BufferedReader(_S3Stream(answer["Body"], what), 1 << 20)
 
     def unchanged(self, artifacts: Sequence[Artifact]) -> str | None:
-        now = {a.path: a.version for a in self._list("")}
+        now = {a.path: a.version for a in self._list()}
         return next((f"{self.location}/{a.path}" for a in artifacts if now.get(a.path) != a.version), None)
 
     def receive(self, wanted: Sequence[tuple[TreeEntry, str]], tree: TreeReader) -> None:

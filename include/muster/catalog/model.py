@@ -143,6 +143,8 @@ class Registry(Entry):
     :param auth_store: database URL of MLflow's own users and permissions, if it has any
     :param server_keys: secrets without which a server cannot read the store, such as the key of encrypted webhooks; they are kept
         with the configuration, and each is named after the server's variable, as env:NAME or conn:NAME
+    :param missing_artifacts: what is made of a model version whose artifacts are named and not there: ``fail`` takes no point,
+        ``incomplete`` takes one that says so, and is suspect until a person accepts it
     :param webhook: secret of the MLflow webhook by which the server tells of changes, for a ``hot`` workload
     """
 
@@ -153,6 +155,7 @@ class Registry(Entry):
     models: tuple[Annotated[str, Field(min_length=1)], ...] = ("*",)
     auth_store: Reference | None = None
     server_keys: tuple[SecretReference, ...] = ()
+    missing_artifacts: Literal["fail", "incomplete"] = "fail"
     webhook: SecretReference | None = None
 
 

@@ -1,4 +1,4 @@
-"""Points that changed as if by ransomware: what of them was looked at, and `accept` for those that were meant to."""
+"""Points that differ from those before: what was looked at and what was deleted, and `accept` for those that were meant to."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHOWN = 10
 @click.option("--reason", required=True, help="Why it changed so much, for whoever reads it later.")
 @click.pass_obj
 def accept(session: Session, point: str, workload: str | None, reason: str) -> None:
-    """Say that POINT changed so much for a good reason.
+    """Say that POINT changed so much, or lacks artifacts, for a good reason.
 
     It counts as a good point then, unless other checks failed as well, and from it on it is learned anew what is usual. Look at it first:
     `muster show` names files. The point before stays held until somebody releases it.
@@ -44,15 +44,21 @@ def accept(session: Session, point: str, workload: str | None, reason: str) -> N
 
 
 def change_lines(vault: Vault, status: PointStatus) -> Iterator[str | Table]:
-    """What speaks against a point for what changed, with some of the files that were looked at."""
-    from muster.operations.anomaly import looked_at
+    """What was deleted since the point before; what speaks against a point for what changed, with some files that were looked at."""
+    from muster.operations.anomaly import all_deleted, looked_at
 
     for component in status.point.of_kind("changes"):
         failures = listed(component.details, "failures")
+        if gone := all_deleted(vault, component):
+            yield ""
+            yield f"deleted since {status.point.previous}, which still has it and was put on hold:"
+            yield from (f"  {phrase}" for phrase in gone)
         if not failures:
             continue
         yield ""
         yield f"{component.label}: {'; '.join(map(str, failures))}"
         seen = looked_at(vault, component)
+        if not any(seen.values()):
+            continue
         rows = [(what, path, size, form) for what in ("lost", "new") for path, size, form in seen[what][:SHOWN]]
         yield table(("looked at", "file", "bytes", "looks like"), rows, right=("bytes",))

@@ -103,10 +103,13 @@ def snapshot(session: Session, workload: str) -> None:
 
     It is complete and sealed afterwards, or not there at all.
     """
+    from muster.cli.accept import change_lines
+
     protected = session.catalog.workload(workload)
     with session.screen.progress() as progress:
         status = session.platform.snapshot(protected, progress)
-    session.screen.result(to_json(status), *point_lines(status))
+    lines = change_lines(session.platform.vault_of(protected), status)
+    session.screen.result(to_json(status), *point_lines(status), *lines)
 
 
 @click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)

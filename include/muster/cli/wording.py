@@ -25,12 +25,13 @@ def moment(at: datetime) -> str:
 
 
 def standing(status: PointStatus) -> str:
-    """What was learned of a point, in a few words: ``suspect``, or the latest of each kind of mark."""
+    """What was learned of a point, in a few words: ``suspect``, or the latest of each kind of mark; and whether it is incomplete."""
+    incomplete = ", incomplete" if status.incomplete else ""
     if status.suspect:
-        return "suspect"
+        return f"suspect{incomplete}"
     latest = {mark.kind: mark for mark in status.marks}
     words = [kind if mark.summary.get("passed", True) else f"{kind}: failed" for kind, mark in latest.items()]
-    return ", ".join(words) or "sealed"
+    return (", ".join(words) or "sealed") + incomplete
 
 
 def points_table(statuses: Sequence[PointStatus], now: datetime) -> Table:
@@ -61,6 +62,7 @@ def point_lines(status: PointStatus) -> Lines:
         yield f"locked by the store until {moment(point.locked_until)}"
     elif (point.catalog.get("retention") or {}).get("lock"):
         yield "not locked: its retention asks for a lock, and the store cannot lock (see muster doctor)"
+    yield from (f"incomplete: {missing}" for missing in status.incomplete)
     rows = [
         (c.label, c.tree.files, size_in_words(c.tree.size), moment(c.cut_at), c.method, c.tree.root.sha256[:16])
         for c in point.components

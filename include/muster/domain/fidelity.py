@@ -124,6 +124,7 @@ class FidelityReport:
     :param upgraded: ``["0584bdc529eb", "dc11669786a5"]`` if the schema was brought up to date after the rows were back; else empty
     :param differences: the first `MOST_DIFFERENCES`; `differing` is their number
     :param left_out: tables that are never carried, each with the reason
+    :param missing: artifacts that were named and missing when the point was taken, the first of them: they are not here either
     """
 
     engines: tuple[str, str]
@@ -137,6 +138,7 @@ class FidelityReport:
     upgraded: tuple[str, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
     component: str = ""
+    missing: tuple[str, ...] = ()
 
     @property
     def identical(self) -> bool:
@@ -161,6 +163,7 @@ class FidelityReport:
         unseen = [c.kind for c in self.client if c.client is None]
         shown = f"; MLflow's client could not show: {', '.join(unseen)}" if unseen else ""
         seen = len(self.client) - len(unseen)
+        shown += f"; INCOMPLETE since the point was taken: {'; '.join(self.missing)}" if self.missing else ""
         return (
             f"{self.verdict}; {rows:,} rows of {len(self.tables)} tables, {files:,} artifacts, "
             f"{seen} kinds as MLflow's client sees them{shown}"

@@ -17,6 +17,8 @@ Json = Any
 
 CHANGES = "changes"
 """What made a point suspect because it differs too much from those before: the cause that its marks name."""
+DELETIONS = "deletions"
+"""Why the point before was put on hold: a registry has no more what it had then. The cause that its marks name."""
 VERIFICATION = "verification"
 """What made a point suspect because something of it was found damaged: the cause that its marks name."""
 
@@ -129,6 +131,12 @@ class PointStatus:
         suspect = [mark for mark in self.marks if mark.kind == "suspect" and mark not in mended]
         marks = [mark for mark in suspect if lifted is None or mark.summary.get("cause") != lifted]
         return (*taken, *(str(m.summary.get("reason", "no reason given")) for m in marks))
+
+    @property
+    def incomplete(self) -> tuple[str, ...]:
+        """Artifacts that a registry named and that were missing when this point was taken, the first of them; none if it has all."""
+        missing = [(c.label, c.details["missing"]) for c in self.point.components if c.details.get("missing")]
+        return tuple(f"{label}: {phrase}" for label, found in missing for phrase in listed(found, "named"))
 
     @property
     def accepted(self) -> bool:

@@ -161,6 +161,7 @@ def draw_plan(status: PointStatus, target: RestoreTarget, request: RestoreReques
         else:
             actions.append(_action(component, wanted.path, where))
     warnings = [f"point {point.point} is marked suspect: {'; '.join(status.doubts)}"] if status.suspect else []
+    warnings += [f"point {point.point} is incomplete: {missing}" for missing in status.incomplete]
     return RestorePlan(
         workload=point.workload,
         point=point.point,

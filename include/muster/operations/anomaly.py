@@ -1,15 +1,18 @@
-"""Compare a snapshot with the point before, judge what changed, and hold the last good point if it looks like ransomware."""
+"""Compare a snapshot with the point before, judge what changed, and hold the last good point if something was lost."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from muster.codec import canonical, from_json, to_json
 from muster.domain.anomaly import Limits, Profile, judge
-from muster.domain.recovery_point import CHANGES, Component, RecoveryPoint
+from muster.domain.holdings import bounded
+from muster.domain.recovery_point import CHANGES, DELETIONS, Component, PointStatus, RecoveryPoint, listed
 from muster.errors import IntegrityError, NotFound, PermanentError
 from muster.operations.hold import hold_point
+from muster.operations.losses import Losses, losses
 from muster.operations.snapshot import Pin, json_of
 from muster.ports import Clock
 from muster.vault.changes import Changes, compare
@@ -17,6 +20,8 @@ from muster.vault.sources import bytes_file
 from muster.vault.vault import Vault
 
 LOOKED_AT = "changes.json"
+DELETED = "deleted.json"
+MOST_SAID = 5
 JUDGED = {"dataset": "data/", "registry": "artifacts/"}
 """
 Which components are judged, and what the paths begin with that count: data and model files, which nothing rewrites by itself. Dumps of
@@ -28,37 +33,50 @@ logger = logging.getLogger(__name__)
 
 def changes_since(vault: Vault, pin: Pin, components: Sequence[Component], limits: Limits | None) -> list[Component]:
     """
-    A component ``changes/<kind>.<name>`` for each one that can be compared with the point before: its profile and what speaks against it
-    in the clear, the names of the files that were looked at sealed. Of a point that is sealed already, those that it has.
+    A component ``changes/<kind>.<name>`` for each one that can be compared with the point before: its profile, what speaks against it,
+    and the first of what was deleted in the clear; the names of the files that were looked at, and of all that was deleted, sealed.
+    Of a point that is sealed already, those that it has.
 
     Damage to the past does not stop a snapshot: what cannot be compared is left out, and a warning says so.
 
-    :param limits: None compares nothing
+    :param limits: None compares nothing; artifacts that are missing speak against the point all the same
     """
     try:
         return list(vault.point(pin.point, pin.workload).point.of_kind("changes"))
     except NotFound:
         judged = [component for component in components if component.kind in JUDGED]
-    if limits is None or pin.previous is None or not judged:
+    wanted = judged if limits else [component for component in judged if component.details.get("missing")]
+    if not wanted:
         return []
+    before = _before(vault, pin)
+    found = (_judged(vault, component, before, limits) for component in wanted)
+    return [changes for changes in found if changes]
+
+
+def _before(vault: Vault, pin: Pin) -> RecoveryPoint | None:
     try:
-        before = vault.point(pin.previous, pin.workload).point
+        return vault.point(pin.previous, pin.workload).point if pin.previous else None
     except (IntegrityError, NotFound) as error:
         logger.warning(
             "nothing of %s is compared, since %s cannot be read: %s", pin.workload, pin.previous, error.message
         )
-        return []
-    found = (_judged(vault, component, before, limits) for component in judged)
-    return [changes for changes in found if changes]
+        return None
 
 
 def failures_of(changes: Sequence[Component]) -> list[str]:
-    """What speaks against a point for what changed, in a line for each component."""
-    return [
-        f"{component.name.replace('.', '/', 1)} changed as if by ransomware: {'; '.join(component.details['failures'])}"
-        for component in changes
-        if component.details["failures"]
-    ]
+    """What speaks against a point for what changed or is missing, a line for each component and kind."""
+    found = []
+    for component in changes:
+        label, lacking = component.name.replace(".", "/", 1), listed(component.details, "incomplete")
+        alarms = [failure for failure in component.details["failures"] if failure not in lacking]
+        found += [f"{label} changed as if by ransomware: {'; '.join(alarms)}"] if alarms else []
+        found += [f"{label} is incomplete: {'; '.join(lacking)}"] if lacking else []
+    return found
+
+
+def deletions_of(changes: Sequence[Component]) -> list[str]:
+    """What a registry has no more that it had at the point before: the first by name, the rest as a number."""
+    return [phrase for component in changes for phrase in listed(component.details.get("deleted") or {}, "named")]
 
 
 def hold_last_good(vault: Vault, pin: Pin, failures: Sequence[str], clock: Clock) -> str:
@@ -67,44 +85,94 @@ def hold_last_good(vault: Vault, pin: Pin, failures: Sequence[str], clock: Clock
 
     :raises StoreUnavailable: if the store did not answer; trying again goes on
     """
+
+    def hold(status: PointStatus) -> PointStatus:
+        if any(hold.summary.get("cause") == CHANGES for hold in status.holds):
+            return status
+        reason = f"the last one before {pin.point}: {'; '.join(failures)}"
+        return hold_point(vault, status, reason, clock, cause=CHANGES)
+
+    return _held(vault, pin, hold)
+
+
+def hold_for_deletions(vault: Vault, pin: Pin, deleted: Sequence[str], clock: Clock) -> str:
+    """
+    Keep the point that still has what was deleted from expiry, unless it is or was held for just that: a person who has released it
+    need not do so again. Return what came of it, for people.
+
+    :raises StoreUnavailable: if the store did not answer; trying again goes on
+    """
+    reason = f"it still has what was deleted since: {'; '.join(deleted)}"
+
+    def hold(status: PointStatus) -> PointStatus:
+        if any(mark.kind == "held" and mark.summary.get("reason") == reason for mark in status.marks):
+            return status
+        return hold_point(vault, status, reason, clock, cause=DELETIONS)
+
+    return _held(vault, pin, hold)
+
+
+def _held(vault: Vault, pin: Pin, hold: Callable[[PointStatus], PointStatus]) -> str:
     if pin.previous is None:
         return "there is no point before it"
     try:
-        status = vault.point(pin.previous, pin.workload)
-        if not any(hold.summary.get("cause") == CHANGES for hold in status.holds):
-            hold_point(vault, status, f"the last one before {pin.point}: {'; '.join(failures)}", clock, cause=CHANGES)
+        status = hold(vault.point(pin.previous, pin.workload))
     except PermanentError as error:  # the alarm must be heard all the same
         logger.warning("point %s of %s could not be held: %s", pin.previous, pin.workload, error.message)
         return f"the point before it, {pin.previous}, could NOT be held: {error.message}"
+    if not status.holds:
+        return f"the point before it, {pin.previous}, was held for it, and somebody has released it"
     return f"the point before it, {pin.previous}, is held until somebody releases it"
 
 
 def looked_at(vault: Vault, component: Component) -> dict[str, list[tuple[str, int, str]]]:
     """Path, size and format of the contents that were looked at: those that were ``lost``, and the ``new`` ones."""
-    if not component.tree.files:
-        return {"lost": [], "new": []}
     tree = vault.tree(component.tree)
+    if LOOKED_AT not in {entry.path for entry in tree.entries()}:
+        return {"lost": [], "new": []}
     return from_json(dict[str, list[tuple[str, int, str]]], json_of(tree, LOOKED_AT))
 
 
-def _judged(vault: Vault, component: Component, before: RecoveryPoint, limits: Limits) -> Component | None:
+def all_deleted(vault: Vault, component: Component) -> list[str]:
+    """All that was deleted, by name."""
+    if not component.details.get("deleted"):
+        return []
+    return from_json(list[str], json_of(vault.tree(component.tree), DELETED))
+
+
+def _judged(
+    vault: Vault, component: Component, before: RecoveryPoint | None, limits: Limits | None
+) -> Component | None:
     name = f"{component.kind}.{component.name}"
-    earlier = before.component(component.label)
-    if earlier is None:
+    earlier = before.component(component.label) if before else None
+    changes = _compared(vault, earlier, component) if earlier and limits else None
+    lost = losses(vault, earlier, component) if component.kind == "registry" else Losses()
+    deleted = lost.deleted if limits else ()
+    if not (changes or deleted or lost.missing):
         return None
+    failures: list[str] = []
+    if changes and before and limits:
+        profile = changes.profile
+        history = _history(vault, before.workload, f"changes/{name}") if profile.lost or profile.removed else []
+        failures = judge(profile, history, limits)
+    details: dict[str, Any] = {"profile": to_json(changes.profile) if changes else None}
+    details["failures"] = failures + bounded(lost.missing, MOST_SAID)
+    details |= {"incomplete": bounded(lost.missing, MOST_SAID)} if lost.missing else {}
+    details |= {"deleted": {"count": len(deleted), "named": bounded(deleted)}} if deleted else {}
+    files = [bytes_file(LOOKED_AT, _names(changes))] if changes and (changes.lost or changes.new) else []
+    files += [bytes_file(DELETED, canonical(list(deleted)))] if deleted else []
+    with vault.writer() as writer:
+        tree = writer.store_tree(files)
+    method = f"compared with {before.point}" if before else "compared with nothing"
+    return Component("changes", name, tree, component.cut_at, method, details)
+
+
+def _compared(vault: Vault, earlier: Component, component: Component) -> Changes | None:
     try:
-        changes = compare(vault.tree(earlier.tree), vault.tree(component.tree), JUDGED[component.kind])
+        return compare(vault.tree(earlier.tree), vault.tree(component.tree), JUDGED[component.kind])
     except IntegrityError as error:
         logger.warning("%s is not compared, since the point before is damaged: %s", component.label, error.message)
         return None
-    profile = changes.profile
-    history = _history(vault, before.workload, f"changes/{name}") if profile.lost or profile.removed else []
-    failures = judge(profile, history, limits)
-    details = {"profile": to_json(profile), "failures": failures}
-    method = f"compared with {before.point}"
-    with vault.writer() as writer:
-        tree = writer.store_tree([bytes_file(LOOKED_AT, _names(changes))] if changes.lost or changes.new else [])
-    return Component("changes", name, tree, component.cut_at, method, details)
 
 
 def _history(vault: Vault, workload: str, label: str) -> list[Profile]:
@@ -119,7 +187,7 @@ def _history(vault: Vault, workload: str, label: str) -> list[Profile]:
         changes = status.point.component(label)
         if status.accepted:
             profiles.clear()
-        elif changes and not status.suspect:
+        elif changes and changes.details.get("profile") and not status.suspect:
             profiles.append(from_json(Profile, changes.details.get("profile")))
     return profiles
 

@@ -11,7 +11,13 @@ from muster import __version__
 from muster.domain.anomaly import Limits
 from muster.domain.recovery_point import CHANGES, Component, Mark, PointStatus, RecoveryPoint
 from muster.errors import IncompletePoint, ValidationFailed
-from muster.operations.anomaly import changes_since, failures_of, hold_last_good
+from muster.operations.anomaly import (
+    changes_since,
+    deletions_of,
+    failures_of,
+    hold_for_deletions,
+    hold_last_good,
+)
 from muster.operations.runbook import runbook_component
 from muster.operations.snapshot import Handover, Pin, take_over
 from muster.ports import Clock
@@ -42,8 +48,9 @@ def seal_point(
         logged, recorded, and found by ``muster doctor``
     :param limits: from which changes on against the point before it is suspect; None does not look
     :raises IncompletePoint: if one of them was not handed over, or the vault lacks a chunk of it; nothing was sealed
-    :raises ValidationFailed: if a check failed, or it changed as if by ransomware: the point was sealed, but marked suspect, so the last
-        good point stays the latest; in the second case that one is held
+    :raises ValidationFailed: if a check failed, it changed as if by ransomware, or artifacts are newly missing: the point was sealed, but
+        marked suspect, so the last good point stays the latest; in the last two cases that one is held. It is held as well if the
+        registry has no more what it had then, and that alone raises nothing
     """
     _reconcile(pin, handovers, expected)
     components = take_over(vault, handovers)
@@ -88,12 +95,16 @@ def _conclude(
     if status.accepted:
         alarms = []
     held = hold_last_good(vault, pin, alarms, clock) if alarms else None
+    deleted = deletions_of(changes)
+    if deleted:
+        kept = hold_for_deletions(vault, pin, deleted, clock)
+        logger.warning("%s was deleted since the point before: %s; %s", point.workload, "; ".join(deleted), kept)
     size = sum(component.tree.size for component in point.components)
     vault.record(
         "snapshot",
         f"{point.workload}/{point.point}",
         "suspect" if failures or alarms else "sealed",
-        {"size": size, "failures": failures + alarms},
+        {"size": size, "failures": failures + alarms, **({"deleted": deleted} if deleted else {})},
     )
     if failures or alarms:
         raise _suspect(point, failures + alarms, held)

@@ -1,0 +1,67 @@
+"""What a registry has no more since the point before, and what of its artifacts is missing: compared by name."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+
+from muster.codec import from_json
+from muster.domain.holdings import ABOUT, Holdings, deleted
+from muster.domain.recovery_point import Component
+from muster.errors import IntegrityError
+from muster.vault.vault import Vault
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """
+    :param deleted: what the point before has by name and this one has not
+    :param missing: artifacts that are named and missing, and were not missing at the point before
+    """
+
+    deleted: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def losses(vault: Vault, before: Component | None, now: Component) -> Losses:
+    """
+    What was lost of a registry. Rows are not read for it: names stand in the manifests, and in a small file of either tree.
+
+    :param before: the same component of the point before, or None
+    """
+    here = _holdings(vault, now)
+    there = _tolerant(vault, before) if before else None
+    missed = {missing.path for missing in there.missing} if there else set()
+    missing = tuple(str(one) for one in here.missing if one.path not in missed) if here else ()
+    if before is None:
+        return Losses(missing=missing)
+    models = [component.details.get("models", {}) for component in (before, now)]
+    return Losses(tuple(deleted(there, models[0], here, models[1])), missing)
+
+
+def _tolerant(vault: Vault, before: Component) -> Holdings | None:
+    """Damage to the past does not stop a snapshot; what is missing then counts as if it were missing for the first time."""
+    try:
+        return _holdings(vault, before)
+    except IntegrityError as error:
+        logger.warning(
+            "experiments of %s are not compared, since the point before is damaged: %s", before.label, error.message
+        )
+        return None
+
+
+def _holdings(vault: Vault, component: Component) -> Holdings | None:
+    """None if the component does not tell: it was captured by an earlier Muster."""
+    tree = vault.tree(component.tree)
+    for entry in tree.stream():
+        if entry.path == ABOUT:
+            try:
+                return from_json(Holdings, json.loads(tree.read(entry)))
+            except ValueError as error:
+                raise IntegrityError(f"{ABOUT} of {component.label} is not JSON: {error}", "verify the vault") from None
+        if entry.path > ABOUT:
+            break
+    return None
