@@ -17,6 +17,7 @@ from muster.adapters.configuration import ConfigurationSource, ConfigurationTarg
 from muster.adapters.dvc_datasets import DvcSource, DvcTarget
 from muster.adapters.gx_validator import GxValidator
 from muster.adapters.kms_keys import AwsKeys
+from muster.adapters.mlflow_merge import MlflowMerge
 from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
 from muster.adapters.mlflow_rest_api import RestServer
 from muster.adapters.mlflow_rest_source import MlflowRestSource
@@ -42,6 +43,7 @@ from muster.operations.smoke import Question
 from muster.operations.take import SnapshotJob, take_snapshot
 from muster.operations.tools import Tools
 from muster.ports import BlobStore, Clock, ComponentSource, ComponentTarget, Progress
+from muster.ports.registry import RegistryMerge
 from muster.vault.holders import KINDS, Secret, secret_of
 from muster.vault.vault import Actor, Passphrase, RecoveryKey, Vault
 
@@ -246,6 +248,10 @@ class Platform:
             return self.restore(vault, status, target, Incident("drill", started, started))
         finally:
             tear_down(sandbox)
+
+    def registry_in_use(self, target: RestoreTarget) -> RegistryMerge:
+        """The registry of a target, into which single models are brought back."""
+        return MlflowMerge.of(target)
 
     def _component_target(self, target: RestoreTarget, component: Component) -> ComponentTarget:
         if component.kind == "dataset":

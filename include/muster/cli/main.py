@@ -21,6 +21,7 @@ from muster.cli.expiry import expire, hold, release
 from muster.cli.keys import keys
 from muster.cli.points import plan, points, restore, show
 from muster.cli.protect import demo, drill, init, snapshot
+from muster.cli.registry import registry
 from muster.cli.screen import Screen
 from muster.cli.session import Options, Session
 from muster.cli.upkeep import audit, catalog
@@ -104,6 +105,7 @@ for each in (
     show,
     plan,
     restore,
+    registry,
     verify,
     heal,
     accept,
