@@ -177,7 +177,8 @@ class Platform:
             DvcSource(d.name, self._path(root, d.repo), targets=d.targets, source=d.source) for d in workload.datasets
         ]
         if workload.registry:
-            sources.append(self._registry_source(name, self._registry_places(workload.registry)))
+            only = workload.registry.models if workload.registry.scope == "models" else ()
+            sources.append(self._registry_source(name, self._registry_places(workload.registry), only))
         if environment := workload.environment:
             lock = self._path(root, environment.lock)
             sources.append(EnvironmentSource(name, lock, environment.python, wheel_cache=self.state / "wheels"))
@@ -186,10 +187,12 @@ class Platform:
             sources.append(ConfigurationSource(name, root, configuration.files, configuration.env, values))
         return sources
 
-    def _registry_source(self, name: str, places: Mapping[str, str]) -> ComponentSource:
+    def _registry_source(self, name: str, places: Mapping[str, str], only: tuple[str, ...]) -> ComponentSource:
         if "server" in places:
             return MlflowRestSource(name, self._server(places["server"], places.get("token")), kept=self.state / "rest")
-        return MlflowSource(name, places["store"], places["artifacts"], auth_store_url=places.get("auth_store"))
+        return MlflowSource(
+            name, places["store"], places["artifacts"], auth_store_url=places.get("auth_store"), only=only
+        )
 
     def _registry_places(self, registry: Registry | TargetRegistry | None) -> dict[str, str]:
         """Where a registry lives, with secrets: ``store``, ``artifacts`` and ``auth_store``, or ``server`` and ``token``."""

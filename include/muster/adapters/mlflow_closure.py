@@ -7,13 +7,14 @@ parameter of a run, goes with it. What a chosen row names by a foreign key is al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from muster.adapters.mlflow_lines import Row
 from muster.adapters.mlflow_links import PAIR, Links, Read
 from muster.adapters.mlflow_relations import Key, Node, Relations, picked
 from muster.adapters.mlflow_rows import Table
+from muster.adapters.mlflow_store import VERSION_TABLES
 from muster.domain.selection import Wanted, label_of, selected
 
 DEFAULT_EXPERIMENT = ("experiments", (0,))
@@ -79,6 +80,8 @@ class Closure:
 
     def picker(self, table: Table) -> Callable[[Row], bool]:
         """Tells of each row of a table whether it was chosen."""
+        if table.name in VERSION_TABLES:
+            return lambda _row: True
         if table.name in ("inputs", "entity_associations"):
             return lambda row: all(end in self for end in self.links.ends(picked(table, PAIR, row)))
         if table.name == "input_tags":
@@ -90,6 +93,37 @@ class Closure:
         if not columns or not keys:
             return lambda _row: False
         return lambda row: tuple(row[index] for index in indexes) in keys
+
+
+class ChosenTables(dict[str, Table]):
+    """
+    Tables of which only chosen rows count.
+
+    :param left: table to the number of its rows that were not chosen, as far as `chosen` has been through it
+    """
+
+    def __init__(self, tables: Mapping[str, Table], closure: Closure) -> None:
+        super().__init__(tables)
+        self.closure = closure
+        self.left: dict[str, int] = {}
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Tables of which rows were left out, with their number."""
+        return {name: rows for name, rows in sorted(self.left.items()) if rows}
+
+    def picker(self, name: str) -> Callable[[Row], bool]:
+        return self.closure.picker(self[name])
+
+    def chosen(self, name: str, rows: Iterable[Row]) -> Iterator[Row]:
+        """Those of a table's rows that were chosen; counts the others."""
+        pick, left = self.picker(name), 0
+        for row in rows:
+            if pick(row):
+                yield row
+            else:
+                left += 1
+        self.left[name] = left
 
 
 def _versions_of(links: Links, model: Node) -> list[Node]:

@@ -11,6 +11,8 @@ a table which nobody here has heard of is carried and not lost. The stored tree:
     artifacts/<path>            what lies below the artifact root and is named by the tables
     outside/<8 hex digits>/<path>   the same for each root elsewhere, numbered by a digest of its location
 
+Of chosen models alone, all tables are there, with the rows that were chosen; nothing is known again then, and there is no look.json.
+
 Left out, and said so in the details: locks and leases of server processes; folders that no table names; and `registered_model_meta`
 beside an ``MLmodel``, which MLflow writes into the stored model whenever somebody loads it by name.
 """
@@ -46,6 +48,7 @@ from muster.adapters.mlflow_tables import LEFT_OUT, Dump, dump_database, schema_
 from muster.adapters.rereading import compared, due
 from muster.codec import canonical
 from muster.domain.recovery_point import ComponentKind
+from muster.domain.selection import Wanted
 from muster.errors import SourceChanged, SourceInvalid
 from muster.ports import SourceFile, TreeReader
 
@@ -147,12 +150,23 @@ class MlflowSource:
     :param artifact_root: the folder or ``s3://[KEY:SECRET@]bucket/prefix[?endpoint=URL&region=NAME]`` below which artifacts lie:
         the server's ``--artifacts-destination``
     :param auth_store_url: the basic-auth database, where it is not the store itself
+    :param only: names or shell patterns of models that are taken alone, with what they need (`muster.adapters.mlflow_closure`); empty
+        for the whole store
     """
 
     kind: ComponentKind = "registry"
 
-    def __init__(self, name: str, store_url: str, artifact_root: str, *, auth_store_url: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        store_url: str,
+        artifact_root: str,
+        *,
+        auth_store_url: str | None = None,
+        only: Sequence[str] = (),
+    ) -> None:
         self.name = name
+        self._only = [Wanted(pattern) for pattern in only]
         self._store = StoreUrl.parse(store_url)
         self._auth = StoreUrl.parse(auth_store_url) if auth_store_url else None
         self._root = root_place(artifact_root)
@@ -174,7 +188,7 @@ class MlflowSource:
         cut_at = datetime.now(UTC)
         known = Known(previous)
         with _looking(self._store, scratch / "store") as (connection, copy):
-            main = _dump(connection, copy, known, scratch / "tables", cut_at)
+            main = _dump(connection, copy, known, scratch / "tables", cut_at, wanted=self._only)
             places = location_values(connection, main.tables)
             versions = versions_with_artifacts(connection, main.tables)
             models, keys = models_of(connection, main.tables), server_keys(connection, main.tables)
@@ -185,7 +199,8 @@ class MlflowSource:
         _require_artifacts(versions, roots, folders)
         walked = [p for where, found in places.items() if where.startswith(WALKED) for p in found]
         named = _named([*walked, *(v.place for v in versions)], roots)
-        return RegistryCapture(cut_at, METHODS[self._store.engine], dumps, roots, folders, named, models, keys, known)
+        method = METHODS[self._store.engine] + (f", {', '.join(map(str, self._only))} alone" if self._only else "")
+        return RegistryCapture(cut_at, method, dumps, roots, folders, named, models, keys, known)
 
     def _auth_dump(self, scratch: Path, known: Known, cut_at: datetime) -> list[Dump]:
         if self._auth is None or self._auth.url == self._store.url:
@@ -214,10 +229,20 @@ def _document(path: str, content: Any) -> SourceFile:
     return SourceFile(path, functools.partial(io.BytesIO, data), size=len(data))
 
 
-def _dump(connection: Connection, copy: Copy, known: Known, folder: Path, cut_at: datetime, prefix: str = "") -> Dump:
+def _dump(
+    connection: Connection,
+    copy: Copy,
+    known: Known,
+    folder: Path,
+    cut_at: datetime,
+    prefix: str = "",
+    wanted: Sequence[Wanted] = (),
+) -> Dump:
     table = "alembic_version_auth" if prefix else "alembic_version"
     stamp = cut_at.timestamp()
-    return dump_database(connection, copy, known, folder, prefix=prefix, version_table=table, cut_at=stamp)
+    return dump_database(
+        connection, copy, known, folder, prefix=prefix, version_table=table, cut_at=stamp, wanted=wanted
+    )
 
 
 def _require_artifacts(
