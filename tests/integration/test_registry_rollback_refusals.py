@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -88,8 +90,6 @@ def test_changed_artifacts_of_the_model_are_never_taken_for_it(live: LiveRegistr
     data = bytearray(file.read_bytes())
     data[10] ^= 1
     file.write_bytes(data)
-    import os
-
     os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
     live.client.set_registered_model_alias(MODEL, "champion", "1")
     assert_refused(live, f"artifacts {file}: has another content now", rule=rule)
@@ -259,8 +259,6 @@ def test_killed_at_any_time_no_row_is_left_and_the_next_run_does_it(
     live: LiveRegistry, when: str, tmp_path: Path
 ) -> None:
     """Rows are as they were; no file of anybody is touched; what was put is whole, and taken for what it is by the next run."""
-    import pickle
-
     whole = live.state()
     live.lose_a_version()
     rows, files = live.state()
