@@ -145,7 +145,7 @@ def test_artifacts_on_s3_come_back_and_are_never_written_over(
     merge, wanted = MlflowMerge(url, root), [Wanted(MODEL, "champion")]
     assert not merge.plan(details, tree, wanted).changes
     keys, client = _objects(moto_s3, root)
-    lost = [key for key in keys if "/artifacts/" in key and "notes" in key or key.endswith("MLmodel")]
+    lost = [key for key in keys if ("/artifacts/" in key and "notes" in key) or key.endswith("MLmodel")]
     for key in lost:
         client.delete_object(Bucket=_bucket(root), Key=key)
     query(url, f"UPDATE registered_model_aliases SET version = 1 WHERE alias = 'champion' AND name = '{MODEL}'")

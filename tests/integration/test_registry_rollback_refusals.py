@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import pytest
 
 from live_registries import MODEL, OTHER, LiveRegistry
 from muster.adapters.mlflow_live import alone
+from muster.adapters.mlflow_merge_files import Added
 from muster.adapters.mlflow_store import StoreUrl
 from muster.domain.merge_plan import OnConflict
 from muster.errors import IntegrityError, MusterError, NotFound, Refused, SourceChanged, SourceInvalid
-from registry_seed import query
+from registry_seed import driven, query
 
 
 def assert_refused(
@@ -221,6 +223,25 @@ def test_a_change_meanwhile_is_noticed(live: LiveRegistry) -> None:
         live.tree.before_extract = lambda _path: None
     assert live.plan(f"{MODEL}@champion").aliases[0].before == 2
     assert live.plan(f"{MODEL}@champion").artifacts.add > 5
+
+
+def test_a_change_under_way_is_waited_for_and_noticed(live: LiveRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody has moved the alias and commits while the rollback waits for that row: it is not written over."""
+    import sqlalchemy as sa
+
+    live.client.set_registered_model_alias(MODEL, "champion", "1")
+    other = sa.create_engine(driven(live.url), poolclass=sa.NullPool).connect()
+    moving = "UPDATE registered_model_aliases SET version = 2 WHERE alias = 'champion' AND name = 'flight-delay'"
+
+    def begin(_self: Added) -> None:
+        other.execute(sa.text(moving))
+        threading.Timer(2.0, other.commit).start()
+
+    monkeypatch.setattr(Added, "put", begin)
+    with pytest.raises(SourceChanged):
+        live.roll_back(f"{MODEL}@champion")
+    other.close()
+    assert live.plan(f"{MODEL}@champion").aliases[0].before == 2
 
 
 def test_two_at_a_time_are_refused(live: LiveRegistry) -> None:

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql as mysql
 from muster.adapters.mlflow_store import LOCK_WAIT, StoreUrl, connect, revisions_of, translated
-from muster.errors import Refused, SourceInvalid
+from muster.errors import Refused, SourceChanged, SourceInvalid
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 ADVISORY = 0x6D7573746572
 """The key of our lock in a PostgreSQL database."""
+
+OVERTAKEN = ("40001", "40P01", "23505")
+"""What PostgreSQL calls a row that was changed meanwhile, a deadlock, and a key that somebody else put in."""
 
 
 @contextmanager
@@ -26,11 +29,12 @@ def working(store: StoreUrl, *, write: bool) -> Iterator[Connection]:
 
     :param write: whether rows are going to be written: then nobody else writes to an SQLite file meanwhile
     :raises SourceInvalid: if there is no such SQLite file (it is never created)
-    :raises StoreUnavailable: if the server does not answer, or the file stays locked
+    :raises StoreUnavailable: if the server does not answer, or the file or a row stays locked
+    :raises SourceChanged: if somebody else wrote what this transaction has seen
     """
     if store.engine == "sqlite" and not store.file.is_file():
         raise SourceInvalid(f"there is no MLflow store {store.file}", "see which file `mlflow server` was given")
-    with translated(store.shown):
+    with translated(store.shown), _overtaken(store.shown):
         if store.engine == "sqlite":
             engine = connect(store)
             _begin_by_hand(engine, "BEGIN IMMEDIATE" if write else "BEGIN")
@@ -39,10 +43,25 @@ def working(store: StoreUrl, *, write: bool) -> Iterator[Connection]:
         with engine.connect() as connection:
             if store.engine == "postgresql" and not write:
                 connection.execution_options(postgresql_readonly=True)
+            if store.engine == "postgresql" and write:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_WAIT:.0f}s'")
             if store.engine == "mysql" and not write:
                 mysql.begin_look(connection)
             yield connection
             connection.rollback()
+
+
+@contextmanager
+def _overtaken(shown: str) -> Iterator[None]:
+    """PostgreSQL says so if a row that is locked or put in was written by somebody else meanwhile."""
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except DBAPIError as error:
+        if getattr(error.orig, "pgcode", None) in OVERTAKEN:
+            raise SourceChanged(f"{shown} changed just now", "look at the plan again") from None
+        raise
 
 
 def _begin_by_hand(engine: Engine, begin: str) -> None:
