@@ -101,7 +101,8 @@ def add_models(old: SeededRegistry) -> None:
     from sklearn.linear_model import LinearRegression
 
     client = MlflowClient(old.store, old.store)
-    mlflow.set_experiment("storms")
+    elsewhere = old.artifacts.with_name("elsewhere").as_posix()  # not below the artifact root, as experiments may lie
+    mlflow.set_experiment(experiment_id=client.create_experiment("storms", elsewhere))
     for number in range(2):
         with mlflow.start_run():
             mlflow.log_metric("mae", 0.25 * number)
