@@ -13,6 +13,7 @@ pytest_plugins = [
     "dvc_repositories",
     "environments",
     "kms",
+    "live_registries",
     "mysql",
     "postgres",
     "registry_seed",

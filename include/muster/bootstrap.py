@@ -7,7 +7,7 @@ Airflow's hook and the command line differ only in how they resolve ``conn:`` na
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from muster.adapters.disk_space import disks
 from muster.adapters.dvc_datasets import DvcSource, DvcTarget
 from muster.adapters.gx_validator import GxValidator
 from muster.adapters.kms_keys import AwsKeys
+from muster.adapters.mlflow_merge import MlflowMerge
 from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
 from muster.adapters.mlflow_rest_api import RestServer
 from muster.adapters.mlflow_rest_source import MlflowRestSource
@@ -47,6 +48,7 @@ from muster.operations.smoke import Question
 from muster.operations.take import SnapshotJob, take_snapshot
 from muster.operations.tools import Tools
 from muster.ports import BlobStore, Clock, ComponentSource, ComponentTarget, Progress
+from muster.ports.registry import RegistryMerge
 from muster.vault.holders import KINDS, Secret, secret_of
 from muster.vault.vault import Actor, Passphrase, RecoveryKey, Vault
 
@@ -185,9 +187,7 @@ class Platform:
             DvcSource(d.name, self._path(root, d.repo), targets=d.targets, source=d.source) for d in workload.datasets
         ]
         if workload.registry:
-            places = self._registry_places(workload.registry)
-            incomplete = workload.registry.missing_artifacts == "incomplete"
-            sources.append(self._registry_source(name, places, incomplete=incomplete))
+            sources.append(self._registry_source(name, workload.registry))
         if environment := workload.environment:
             lock = self._path(root, environment.lock)
             sources.append(EnvironmentSource(name, lock, environment.python, wheel_cache=self.state / "wheels"))
@@ -196,11 +196,18 @@ class Platform:
             sources.append(ConfigurationSource(name, root, configuration.files, configuration.env, values))
         return sources
 
-    def _registry_source(self, name: str, places: Mapping[str, str], *, incomplete: bool) -> ComponentSource:
+    def _registry_source(self, name: str, registry: Registry) -> ComponentSource:
+        places = self._registry_places(registry)
         if "server" in places:
             return MlflowRestSource(name, self._server(places["server"], places.get("token")), kept=self.state / "rest")
-        auth = places.get("auth_store")
-        return MlflowSource(name, places["store"], places["artifacts"], auth_store_url=auth, incomplete=incomplete)
+        return MlflowSource(
+            name,
+            places["store"],
+            places["artifacts"],
+            auth_store_url=places.get("auth_store"),
+            incomplete=registry.missing_artifacts == "incomplete",
+            only=registry.models if registry.scope == "models" else (),
+        )
 
     def _registry_places(self, registry: Registry | TargetRegistry | None) -> dict[str, Any]:
         """Where a registry lives, with secrets: ``store``, ``artifacts`` and ``auth_store``, or ``server`` and ``token``."""
@@ -278,6 +285,10 @@ class Platform:
         """
         request = request or RestoreRequest(incident.kind, incident.at)
         return recover(vault, self.restore_job(status, target, request), incident, self.tools, digest)
+
+    def registry_in_use(self, target: RestoreTarget) -> RegistryMerge:
+        """The registry of a target, into which single models are brought back."""
+        return MlflowMerge.of(target)
 
     def _component_target(self, target: RestoreTarget, component: Component, path: str = "") -> ComponentTarget:
         if path:

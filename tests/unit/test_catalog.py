@@ -207,6 +207,18 @@ def test_a_mistake_is_told_with_file_line_field_and_mend(tmp_path: Path, change:
             "targets: {x: {registry: {server: conn:a, artifacts: /x}}}",
             "targets.x.registry.artifacts: means a store, and there is a server",
         ),
+        (
+            "registry: {server: conn:a, models: [m], scope: models}",
+            "a.yaml:8: registry.scope: takes models out of a store, and there is a server",
+        ),
+        (
+            "registry: {store: s, artifacts: a, scope: models}",
+            "registry.scope: takes models alone, and registry.models names all of them",
+        ),
+        (
+            "registry: {store: s, artifacts: a, auth_store: u, models: [m], scope: models}",
+            "registry.scope: takes models alone, and users belong to the store as a whole",
+        ),
         ("targets: {x: {registry: {}}}", "targets.x.registry.store: is missing; it must be given, unless there is"),
     ],
 )

@@ -141,7 +141,7 @@ class LocalFolder:
         """Files appear below the root by renames, when all of them are whole."""
         self._made = missing_folders(self.root)
         try:
-            with _disk_errors(self.root):
+            with disk_errors(self.root):
                 self.root.mkdir(parents=True, exist_ok=True)
                 self._claim = claim(self.root, self.root)
                 staging = self._claim.scratch(self.root, self.root)
@@ -173,7 +173,7 @@ class LocalFolder:
 
 
 @contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
+def disk_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from muster.adapters.mlflow_closure import ChosenTables
 from muster.adapters.mlflow_locations import LOCATIONS, TRACE_LOCATION_KEYS, Place, place_of, placed_values
 from muster.adapters.mlflow_rows import Table
 from muster.domain.holdings import Holdings
@@ -48,13 +49,25 @@ def values(connection: Connection, tables: Tables, table: str, columns: Sequence
     """Chosen columns of a table, None for those that this schema does not have; nothing if there is no such table."""
     import sqlalchemy as sa
 
-    if table in tables:
+    if table in tables and isinstance(tables, ChosenTables):
+        yield from _of_chosen(connection, tables, table, columns)
+    elif table in tables:
         have = set(tables[table].names)
         wanted = [sa.column(c) if c in have else sa.null().label(c) for c in columns]
         statement = sa.select(*wanted).select_from(sa.table(table))
         with connection.execute(statement, execution_options={"yield_per": 1000}) as found:
             for row in found:
                 yield tuple(row)
+
+
+def _of_chosen(
+    connection: Connection, tables: ChosenTables, table: str, columns: Sequence[str]
+) -> Iterator[tuple[Any, ...]]:
+    names, pick = tables[table].names, tables.picker(table)
+    places = [names.index(column) if column in names else None for column in columns]
+    for row in values(connection, dict(tables), table, names):
+        if pick(list(row)):
+            yield tuple(None if place is None else row[place] for place in places)
 
 
 def location_values(connection: Connection, tables: Tables) -> dict[str, list[Place]]:

@@ -12,6 +12,8 @@ a table which nobody here has heard of is carried and not lost. The stored tree:
     artifacts/<path>            what lies below the artifact root and is named by the tables
     outside/<8 hex digits>/<path>   the same for each root elsewhere, numbered by a digest of its location
 
+Of chosen models alone, all tables are there, with the rows that were chosen; nothing is known again then, and there is no look.json.
+
 Left out, and said so in the details: locks and leases of server processes; folders that no table names; and `registered_model_meta`
 beside an ``MLmodel``, which MLflow writes into the stored model whenever somebody loads it by name.
 """
@@ -51,6 +53,7 @@ from muster.adapters.rereading import compared, due
 from muster.codec import canonical, to_json
 from muster.domain.holdings import ABOUT, Holdings, Missing, bounded
 from muster.domain.recovery_point import ComponentKind
+from muster.domain.selection import Wanted
 from muster.errors import SourceChanged
 from muster.ports import SourceFile, TreeReader
 
@@ -192,6 +195,8 @@ class MlflowSource:
         the server's ``--artifacts-destination``
     :param auth_store_url: the basic-auth database, where it is not the store itself
     :param incomplete: take model versions whose artifacts are missing, and say so in the details, instead of refusing them
+    :param only: names or shell patterns of models that are taken alone, with what they need (`muster.adapters.mlflow_closure`); empty
+        for the whole store
     """
 
     kind: ComponentKind = "registry"
@@ -204,9 +209,11 @@ class MlflowSource:
         *,
         auth_store_url: str | None = None,
         incomplete: bool = False,
+        only: Sequence[str] = (),
     ) -> None:
         self.name = name
         self._incomplete = incomplete
+        self._only = [Wanted(pattern) for pattern in only]
         self._store = StoreUrl.parse(store_url)
         self._auth = StoreUrl.parse(auth_store_url) if auth_store_url else None
         self._root = root_place(artifact_root)
@@ -228,7 +235,7 @@ class MlflowSource:
         cut_at = datetime.now(UTC)
         known = Known(previous)
         with _looking(self._store, scratch / "store") as (connection, copy):
-            main = _dump(connection, copy, known, scratch / "tables", cut_at)
+            main = _dump(connection, copy, known, scratch / "tables", cut_at, wanted=self._only)
             places = location_values(connection, main.tables)
             versions = versions_with_artifacts(connection, main.tables)
             facts = _Facts(
@@ -245,7 +252,7 @@ class MlflowSource:
         named = _named([*walked, *(v.place for v in versions)], roots)
         return RegistryCapture(
             cut_at,
-            METHODS[self._store.engine],
+            METHODS[self._store.engine] + (f", {', '.join(map(str, self._only))} alone" if self._only else ""),
             dumps,
             roots,
             folders,
@@ -287,10 +294,20 @@ def _document(path: str, content: Any) -> SourceFile:
     return SourceFile(path, functools.partial(io.BytesIO, data), size=len(data))
 
 
-def _dump(connection: Connection, copy: Copy, known: Known, folder: Path, cut_at: datetime, prefix: str = "") -> Dump:
+def _dump(
+    connection: Connection,
+    copy: Copy,
+    known: Known,
+    folder: Path,
+    cut_at: datetime,
+    prefix: str = "",
+    wanted: Sequence[Wanted] = (),
+) -> Dump:
     table = "alembic_version_auth" if prefix else "alembic_version"
     stamp = cut_at.timestamp()
-    return dump_database(connection, copy, known, folder, prefix=prefix, version_table=table, cut_at=stamp)
+    return dump_database(
+        connection, copy, known, folder, prefix=prefix, version_table=table, cut_at=stamp, wanted=wanted
+    )
 
 
 def _named(places: Sequence[Place], roots: Sequence[Root]) -> dict[str, list[str]]:

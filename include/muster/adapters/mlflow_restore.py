@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,13 +12,12 @@ from typing import Any
 from muster.adapters.mlflow_artifacts import ArtifactFolder, LocalFolder
 from muster.adapters.mlflow_aside import database_aside
 from muster.adapters.mlflow_build import building, require_empty
+from muster.adapters.mlflow_fetch import fetch
 from muster.adapters.mlflow_fidelity import Received, compare
 from muster.adapters.mlflow_fill import Filled, Stored, already, fill, require_same
-from muster.adapters.mlflow_lines import sum_of_file
 from muster.adapters.mlflow_locations import LocationMap, Root, root_place, roots_from_json
 from muster.adapters.mlflow_s3 import S3Access, open_folder
 from muster.adapters.mlflow_store import StoreUrl, connect, mlflow_version, require_known, translated
-from muster.adapters.mlflow_tables import Schema
 from muster.adapters.moved_aside import MovedPaths, Together
 from muster.codec import to_json
 from muster.domain.content import TreeEntry, checked_path
@@ -83,10 +81,10 @@ class MlflowTarget:
     ) -> Iterator[tuple[list[Stored], tuple[Root, ...], LocationMap]]:
         """The stored databases on disk, and where what they name goes."""
         with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
-            main = self._fetch(tree, "", self._store, details, Path(scratch))
+            main = fetch(tree, "", self._store, details, Path(scratch))
             databases = [main]
             if details.get("auth"):
-                databases.append(self._fetch(tree, "auth/", self._auth, details["auth"], Path(scratch)))
+                databases.append(fetch(tree, "auth/", self._auth, details["auth"], Path(scratch)))
             roots = roots_from_json(main.schema.roots)
             yield databases, roots, LocationMap.between(roots, self._root)
 
@@ -167,20 +165,6 @@ class MlflowTarget:
             folder.give_back()
             raise
         folder.keep()
-
-    def _fetch(
-        self, tree: TreeReader, prefix: str, store: StoreUrl, details: Mapping[str, Any], scratch: Path
-    ) -> Stored:
-        """Bring the tables of a database to disk, and hold each of them to its digest before any row is used."""
-        schema = Schema.read(json.loads(tree.read(tree.entry(f"{prefix}schema.json"))))
-        names = {table.name for table in schema.tables}
-        require_same("tables", dict.fromkeys(details["tables"]), dict.fromkeys(names))
-        require_same("schema revisions", dict(details["revisions"]), schema.revisions)
-        files = {name: scratch / f"{prefix.strip('/')}-{n}.jsonl" for n, name in enumerate(sorted(names))}
-        tree.extract((tree.entry(f"{prefix}tables/{name}.jsonl"), path) for name, path in files.items())
-        measured = {name: to_json(sum_of_file(path)) for name, path in files.items()}
-        require_same("rows", dict(details["tables"]), measured)
-        return Stored(prefix, store, schema, files, details["tables"])
 
 
 def _restored(

@@ -113,19 +113,26 @@ def _kind(table: str, column: str, type_: Any) -> str:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def rows_of(connection: Connection, table: Table) -> Iterator[Row]:
+def rows_of(connection: Connection, table: Table, only: Any = None, *, lock: bool = False) -> Iterator[Row]:
     """
     The canonical rows of a table, streamed.
 
+    :param only: an SQL condition that they must meet
+    :param lock: keep others from changing these rows until the transaction ends; SQLite's whole file is locked anyway
     :raises SourceInvalid: if a value is not of its column's type (SQLite lets anything in)
     """
-    for batch in batches_of(connection, table):
+    for batch in batches_of(connection, table, only, lock=lock):
         yield from batch
 
 
-def batches_of(connection: Connection, table: Table) -> Iterator[list[Row]]:
+def batches_of(connection: Connection, table: Table, only: Any = None, *, lock: bool = False) -> Iterator[list[Row]]:
     """As `rows_of`, up to `BATCH` at a time."""
-    result = connection.execute(_select(connection, table), execution_options={"yield_per": BATCH})
+    statement = _select(connection, table)
+    if only is not None:
+        statement = statement.where(only)
+    if lock:
+        statement = statement.with_for_update()
+    result = connection.execute(statement, execution_options={"yield_per": BATCH})
     for raws in result.partitions(BATCH):
         try:
             columns = [
@@ -208,6 +215,19 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> Ro
         insert(connection, table.name, statement, values)
         count += len(batch)
     return RowSum(count, digest.hexdigest())
+
+
+def updated_row(connection: Connection, table: Table, due: Row, live: Row) -> bool:
+    """Change what differs in the row that has the key of another; False if it is not there as it was."""
+    import sqlalchemy as sa
+
+    decode = _decoder(connection.dialect.name)
+    new, old = (dict(zip(table.names, map(decode, row), strict=True)) for row in (due, live))
+    changed = [name for name, was, now in zip(table.names, live, due, strict=True) if was != now]
+    same = [sa.column(name).is_not_distinct_from(old[name]) for name in {*table.key, *changed}]
+    target = sa.table(table.name, *(sa.column(name) for name in table.names))
+    done = connection.execute(sa.update(target).where(*same).values({name: new[name] for name in changed}))
+    return done.rowcount == 1
 
 
 def _decoded(table: Table, decode: Callable[[Any], Any], batch: Sequence[Row]) -> tuple[bytes, list[dict[str, Any]]]:

@@ -79,7 +79,7 @@ def open_folder(place: Place, access: S3Access) -> ArtifactFolder:
 
 
 @contextmanager
-def _s3_errors(what: str) -> Iterator[None]:
+def s3_errors(what: str) -> Iterator[None]:
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -107,7 +107,7 @@ class S3Folder:
         self.bucket, _, prefix = place.path.partition("/")
         self.prefix = f"{prefix}/" if prefix else ""
         self._received: list[str] = []
-        with _s3_errors(self.location):
+        with s3_errors(self.location):
             self.client = access.client()
 
     def below(self, named: Sequence[str]) -> Iterator[Artifact]:
@@ -122,7 +122,7 @@ class S3Folder:
         return next(self._list(), None) is None
 
     def _list(self) -> Iterator[Artifact]:
-        with _s3_errors(self.location):
+        with s3_errors(self.location):
             pages = self.client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix):
                 for item in page.get("Contents", ()):
@@ -133,7 +133,7 @@ class S3Folder:
 
     def open(self, artifact: Artifact) -> BinaryIO:
         what = f"{self.location}/{artifact.path}"
-        with _s3_errors(what):
+        with s3_errors(what):
             answer = self.client.get_object(
                 Bucket=self.bucket, Key=self.prefix + artifact.path, IfMatch=artifact.version
             )
@@ -147,12 +147,12 @@ class S3Folder:
         """Empty folders are left out: S3 has none."""
         files = [(entry, relative) for entry, relative in wanted if entry.kind == "file"]
         try:
-            for batch in _batches(files):
+            for batch in batches(files):
                 with tempfile.TemporaryDirectory(prefix="muster-artifacts-") as scratch:
                     pairs = [(entry, Path(scratch) / relative) for entry, relative in batch]
                     tree.extract(pairs)
                     for (_, path), (_, relative) in zip(pairs, batch, strict=True):
-                        with _s3_errors(f"{self.location}/{relative}"):
+                        with s3_errors(f"{self.location}/{relative}"):
                             self._received.append(relative)
                             self.client.upload_file(str(path), self.bucket, self.prefix + relative)
         except BaseException:
@@ -164,12 +164,12 @@ class S3Folder:
 
     def give_back(self) -> None:
         for relative in self._received:
-            with _s3_errors(f"{self.location}/{relative}"):
+            with s3_errors(f"{self.location}/{relative}"):
                 self.client.delete_object(Bucket=self.bucket, Key=self.prefix + relative)
         self._received.clear()
 
 
-def _batches(files: Sequence[tuple[TreeEntry, str]]) -> Iterator[list[tuple[TreeEntry, str]]]:
+def batches(files: Sequence[tuple[TreeEntry, str]]) -> Iterator[list[tuple[TreeEntry, str]]]:
     """Slices of at most `BATCH_BYTES` (one larger file makes one of its own), so that the scratch folder stays small."""
     batch: list[tuple[TreeEntry, str]] = []
     held = 0
@@ -195,7 +195,7 @@ class _S3Stream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        with _s3_errors(self._what):
+        with s3_errors(self._what):
             block = self._body.read(len(buffer))
         buffer[: len(block)] = block
         return len(block)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from muster.adapters.mlflow_closure import ChosenTables, Closure
+from muster.adapters.mlflow_facts import values
 from muster.adapters.mlflow_known import LOOK_FORMAT, Known, Look
 from muster.adapters.mlflow_lines import RowSum, write_lines
 from muster.adapters.mlflow_locations import Root
 from muster.adapters.mlflow_pages import page_digests
+from muster.adapters.mlflow_relations import Relations
 from muster.adapters.mlflow_rows import Column, Table, rows_of, tables_of
 from muster.adapters.mlflow_schema import sequences_of
 from muster.adapters.mlflow_store import Copy, mlflow_version, require_known, revisions_of
 from muster.codec import from_json, to_json
+from muster.domain.selection import Wanted
 from muster.errors import IntegrityError, SourceInvalid
 
 if TYPE_CHECKING:
@@ -111,8 +116,11 @@ class Dump:
         return Look(LOOK_FORMAT, dict(sorted(self.pages.items())), rows) if self.pages else None
 
     def details(self) -> dict[str, Any]:
-        """The facts that a restore is reconciled with."""
+        """The facts that a restore is reconciled with; of a part of a store, what it is a part of as well."""
+        chosen = self.tables if isinstance(self.tables, ChosenTables) else None
+        part = {"models": sorted(chosen.closure.models), "rows_left_out": chosen.left_out} if chosen else None
         return {
+            **({"selective": part} if part else {}),
             "engine": self.schema.engine,
             "mlflow_version": self.schema.mlflow,
             "revisions": self.schema.revisions,
@@ -121,11 +129,20 @@ class Dump:
 
 
 def dump_database(
-    connection: Connection, copy: Copy, known: Known, folder: Path, *, prefix: str, version_table: str, cut_at: float
+    connection: Connection,
+    copy: Copy,
+    known: Known,
+    folder: Path,
+    *,
+    prefix: str,
+    version_table: str,
+    cut_at: float,
+    wanted: Sequence[Wanted] = (),
 ) -> Dump:
     """
     Write all tables that a connection sees into a new folder, but for those of which nothing changed since the point before.
 
+    :param wanted: models that are taken alone, with what they need; then every table is read, since what they need may have changed
     :raises SourceInvalid: if this is no such store, or at a revision that the installed MLflow does not know, or damaged
     """
     revisions = revisions_of(connection)
@@ -139,14 +156,20 @@ def dump_database(
     carried = tuple(table for name, table in found.items() if name not in LEFT_OUT)
     schema = Schema(FORMAT, copy.store.engine, mlflow_version(), cut_at, revisions, carried, sequences_of(connection))
     dump = Dump(prefix, schema, {table.name: table for table in carried}, folder, copy.again)
-    dump.pages = page_digests(copy.file) if copy.file else {}
-    dump.sums |= known.same_tables(prefix, dump.tables, dump.pages)
+    if wanted:
+        read = functools.partial(values, connection, found)
+        dump.tables = ChosenTables(dump.tables, Closure.of(Relations.of(connection, found), read, wanted, alone=True))
+    else:
+        dump.pages = page_digests(copy.file) if copy.file else {}
+        dump.sums |= known.same_tables(prefix, dump.tables, dump.pages)
     if dump.sums.keys() != dump.tables.keys():
         copy.check()
     folder.mkdir(parents=True)
     for name, table in dump.tables.items():
         if name not in dump.sums:
-            dump.sums[name] = write_lines(rows_of(connection, table), dump.file(name))
+            rows = rows_of(connection, table)
+            chosen = dump.tables.chosen(name, rows) if isinstance(dump.tables, ChosenTables) else rows
+            dump.sums[name] = write_lines(chosen, dump.file(name))
     for name in found.keys() & LEFT_OUT.keys():
         dump.left_out[name] = sum(1 for _ in rows_of(connection, found[name]))
     return dump

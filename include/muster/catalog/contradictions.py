@@ -22,6 +22,7 @@ def contradictions(workload: Workload, vaults: Mapping[str, VaultConfig]) -> lis
     checks: tuple[Callable[[], Found], ...] = (
         lambda: _components(workload),
         lambda: _registries(workload),
+        lambda: _scope(workload.registry),
         lambda: _objectives(workload),
         lambda: _vaults(workload, vaults),
         lambda: _residency(workload, vaults),
@@ -70,6 +71,24 @@ def _registries(workload: Workload) -> Found:
         yield from (((*at, key), "is missing; it must be given, unless there is a server") for key in missing)
         if registry.token:
             yield (*at, "token"), "is for a server, and there is none; leave it out"
+
+
+def _scope(registry: Registry | None) -> Found:
+    if registry is None or registry.scope == "store":
+        return
+    at: Location = ("registry", "scope")
+    if registry.server:
+        yield at, "takes models out of a store, and there is a server; leave it out"
+    if registry.auth_store:
+        yield (
+            at,
+            "takes models alone, and users belong to the store as a whole; drop auth_store, or take the store whole",
+        )
+    if "*" in registry.models:
+        yield (
+            at,
+            "takes models alone, and registry.models names all of them; name those that are meant, or leave it out",
+        )
 
 
 def _objectives(workload: Workload) -> Found:

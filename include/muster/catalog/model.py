@@ -139,7 +139,8 @@ class Registry(Entry):
     :param artifacts: artifact root
     :param server: tracking URI of a server whose store is out of reach; what its API does not give is not kept (docs/mlflow-rest.md)
     :param token: sent to that server as a bearer token
-    :param models: names of the models that the workload needs, as shell patterns; the store is taken whole
+    :param models: names of the models that the workload needs, as shell patterns
+    :param scope: ``store`` takes the store whole; ``models`` takes these models alone, with the runs and all else that they need
     :param auth_store: database URL of MLflow's own users and permissions, if it has any
     :param server_keys: secrets without which a server cannot read the store, such as the key of encrypted webhooks; they are kept
         with the configuration, and each is named after the server's variable, as env:NAME or conn:NAME
@@ -153,6 +154,7 @@ class Registry(Entry):
     server: Reference | None = None
     token: SecretReference | None = None
     models: tuple[Annotated[str, Field(min_length=1)], ...] = ("*",)
+    scope: Literal["store", "models"] = "store"
     auth_store: Reference | None = None
     server_keys: tuple[SecretReference, ...] = ()
     missing_artifacts: Literal["fail", "incomplete"] = "fail"

@@ -25,6 +25,7 @@ from muster.cli.game_day import gameday
 from muster.cli.keys import keys
 from muster.cli.points import plan, points, restore, show
 from muster.cli.protect import demo, init, snapshot
+from muster.cli.registry import registry
 from muster.cli.screen import Screen
 from muster.cli.session import Options, Session
 from muster.cli.undo import discard, undo
@@ -111,6 +112,7 @@ for each in (
     restore,
     undo,
     discard,
+    registry,
     verify,
     heal,
     accept,

@@ -1,0 +1,256 @@
+"""Single models of a captured registry, brought back into one that is in use."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muster.adapters.mlflow_closure import Closure
+from muster.adapters.mlflow_fetch import fetch
+from muster.adapters.mlflow_fill import Stored
+from muster.adapters.mlflow_lines import read_lines
+from muster.adapters.mlflow_links import Read
+from muster.adapters.mlflow_live import alone, require_revision, working
+from muster.adapters.mlflow_locations import (
+    TRACE_LOCATION_KEYS,
+    LocationMap,
+    Place,
+    Root,
+    place_of,
+    root_place,
+    roots_from_json,
+)
+from muster.adapters.mlflow_merge_files import Added, FileMerge, look
+from muster.adapters.mlflow_merge_rows import RowMerge, TableMerge, choose, put, require_put, weigh
+from muster.adapters.mlflow_mysql_types import single_columns
+from muster.adapters.mlflow_relations import Relations
+from muster.adapters.mlflow_rest_tally import REDUCED
+from muster.adapters.mlflow_rows import Table, tables_of
+from muster.adapters.mlflow_s3 import S3Access
+from muster.adapters.mlflow_store import StoreUrl, require_known
+from muster.adapters.mlflow_tables import same_columns
+from muster.domain.merge_plan import MergePlan, OnConflict
+from muster.domain.restore_target import RestoreTarget
+from muster.domain.selection import Wanted
+from muster.errors import MusterError, Refused, SourceChanged, SourceInvalid, StoreUnavailable, UsageError
+from muster.ports import TreeReader
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A point's chosen rows, on disk, and where its artifacts belong."""
+
+    stored: Stored
+    closure: Closure
+    chosen: list[TableMerge]
+    roots: tuple[Root, ...]
+    places: list[Place]
+
+    @property
+    def relations(self) -> Relations:
+        return self.closure.links.relations
+
+    def plan(self, rows: RowMerge, files: FileMerge) -> MergePlan:
+        models = [
+            label if aliases is None else f"{label}@{alias}"
+            for label, aliases in sorted(self.closure.models.items())
+            for alias in sorted(aliases or {""})
+        ]
+        return MergePlan(
+            models=tuple(models),
+            tables=tuple(table.line for table in rows.tables),
+            artifacts=files.counts,
+            aliases=tuple(rows.aliases),
+            added=tuple(rows.added),
+            revived=tuple(rows.revived),
+            left=tuple(rows.left),
+            conflicts=(*rows.conflicts, *files.conflicts),
+        )
+
+
+class MlflowMerge:
+    """
+    An MLflow registry that is in use.
+
+    :param store_url: as for `MlflowSource`; its user may write
+    :param artifact_root: the server's ``--artifacts-destination``
+    """
+
+    def __init__(self, store_url: str, artifact_root: str) -> None:
+        self._store = StoreUrl.parse(store_url)
+        self._root = root_place(artifact_root)
+        self._access = S3Access.of(artifact_root)
+
+    @staticmethod
+    def of(target: RestoreTarget) -> MlflowMerge:
+        """
+        The registry of a restore target.
+
+        :raises UsageError: if it has none, or only a server before it
+        """
+        if target.server or not (target.store and target.artifacts):
+            raise UsageError(
+                f"the target {target.name} names no registry store",
+                "models are moved back in the store itself: name it in the catalog, or with --to STORE --artifacts ROOT",
+            )
+        return MlflowMerge(target.store, target.artifacts)
+
+    @property
+    def shown(self) -> str:
+        return self._store.shown
+
+    def plan(self, details: Mapping[str, Any], tree: TreeReader, wanted: Sequence[Wanted]) -> MergePlan:
+        """What `merge` would do now; changes nothing."""
+        with self._work(details, tree, wanted) as work:
+            rows, files = self._looked(work, tree)
+            return work.plan(rows, files)
+
+    def merge(
+        self,
+        details: Mapping[str, Any],
+        tree: TreeReader,
+        wanted: Sequence[Wanted],
+        rule: OnConflict,
+        agreed: MergePlan | None = None,
+    ) -> MergePlan:
+        """Artifacts first, then all rows in one transaction, read anew before it is committed; as it was, if anything fails."""
+        with self._work(details, tree, wanted) as work, alone(self._store):
+            rows, files = self._looked(work, tree)
+            plan = work.plan(rows, files)
+            plan.approve(rule)
+            if agreed is not None and plan != agreed:
+                raise Refused("the plan is not the one that was agreed to any more", "look at the plan again")
+            if plan.changes:
+                self._apply(work, rows, Added(files, tree))
+            return plan
+
+    def _looked(self, work: _Work, tree: TreeReader) -> tuple[RowMerge, FileMerge]:
+        with working(self._store, write=False) as connection:
+            rows = weigh(connection, work.relations, work.chosen)
+        named, own = _named(work)
+        return rows, look(tree, work.roots, work.places, named, own, self._access)
+
+    def _apply(self, work: _Work, rows: RowMerge, added: Added) -> None:
+        try:
+            added.put()
+            with working(self._store, write=True) as connection:
+                require_revision(connection, self._store, work.stored.schema.revisions["alembic_version"])
+                self._require_unchanged(weigh(connection, work.relations, work.chosen, lock=True), rows)
+                put(connection, rows)
+                require_put(connection, work.relations, rows)
+                added.confirm()
+                self._commit(connection, work, added)
+        except BaseException:
+            added.give_back()
+            raise
+
+    def _require_unchanged(self, now: RowMerge, before: RowMerge) -> None:
+        if now != before:
+            raise SourceChanged(f"{self.shown} changed just now", "look at the plan again")
+
+    def _commit(self, connection: Connection, work: _Work, added: Added) -> None:
+        """A server that is lost in the middle of a commit may have done it: then the artifacts must stay."""
+        if self._store.engine != "sqlite":
+            added.keep()
+        try:
+            connection.commit()
+        except Exception:
+            if self._store.engine == "sqlite":
+                raise
+            if not self._committed(work):
+                raise StoreUnavailable(
+                    f"{self.shown} was lost while the rollback was committed, so that nobody knows whether it was",
+                    "run it again: it finds what is there, and does the rest",
+                ) from None
+        added.keep()
+
+    def _committed(self, work: _Work) -> bool:
+        try:
+            with working(self._store, write=False) as connection:
+                now = weigh(connection, work.relations, work.chosen)
+        except MusterError:
+            return False
+        return not any(table.adds or table.changes for table in now.tables)
+
+    @contextmanager
+    def _work(self, details: Mapping[str, Any], tree: TreeReader, wanted: Sequence[Wanted]) -> Iterator[_Work]:
+        """Choose the rows of a point, as they would be in this registry."""
+        if details.get("fidelity") == REDUCED:
+            raise SourceInvalid(
+                "the registry was captured through its API, which does not give the ids and times that a rollback needs",
+                "restore it to a place of its own; or let the catalog name the store, so that later points have them",
+            )
+        require_known(
+            dict(details["revisions"]), "the captured registry", f"mlflow=={details['mlflow_version']} or later"
+        )
+        here, relations, singles = self._layout(details["revisions"]["alembic_version"])
+        with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
+            stored = fetch(tree, "", self._store, details, Path(scratch))
+            closure = Closure.of(relations, reader(stored), wanted)
+            roots = roots_from_json(stored.schema.roots)
+            stays = roots[0].place == self._root
+            locations = LocationMap(()) if stays else LocationMap.between(roots, self._root)
+            chosen = choose(self._store.engine, singles, stored, closure, locations, Path(scratch))
+            for merge in chosen:
+                if not same_columns(merge.table, here[merge.table.name]):
+                    raise SourceInvalid(
+                        f"the captured table {merge.table.name} has other columns than {self.shown}",
+                        "restore the point to a place of its own",
+                    )
+            places = [root.place if stays else root.moved(self._root) for root in roots]
+            yield _Work(stored, closure, chosen, roots, places)
+
+    def _layout(self, revision: str) -> tuple[dict[str, Table], Relations, dict[str, set[str]]]:
+        """Tables, how they hang together, and columns of single precision; the registry is let go of at once."""
+        with working(self._store, write=False) as connection:
+            require_revision(connection, self._store, revision)
+            here = tables_of(connection)
+            mysql = self._store.engine == "mysql"
+            singles = {name: single_columns(connection, name) for name in here} if mysql else {}
+            return here, Relations.of(connection, here), singles
+
+
+def reader(stored: Stored) -> Read:
+    """Gives chosen columns of stored tables."""
+    tables = {table.name: table for table in stored.schema.tables}
+
+    def read(name: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        if name not in tables:
+            return
+        names = tables[name].names
+        indexes = [names.index(column) if column in names else None for column in columns]
+        for row in read_lines(stored.files[name]):
+            yield tuple(None if index is None else row[index] for index in indexes)
+
+    return read
+
+
+def _named(work: _Work) -> tuple[set[Place], set[Place]]:
+    """The places of artifacts that chosen rows name, as they were; and those of them that make models what they are."""
+    tables = {table.name: table for table in work.stored.schema.tables}
+
+    def rows(name: str) -> Iterator[dict[str, Any]]:
+        if name in tables:
+            chosen, names = work.closure.picker(tables[name]), tables[name].names
+            for row in read_lines(work.stored.files[name]):
+                if chosen(row):
+                    yield dict(zip(names, row, strict=True))
+
+    runs = {row["run_uuid"]: row["artifact_uri"] for row in rows("runs")}
+    named, own = list(runs.values()), [row["artifact_location"] for row in rows("logged_models")]
+    for row in rows("model_versions"):
+        own += [row.get("storage_location"), row["source"]]
+        own += [uri for run, uri in runs.items() if str(row["source"]).startswith(f"runs:/{run}")]
+    named += [row["value"] for row in rows("trace_tags") if row["key"] in TRACE_LOCATION_KEYS]
+    return _places([*named, *own]), _places(own)
+
+
+def _places(values: Sequence[str | None]) -> set[Place]:
+    return {place for value in values if value and (place := place_of(value))}

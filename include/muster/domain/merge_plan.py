@@ -1,0 +1,204 @@
+"""
+What it takes to bring single models back into a registry that is in use: what is added, what is there already, what forbids it.
+
+Nothing that is there is written over, but for what the plan names: an alias is moved, and what was marked as deleted lives again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from muster.errors import Refused
+
+OnConflict = Literal["refuse", "keep"]
+Action = Literal["add", "equal", "move", "revive", "left", "conflict"]
+ALIASES = "registered_model_aliases"
+DELETED_STAGE = "Deleted_Internal"
+CONTAINERS = ("experiments", "registered_models", "workspaces")
+"""Tables of what holds others besides those that are brought back: one that is there stays as it is."""
+PASSING = frozenset({"last_updated_time", "last_update_time", "last_updated_timestamp_ms"})
+"""Columns that MLflow writes whenever something near a row changes; a difference there alone is none."""
+ESSENTIAL: Mapping[str, frozenset[str]] = {
+    "model_versions": frozenset({"source", "storage_location", "run_id", "creation_time"}),
+    "logged_models": frozenset({"artifact_location", "source_run_id", "experiment_id"}),
+    "runs": frozenset({"artifact_uri", "experiment_id"}),
+    "datasets": frozenset({"dataset_uuid"}),
+    "inputs": frozenset({"input_uuid"}),
+}
+"""What makes a row the one that it is: with another value there it is a different thing under the same name, which no rule lets pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """
+    What is to be done about a row.
+
+    :param due: what it must be afterwards
+    :param differing: columns in which it is otherwise now
+    """
+
+    action: Action
+    due: list[Any]
+    differing: tuple[str, ...] = ()
+    keepable: bool = True
+
+
+def judge(table: str, columns: Sequence[str], stored: list[Any], live: list[Any] | None) -> Verdict:
+    """Compare a row of a point with the row of the same key in the registry now."""
+    if live is None:
+        return Verdict("add", stored)
+    was, now = dict(zip(columns, stored, strict=True)), dict(zip(columns, live, strict=True))
+    differing = tuple(c for c in columns if was[c] != now[c] and c not in PASSING)
+    if not differing:
+        return Verdict("equal", live)
+    if table == ALIASES:
+        return Verdict("move", stored, differing)
+    if table in CONTAINERS:
+        return _container(table, was, now, differing)
+    if _same_thing(table, differing, was, now) and _deleted(was) != _deleted(now):
+        return Verdict("revive", stored, differing) if _deleted(now) else Verdict("left", live, differing)
+    return Verdict("conflict", live, differing, keepable=not ESSENTIAL.get(table, frozenset()) & set(differing))
+
+
+def _container(table: str, was: Mapping[str, Any], now: Mapping[str, Any], differing: tuple[str, ...]) -> Verdict:
+    if table == "experiments" and (was.get("creation_time") or was["name"]) != (
+        now.get("creation_time") or now["name"]
+    ):
+        return Verdict("conflict", list(now.values()), differing, keepable=False)
+    if _deleted(now) and not _deleted(was):
+        return Verdict("revive", list({**now, "lifecycle_stage": was["lifecycle_stage"]}.values()), differing)
+    return Verdict("left", list(now.values()), differing)
+
+
+def _deleted(row: Mapping[str, Any]) -> bool:
+    return row.get("lifecycle_stage") == "deleted" or row.get("current_stage") == DELETED_STAGE
+
+
+def _same_thing(table: str, differing: Iterable[str], was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether one of them is merely what MLflow leaves of the other when it is deleted."""
+    if table == "model_versions":  # of which it leaves little
+        return was.get("creation_time") == now.get("creation_time")
+    return set(differing) <= {"lifecycle_stage", "deleted_time"}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """
+    A row that would come back, live again or point elsewhere, or that differs and stays.
+
+    :param id: its key, as people write it
+    :param columns: in which it differs
+    """
+
+    table: str
+    id: str
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AliasMove:
+    """An alias that would point elsewhere; `before` is None if there is none of that name now."""
+
+    model: str
+    alias: str
+    before: int | None
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """
+    Why something cannot be brought back as it was.
+
+    :param where: a table, or ``artifacts``
+    :param keepable: whether it may be kept as it is, by rule
+    """
+
+    where: str
+    id: str
+    what: str
+    keepable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RowCounts:
+    """How many rows of a table would be added and changed, are there already, and stay although they differ."""
+
+    table: str
+    add: int = 0
+    change: int = 0
+    equal: int = 0
+    stay: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FileCounts:
+    """How many artifacts would be added, with their plain bytes, and how many are there already."""
+
+    add: int = 0
+    size: int = 0
+    equal: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MergePlan:
+    """
+    What a merge would do.
+
+    :param models: the models that are meant, as ``NAME`` or ``NAME@ALIAS``
+    :param added: things that would come back; not their parts, such as parameters, which are in `tables`
+    :param revived: what is marked as deleted and would live again
+    :param left: what differs and stays, since it holds others as well or was deleted at the point
+    """
+
+    models: tuple[str, ...]
+    tables: tuple[RowCounts, ...] = ()
+    artifacts: FileCounts = FileCounts()
+    aliases: tuple[AliasMove, ...] = ()
+    added: tuple[Change, ...] = ()
+    revived: tuple[Change, ...] = ()
+    left: tuple[Change, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to do."""
+        return any(line.add or line.change for line in self.tables) or bool(self.artifacts.add)
+
+    def barring(self, rule: OnConflict) -> list[Conflict]:
+        """The conflicts that a rule does not let pass."""
+        return [conflict for conflict in self.conflicts if rule == "refuse" or not conflict.keepable]
+
+    def approve(self, rule: OnConflict) -> None:
+        """
+        :raises Refused: if there are conflicts that the rule does not let pass; names all of them
+        """
+        barring = self.barring(rule)
+        if not barring:
+            return
+        hint = "move what is there out of the way, or restore the point to a place of its own"
+        if all(conflict.keepable for conflict in barring):
+            hint = "see each of them; --on-conflict keep leaves them as they are now and brings back the rest"
+        told = "; ".join(f"{c.where} {c.id}: {c.what}" for c in barring)
+        raise Refused(f"what is there now conflicts with the point in {len(barring)} places: {told}", hint)
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackPlan:
+    """
+    What bringing models back from a point into a registry would do.
+
+    :param target: the registry, without secrets
+    :param rule: what is done about conflicts
+    """
+
+    workload: str
+    point: str
+    taken_at: datetime
+    target: str
+    rule: OnConflict
+    merge: MergePlan
+    warnings: tuple[str, ...] = ()

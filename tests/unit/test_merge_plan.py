@@ -1,0 +1,157 @@
+"""What is decided about a row that comes back: the pure part of moving models back, and which models are meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from muster.domain.merge_plan import ALIASES, Conflict, MergePlan, judge
+from muster.domain.selection import Wanted, label_of, selected
+from muster.errors import NotFound, Refused, UsageError
+
+VERSION = ("name", "version", "source", "run_id", "description", "current_stage", "creation_time", "last_updated_time")
+STORED = ["m", 3, "models:/m-1", "r1", "words", "None", 7, 8]
+TOMBSTONE = ["m", 3, "REDACTED-SOURCE-PATH", "REDACTED-RUN-ID", None, "Deleted_Internal", 7, 99]
+RUN = ("run_uuid", "name", "lifecycle_stage", "deleted_time", "artifact_uri", "experiment_id")
+
+
+def changed(row: list[Any], columns: tuple[str, ...], **values: Any) -> list[Any]:
+    return [values.get(column, value) for column, value in zip(columns, row, strict=True)]
+
+
+def test_a_row_that_is_gone_is_added() -> None:
+    """As it was."""
+    verdict = judge("model_versions", VERSION, STORED, None)
+    assert (verdict.action, verdict.due) == ("add", STORED)
+
+
+def test_the_time_of_the_last_change_is_no_difference() -> None:
+    """MLflow sets it when something near the row changes; what is there stays there."""
+    live = changed(STORED, VERSION, last_updated_time=99)
+    verdict = judge("model_versions", VERSION, STORED, live)
+    assert (verdict.action, verdict.due) == ("equal", live)
+
+
+def test_an_alias_that_points_elsewhere_is_moved() -> None:
+    """It is the only row that is written over."""
+    verdict = judge(ALIASES, ("name", "alias", "version"), ["m", "champion", 3], ["m", "champion", 1])
+    assert (verdict.action, verdict.due) == ("move", ["m", "champion", 3])
+
+
+def test_what_mlflow_leaves_of_a_deleted_version_is_filled() -> None:
+    """The time of its creation is still there, and says that it is the same one."""
+    verdict = judge("model_versions", VERSION, STORED, TOMBSTONE)
+    assert (verdict.action, verdict.due) == ("revive", STORED)
+
+
+def test_the_rest_of_another_version_of_that_number_is_a_conflict() -> None:
+    """Made at another time: another version, of a model that was registered anew."""
+    verdict = judge("model_versions", VERSION, STORED, changed(TOMBSTONE, VERSION, creation_time=50))
+    assert (verdict.action, verdict.keepable) == ("conflict", False)
+
+
+def test_a_version_that_was_deleted_at_the_point_and_lives_now_stays() -> None:
+    """Going back deletes nothing."""
+    assert judge("model_versions", VERSION, TOMBSTONE, STORED).action == "left"
+
+
+@pytest.mark.parametrize(("column", "keepable"), [("description", True), ("source", False), ("run_id", False)])
+def test_words_may_be_kept_and_identity_not(column: str, keepable: bool) -> None:
+    """What a version is made of is what it is."""
+    verdict = judge("model_versions", VERSION, STORED, changed(STORED, VERSION, **{column: "other"}))
+    assert (verdict.action, verdict.differing, verdict.keepable) == ("conflict", (column,), keepable)
+
+
+def test_a_deleted_run_lives_again_only_if_nothing_else_differs() -> None:
+    """A run that was deleted and is the same comes back; one with another name is a conflict."""
+    stored = ["r1", "train", "active", None, "/a/r1", 1]
+    gone = changed(stored, RUN, lifecycle_stage="deleted", deleted_time=5)
+    assert judge("runs", RUN, stored, gone).action == "revive"
+    assert judge("runs", RUN, stored, changed(gone, RUN, name="other")).action == "conflict"
+
+
+EXPERIMENT = ("experiment_id", "name", "lifecycle_stage", "creation_time")
+
+
+def test_a_renamed_experiment_stays_renamed() -> None:
+    """It holds others as well; its time of creation says that it is the same."""
+    verdict = judge("experiments", EXPERIMENT, [1, "a", "active", 7], [1, "b", "active", 7])
+    assert (verdict.action, verdict.due) == ("left", [1, "b", "active", 7])
+
+
+def test_a_deleted_experiment_lives_again_under_its_present_name() -> None:
+    """Else MLflow would collect it with the runs that come back."""
+    verdict = judge("experiments", EXPERIMENT, [1, "a", "active", 7], [1, "b", "deleted", 7])
+    assert (verdict.action, verdict.due) == ("revive", [1, "b", "active", 7])
+
+
+@pytest.mark.parametrize("live", [[1, "a", "active", 8], [1, "b", "active", None]])
+def test_another_experiment_of_the_same_number_is_a_conflict(live: list[Any]) -> None:
+    """Told by its creation; in old stores, which do not know that, by its name."""
+    stored = [1, "a", "active", live[3] and 7]
+    verdict = judge("experiments", EXPERIMENT, stored, live)
+    assert (verdict.action, verdict.keepable) == ("conflict", False)
+
+
+WORDS = Conflict("tags", "a/r1", "has another value now", keepable=True)
+IDENTITY = Conflict("model_versions", "m/3", "has another source now", keepable=False)
+
+
+def test_every_conflict_is_named_in_one_refusal() -> None:
+    """Whoever mends one does not learn of the next one afterwards."""
+    with pytest.raises(Refused, match=r"in 2 places: tags a/r1[\s\S]*model_versions m/3"):
+        MergePlan(("m",), conflicts=(WORDS, IDENTITY)).approve("refuse")
+
+
+def test_the_rule_lets_words_pass_and_nothing_else() -> None:
+    """With `keep`, identity is still refused, and the hint does not offer what would not help."""
+    MergePlan(("m",), conflicts=(WORDS,)).approve("keep")
+    with pytest.raises(Refused, match="in 1 places: model_versions m/3") as caught:
+        MergePlan(("m",), conflicts=(WORDS, IDENTITY)).approve("keep")
+    assert "keep" not in caught.value.hint
+
+
+# --- which models -----------------------------------------------------------------------------------------------------
+
+MODELS: dict[str, dict[str, int]] = {
+    "flight-delay": {"champion": 3},
+    "flight-price": {},
+    "team/weather": {"champion": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("texts", "found"),
+    [
+        (["flight-delay"], {"flight-delay": None}),
+        (["flight-*"], {"flight-delay": None, "flight-price": None}),
+        (["flight-*@champion"], {"flight-delay": {"champion"}}),
+        (["team/weather@champion"], {"team/weather": {"champion"}}),
+        (["flight-delay@champion", "flight-delay"], {"flight-delay": None}),
+    ],
+)
+def test_models_are_meant_by_name_pattern_and_alias(texts: list[str], found: dict[str, Any]) -> None:
+    """A whole model is more than one of its aliases, in whatever order they are named."""
+    for order in (texts, texts[::-1]):
+        assert selected([Wanted.parse(text) for text in order], MODELS) == found
+
+
+def test_what_is_not_there_is_answered_with_what_is() -> None:
+    """A model, or an alias of those that match."""
+    with pytest.raises(NotFound, match=r"no registered model fligth[\s\S]*flight-delay"):
+        selected([Wanted("fligth")], MODELS)
+    with pytest.raises(NotFound, match=r"flight-price has no alias champion[\s\S]*it has: none"):
+        selected([Wanted("flight-price", "champion")], MODELS)
+
+
+@pytest.mark.parametrize("text", ["", "@champion", "model@"])
+def test_half_a_name_is_a_usage_error(text: str) -> None:
+    """An empty name or alias means nothing."""
+    with pytest.raises(UsageError, match="names no registered model"):
+        Wanted.parse(text)
+
+
+def test_models_of_other_workspaces_carry_their_name() -> None:
+    """As in the details of a point."""
+    assert (label_of(None, "m"), label_of("default", "m"), label_of("team", "m")) == ("m", "m", "team/m")
