@@ -20,6 +20,7 @@ objectives: {{rpo: 1d, rto: 15m}}
 registry: {{store: "{url}", artifacts: "{artifacts}", models: ["flight-*"], scope: models}}
 vault: primary
 """
+ALONE = ("--reason", "nobody else is here")
 
 
 @pytest.fixture
@@ -62,19 +63,21 @@ def test_a_model_is_moved_back_after_its_plan_was_seen(project: Project, live_sq
     assert f"alias {MODEL}@champion would move from version 1 to version 3" in shown
     assert f"model version {MODEL}/3 is marked as deleted, and would live again" in shown
     assert f"plan {plan['id']}" in shown
-    error = project.refuse("registry", "rollback", "latest", *asked, "--plan", "0" * 16)
+    assert "--reason" in project.refuse("registry", "rollback", "latest", *asked)["hint"]
+    error = project.refuse("registry", "rollback", "latest", *ALONE, *asked, "--plan", "0" * 16)
     assert (error["kind"], error["exit_code"]) == ("Refused", 6)
     assert live.state() == harmed
-    done = project.run("registry", "rollback", "latest", *asked, "--plan", plan["id"])
+    done = project.run("registry", "rollback", "latest", *ALONE, *asked, "--plan", plan["id"])
     assert done.returncode == 0, done.stderr
     assert f"alias {MODEL}@champion moved from version 1 to version 3" in done.stdout
     assert live.state()[1] == whole[1]
     assert live.ask(f"models:/{MODEL}@champion") == live.answers[f"models:/{MODEL}@champion"]
     store = ("--to", "conn:store", "--artifacts", "conn:root")
-    again = project.ask("registry", "rollback", "latest", *asked, *store)
+    again = project.ask("registry", "rollback", "latest", *ALONE, *asked, *store)
     assert (again["merge"]["added"], again["merge"]["artifacts"]["add"]) == ([], 0)
     trail = audit(project)
     assert [record["outcome"] for record in trail] == ["refused", "done", "nothing to do"]
+    assert {record["details"]["reason"] for record in trail} == {ALONE[1]}
     assert trail[1]["details"]["aliases"] == [f"{MODEL}@champion: 1 → 3"]
     assert trail[1]["details"]["artifacts"]["add"] > 5
     assert project.ask("audit", "verify")
@@ -90,11 +93,11 @@ def test_a_conflict_is_shown_and_ends_with_exit_code_6(project: Project, live_sq
     plan = project.run("registry", "plan", *asked)
     assert plan.returncode == 6
     assert f"conflict: model_versions {MODEL}/3: has another description now" in plan.stdout
-    error = project.refuse("registry", "rollback", *asked)
+    error = project.refuse("registry", "rollback", *ALONE, *asked)
     assert error["kind"] == "Refused"
     assert "--on-conflict keep" in error["hint"]
     assert live.state() == before
-    project.ask("registry", "rollback", *asked, "--on-conflict", "keep")
+    project.ask("registry", "rollback", *ALONE, *asked, "--on-conflict", "keep")
     assert live.client.get_model_version_by_alias(MODEL, "champion").description == "new words"
     trail = audit(project)
     assert [record["outcome"] for record in trail] == ["refused", "done"]

@@ -55,12 +55,7 @@ def break_the_glass(
     plan.require_allowed()
     if digest:
         require_same_plan(plan, digest)
-    agreed = second_holder(vault, second_key) if second_key else ""
-    if not agreed and not (reason or "").strip():
-        raise Refused(
-            "a restore without Airflow needs a second holder of a key, or a written reason",
-            "add --second-key FILE, or --reason 'why nobody else could approve'; it is recorded in the vault's audit trail",
-        )
+    agreed = agreement(vault, reason, second_key)
     if vault.outdated:  # what a replaced key signs does not count, and in an emergency it still brings old points back
         session.screen.note(
             "the reason is not recorded: the key that opened the vault was replaced, and writes nothing"
@@ -72,6 +67,21 @@ def break_the_glass(
     )
     record_decision(vault, plan, APPROVED, decision, f"{BREAK_GLASS} {secrets.token_hex(8)}")
     return decision
+
+
+def agreement(vault: Vault, reason: str | None, second_key: Path | None) -> str:
+    """
+    The name of the second holder who agrees; empty if a reason stands for one.
+
+    :raises Refused: if there is neither
+    """
+    agreed = second_holder(vault, second_key) if second_key else ""
+    if not agreed and not (reason or "").strip():
+        raise Refused(
+            "a restore without Airflow needs a second holder of a key, or a written reason",
+            "add --second-key FILE, or --reason 'why nobody else could approve'; it is recorded in the vault's audit trail",
+        )
+    return agreed
 
 
 def second_holder(vault: Vault, key: Path) -> str:

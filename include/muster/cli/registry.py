@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from muster.cli.break_glass import agreement, break_glass
 from muster.cli.points import of_workload
 from muster.cli.screen import table
 from muster.cli.session import Session
@@ -89,6 +91,7 @@ def plan(
 @click.option(
     "--plan", "agreed", metavar="ID", help="Only if the plan is still the one that `registry plan` showed with this id."
 )
+@break_glass
 @click.pass_obj
 def rollback(
     session: Session,
@@ -98,16 +101,20 @@ def rollback(
     workload: str | None,
     rule: OnConflict,
     agreed: str | None,
+    reason: str | None,
+    second_key: Path | None,
     **to: str,
 ) -> None:
     """Move models back to what they were at POINT, in a registry that is in use.
 
-    What was deleted comes back under its number and id; an alias moves; nothing else is written over. Look at `registry plan` first.
+    What was deleted comes back under its number and id; an alias moves; nothing else is written over. Look at `registry plan` first. The
+    vault's audit trail gets the reason, or the second holder of a key.
     """
     from muster.operations.rollback import roll_back
 
     vault, status = session.find(point, workload)
-    done = roll_back(vault, status, _wanted(models), _registry(session, status, **to), rule, agreed)
+    because = {"reason": (reason or "").strip(), "agreed_by": agreement(vault, reason, second_key)}
+    done = roll_back(vault, status, _wanted(models), _registry(session, status, **to), rule, agreed, because)
     session.screen.result(_document(done) | {"done": True}, *_done_lines(done))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from muster.codec import canonical, to_json
 from muster.domain.merge_plan import MergePlan, OnConflict, RollbackPlan
@@ -37,16 +37,19 @@ def roll_back(
     registry: RegistryMerge,
     rule: OnConflict = "refuse",
     agreed: str | None = None,
+    because: Mapping[str, str] | None = None,
 ) -> RollbackPlan:
     """
     Bring models back into a registry that is in use, next to what is there, and record it in the audit trail; refusals and failures too.
 
     :param agreed: the `mark_of` the plan that somebody has seen; another one by now is refused
+    :param because: who agreed, and why nobody else had to; recorded
     :return: what was done
     :raises Refused: if there are conflicts that the rule does not let pass
     """
     component = _registry_of(status)
     tree = vault.tree(component.tree)
+    asked = {**_asked(wanted, registry, rule), **(because or {})}
     seen: MergePlan | None = None
     try:
         if agreed is not None:
@@ -56,13 +59,13 @@ def roll_back(
         done = _told(status, registry, rule, registry.merge(component.details, tree, wanted, rule, seen))
     except MusterError as error:
         outcome = "refused" if isinstance(error, Refused) else "failed"
-        _record(vault, status, outcome, {**_asked(wanted, registry, rule), "error": error.message})
+        _record(vault, status, outcome, {**asked, "error": error.message})
         raise
     _record(
         vault,
         status,
         "done" if done.merge.changes else "nothing to do",
-        {**_asked(wanted, registry, rule), **_facts(done)},
+        {**asked, **_facts(done)},
     )
     return done
 
