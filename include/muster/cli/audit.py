@@ -97,7 +97,7 @@ def audit_anchor(session: Session, place: str) -> None:
     Whoever then cuts this trail off must cut off the other as well. `muster audit verify --replica` asks it.
     """
     vault = session.vault(session.one_vault() if session.options.vault else _other_than(session, place))
-    other = session.another_vault(place)
+    other = _another_vault(session, place)
     if other.id == vault.id:
         raise UsageError(
             f"{place} holds the same vault, or a copy of it",
@@ -119,6 +119,17 @@ def _other_than(session: Session, place: str) -> str:
     return names[0]
 
 
+def _another_vault(session: Session, place: str) -> Vault:
+    """A vault besides the one that the command is about: of the catalog, or any by its URL, which the given key opens too."""
+    if not any(sign in place for sign in ":/"):
+        return session.platform.vault(place)
+    from muster.adapters.system_clock import SystemClock
+    from muster.vault.vault import Vault
+
+    secret = session.given_secret() or session.asked_secret()
+    return Vault.open(session.store_at(place), secret, clock=SystemClock(), actor=session.actor)
+
+
 def _apart(session: Session, vault: Vault, replicas: Sequence[str]) -> tuple[list[BlobStore], list[Auditing]]:
     """Copies of this vault, which its own key reads, and other vaults, which are opened with theirs."""
     copies, others = [], []
@@ -127,7 +138,7 @@ def _apart(session: Session, vault: Vault, replicas: Sequence[str]) -> tuple[lis
         if vault.healing.is_copy(store):
             copies.append(store)
         else:
-            others.append(session.another_vault(place).auditing)
+            others.append(_another_vault(session, place).auditing)
     return copies, others
 
 

@@ -168,19 +168,6 @@ class Session:
                 )
         return self._opened[name]
 
-    def another_vault(self, place: str) -> Vault:
-        """
-        A vault besides the one that the command is about: of the catalog, or any by its URL, which the same key or the one that is asked
-        for opens.
-        """
-        if not any(sign in place for sign in ":/"):
-            return self.platform.vault(place)
-        from muster.adapters.system_clock import SystemClock
-        from muster.vault.vault import Vault
-
-        secret = self.given_secret() or self.asked_secret()
-        return Vault.open(self.store_at(place), secret, clock=SystemClock(), actor=self.actor)
-
     def vault_names(self, workload: str | None = None) -> list[str]:
         """The vaults that a command is about: the one of ``--vault``, the workload's, or those of all workloads."""
         if self.options.vault:
