@@ -17,6 +17,7 @@ Every way this package fails on purpose.
     - NotFound                  no such point, object, workload or component                   exit 4
     - ValidationFailed          data does not meet its expectations                            exit 5
     - SmokeFailed               a restored model does not answer as it did                     exit 5
+    - ObjectiveMissed           everything came back, but too late, or from too long ago          exit 5
     - Refused                   a rule forbids it                                              exit 6
       + TargetNotEmpty          a restore would write over something                           exit 6
       + AlreadyExists           an object of this name is there; nothing is ever overwritten   exit 6

@@ -56,7 +56,7 @@ def test_a_runbook_says_what_where_who_and_how() -> None:
         "| `conn:mlflow_store` | registry.store, configuration.secrets |",
         "| `env:FLIGHT_DELAYS_LATE_MINUTES` | configuration.env |",
         "Trigger the DAG `restore__flight_delays`",
-        "muster restore latest --workload flight_delays --to origin",
+        "muster restore verified --workload flight_delays --to origin",
         f'muster --vault "$VAULT" --fingerprint {"fe" * 32} points flight_delays',
     ):
         assert told in text
