@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fakes_trees import FolderTree
-from muster.adapters import mlflow_rest_target
+from muster.adapters import mlflow_rest_source, mlflow_rest_target
 from muster.adapters.mlflow_rest_target import MlflowRestStoreTarget
 from muster.bootstrap import Platform
 from muster.catalog import load_catalog
@@ -44,11 +44,14 @@ def platform_of(folder: Path, server: str) -> Platform:
     return platform
 
 
-def test_registry_behind_a_server_goes_through_a_vault(rest_source: Served, tmp_path: Path) -> None:
+def test_registry_behind_a_server_goes_through_a_vault(
+    rest_source: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     Snapshot with a token, restore to a folder: a client sees there what it saw before; the report carries the id map and what changed.
     The second snapshot takes artifacts over. The token is in no file.
     """
+    monkeypatch.setattr(mlflow_rest_source, "due", lambda _path, _at: False)
     relay = Relay(rest_source.uri, _guard)
     try:
         platform = platform_of(tmp_path, relay.endpoint)
