@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -16,10 +16,11 @@ from fakes_components import EchoRunner, FakeServer, FakeSource, FolderBuilder, 
 from muster import errors
 from muster.domain.approval import Approval
 from muster.domain.fidelity import Difference, FidelityReport, FilesLine
-from muster.domain.recovery_point import Component, PointStatus
+from muster.domain.recovery_point import Component, Mark, PointStatus
 from muster.domain.restore_policy import Circumstances
 from muster.domain.restore_request import RestoreRequest
 from muster.domain.restore_target import target_below
+from muster.operations.choose import choose_point
 from muster.operations.conclude import Incident
 from muster.operations.recover import recover
 from muster.operations.restore import plan_restore
@@ -458,3 +459,21 @@ def _flip_a_byte(store: MemoryStore, prefix: str) -> None:
     data = bytearray(store.get(key))
     data[FIRST_CHUNK] ^= 1
     store.objects[key] = bytes(data)
+
+
+def test_the_newest_verified_point_that_the_loss_cannot_have_touched(world: World) -> None:
+    """``verified`` passes by what nobody verified, what is suspect, and what was taken after the platform was lost."""
+    points = [world.snapshot().point for _ in range(4)]
+    for point in points[:3]:
+        world.vault.mark(Mark("flights", point.point, "verified", world.clock.now()))
+    world.vault.mark(Mark("flights", points[0].point, "suspect", world.clock.now(), {"reason": "rows are missing"}))
+
+    def chosen(*when: datetime | None) -> str:
+        return choose_point(world.vault, "flights", "verified", *when).point.point
+
+    assert chosen() == points[2].point
+    assert chosen(None, points[1].taken_at) == points[1].point
+    assert chosen(points[1].taken_at, points[3].taken_at) == points[1].point
+    with pytest.raises(errors.NotFound, match="no verified point that was taken before"):
+        chosen(points[0].taken_at)
+    assert choose_point(world.vault, "flights", "latest", None, points[1].taken_at).point == points[3]

@@ -173,8 +173,8 @@ def _chosen(
 
     now = datetime.now(UTC)
     before = _time(options["before"], now) if options["before"] else None
-    vault, status = session.choose(point, workload, before)
     at = _time(options["incident_at"], now) if options["incident_at"] else now
+    vault, status = session.choose(point, workload, before, at)
     return vault, status, RestoreRequest("restore", at, options["only"], options["replace"], options["override"])
 
 

@@ -193,11 +193,13 @@ class Session:
         """
         return self._search(point, workload, lambda vault: vault.point(point, workload))
 
-    def choose(self, point: str, workload: str | None, before: datetime | None) -> tuple[Vault, PointStatus]:
+    def choose(
+        self, point: str, workload: str | None, before: datetime | None, lost_at: datetime
+    ) -> tuple[Vault, PointStatus]:
         """The same for a restore, where ``verified`` and a time are understood, too."""
         from muster.operations.choose import choose_point
 
-        return self._search(point, workload, lambda vault: choose_point(vault, workload, point, before))
+        return self._search(point, workload, lambda vault: choose_point(vault, workload, point, before, lost_at))
 
     def find_readable(self, point: str, workload: str | None) -> tuple[Vault, list[PointStatus]]:
         """The same for verification, as far as it can be read: nothing if its manifest is damaged."""

@@ -94,11 +94,11 @@ class PlanRestoreOperator(WorkloadOperator):
         from muster.operations.restore import plan_restore
 
         started_at, detected_at = at.platform.clock.now(), _started_at(at)
-        before = moment(self.before, "before")
-        status = choose_point(at.vault, at.name, self.point, before)
+        lost_at = incident_time(self.incident_at, detected_at)
+        status = choose_point(at.vault, at.name, self.point, moment(self.before, "before"), lost_at)
         request = RestoreRequest(
             self.kind,
-            incident_time(self.incident_at, detected_at),
+            lost_at,
             only=tuple(line.strip() for line in self.only.splitlines() if line.strip()),
             replace=self.replace == "True",
             override=self.override.strip(),
