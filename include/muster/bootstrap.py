@@ -244,12 +244,12 @@ class Platform:
         )
 
     def restore_job(
-        self, status: PointStatus, target: RestoreTarget, request: RestoreRequest, running: Sequence[str] = ()
+        self, status: PointStatus, target: RestoreTarget, request: RestoreRequest, running: Sequence[str] | None = None
     ) -> RestoreJob:
         """
         A point, a place, what is asked for, and adapters that put each component there.
 
-        :param running: what else is at work on the workload, in words
+        :param running: what else is at work on the workload, in words; None if that cannot be known
         """
         name = status.point.workload
         docs = self.state / "validation" / f"{name}-{status.point.point}"
@@ -260,7 +260,7 @@ class Platform:
             target,
             request,
             partial(self._component_target, target),
-            lambda plan: Circumstances(disks(plan, target), tuple(running), allowed),
+            lambda plan: Circumstances(disks(plan, target), running, allowed),
             docs,
         )
 

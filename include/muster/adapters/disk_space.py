@@ -9,6 +9,9 @@ from muster.domain.restore_plan import RestorePlan
 from muster.domain.restore_policy import Disk
 from muster.domain.restore_target import RestoreTarget
 
+TAKES = {"dataset": 2, "environment": 4}
+"""How often the bytes of a component lie there: DVC's cache has a copy of the data, and wheels are installed besides."""
+
 
 def disks(plan: RestorePlan, target: RestoreTarget) -> tuple[Disk, ...]:
     """The file systems of this machine to which the plan would write, each once; a server's own disks are not seen from here."""
@@ -19,7 +22,8 @@ def disks(plan: RestorePlan, target: RestoreTarget) -> tuple[Disk, ...]:
             continue
         room = os.statvfs(place)
         known = found.get(place.stat().st_dev, Disk(str(place), 0, room.f_bavail * room.f_frsize))
-        found[place.stat().st_dev] = Disk(known.place, known.needed + action.size, known.free)
+        likely = known.likely + action.size * TAKES.get(action.component.split("/")[0], 1)
+        found[place.stat().st_dev] = Disk(known.place, known.needed + action.size, known.free, likely)
     return tuple(found.values())
 
 

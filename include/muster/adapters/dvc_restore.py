@@ -63,6 +63,10 @@ def standing(place: Place, details: Mapping[str, Json], tree: TreeReader) -> dic
         listed = [(entry, Path(cache.path(oid))) for oid, entry in entries.objects.items()]
         if remote is None or not same_files([*workspace, *listed]):
             return None
+        stores = [cache, FolderStore(remote.joinpath(*OBJECT_FOLDERS))]
+        for oid, md5 in _objects(entries).items():
+            for store in stores:
+                check_file(store.path(oid), md5)
         facts = _measure(directory, remote, details, entries)
         _reconcile(details, facts)
     except (OSError, PermanentError):
@@ -221,6 +225,12 @@ def _reconcile(details: Mapping[str, Json], facts: Mapping[str, Json]) -> None:
     if different:
         told = "; ".join(f"{key}: {facts[key]} instead of {details[key]}" for key in different)
         raise IntegrityError(f"the restored dataset is not what was captured: {told}", "verify the vault")
+
+
+def _objects(entries: _Entries) -> dict[str, str]:
+    """Every object that cache and remote must have, with its MD5."""
+    data = {_md5(entry): _md5(entry) for entry in entries.data.values() if entry.kind == "file"}
+    return data | {oid: oid.removesuffix(".dir") for oid in entries.objects}
 
 
 def _below(tree: TreeReader, prefix: str) -> dict[str, TreeEntry]:

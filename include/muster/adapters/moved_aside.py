@@ -75,8 +75,9 @@ class Together:
         moved: list[str] = []
         try:
             for part in self.parts:
-                moved += part.set_aside(stamp)
-                done.append(part)
+                if places := part.set_aside(stamp):
+                    moved += places
+                    done.append(part)
         except BaseException:
             for part in reversed(done):
                 part.put_back(stamp)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from muster.adapters.made_folders import missing_folders
 from muster.adapters.moved_aside import MovedPaths
 from muster.adapters.restore_claim import claimed, leftovers, vacant
 from muster.adapters.same_files import same_files
@@ -27,6 +28,7 @@ class PathTarget:
     def __init__(self, kind: str, path: str, place: Path) -> None:
         self._kind, self._path = kind, path
         self._place = place.absolute()
+        self._mode = 0o700 if kind == "configuration" else 0o777
 
     def check(self, details: Mapping[str, Json]) -> None:  # noqa: ARG002 - any machine can hold files
         if not vacant(self._place, leftovers(self._place, self._place.parent)):
@@ -50,9 +52,10 @@ class PathTarget:
         self.check(details)
         wanted = self._wanted(tree)
         try:
-            self._place.parent.mkdir(parents=True, exist_ok=True)
+            for folder in reversed(missing_folders(self._place.parent)):
+                folder.mkdir(self._mode)
             with claimed(self._place, self._place.parent) as held:
-                staging = held.scratch(self._place, self._place.parent) / "restored"
+                staging = held.scratch(self._place, self._place.parent, self._mode) / "restored"
                 tree.extract((entry, staging / name if name else staging) for entry, name in wanted)
                 if self._place.is_dir() and staging.is_file():
                     self._place.rmdir()

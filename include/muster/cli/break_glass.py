@@ -50,11 +50,10 @@ def break_the_glass(
     :raises Refused: if neither a reason nor a second holder stands for it, or the plan is another than the given digest says
     """
     from muster.domain.approval import Approval
-    from muster.operations.approve import APPROVED, record_decision, require_same_plan
+    from muster.operations.approve import APPROVED, record_decision
+    from muster.operations.recover import let_pass
 
-    plan.require_allowed()
-    if digest:
-        require_same_plan(plan, digest)
+    let_pass(vault, plan, "restore", digest)
     agreed = agreement(vault, reason, second_key)
     if vault.outdated:  # what a replaced key signs does not count, and in an emergency it still brings old points back
         session.screen.note(

@@ -38,7 +38,7 @@ def undo(session: Session, workload: str, stamp: str | None, reason: str) -> Non
 def discard(session: Session, workload: str, stamp: str | None, only_list: bool, reason: str | None, yes: bool) -> None:
     """Delete what a restore of WORKLOAD moved aside, for ever."""
     if only_list:
-        found = [what for _, what in _found(session, workload)]
+        found = [what for _, what in _found(session, workload, "discard")]
         lines = [f"{what.stamp}  {what.point} to {what.to}, {moment(what.at)}: {_parts(what)}" for what in found]
         session.screen.result([to_json(what) for what in found], *(lines or ["nothing is kept aside"]))
         return
@@ -50,7 +50,7 @@ def discard(session: Session, workload: str, stamp: str | None, only_list: bool,
 def _end(session: Session, workload: str, stamp: str | None, verb: Literal["undo", "discard"], reason: str) -> None:
     from muster.operations.undo import newest, request_of, undo
 
-    found = _found(session, workload)
+    found = _found(session, workload, verb)
     chosen = newest([what for _, what in found], stamp)
     vault = next(vault for vault, what in found if what is chosen)
     status = vault.point(chosen.point, workload)
@@ -61,11 +61,11 @@ def _end(session: Session, workload: str, stamp: str | None, verb: Literal["undo
     session.screen.result({"stamp": chosen.stamp, "places": places}, *(f"{place} {told}" for place in places))
 
 
-def _found(session: Session, workload: str) -> list[tuple[Vault, Replaced]]:
+def _found(session: Session, workload: str, verb: Literal["undo", "discard"]) -> list[tuple[Vault, Replaced]]:
     from muster.operations.undo import replaced
 
     vaults = [session.vault(name) for name in session.vault_names(workload)]
-    return [(vault, what) for vault in vaults for what in replaced(vault, workload)]
+    return [(vault, what) for vault in vaults for what in replaced(vault, workload, verb)]
 
 
 def _parts(what: Replaced) -> str:

@@ -84,6 +84,7 @@ class RecoveryReport:
     :param actor: who carried it out: name, host, and by what
     :param events: what happened, in order
     :param failures: everything that went wrong
+    :param whole: whether all of the point was read out of this vault: not a part, not from a copy, nothing that was there already
     :param audit: where the report stands in the audit trail; None if the trail could not be read
     """
 
@@ -111,6 +112,7 @@ class RecoveryReport:
     failures: tuple[Failed, ...] = ()
     audit: AuditProof | None = None
     drilled: DrillOutcome | None = None
+    whole: bool = True
 
     @property
     def first_failure(self) -> Failed | None:
@@ -165,6 +167,7 @@ class RecoveryReport:
             "models": len(self.smoke),
             "left_out": list(self.left_out),
             "fidelity": {f.component: f.line for f in self.fidelity},
+            "whole": self.whole,
             "plan_digest": self.plan_digest,
             "approved_by": self.approval.approved_by if self.approval else None,
             **({"fault": self.drilled.summary()} if self.drilled else {}),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Literal
 
 from muster import errors
@@ -31,6 +34,7 @@ class Action:
     One component that would be restored: how much, and to where (without secrets).
 
     :param digest: SHA-256 of its list of files, as the manifest has it
+    :param also: other places that it takes, in words: artifact root, DVC remote, users' database
     :param path: what of it, relative to the repository or the project; empty for all of it
     """
 
@@ -39,6 +43,7 @@ class Action:
     files: int
     size: int
     digest: str
+    also: tuple[str, ...] = ()
     path: str = ""
     effect: Effect = "create"
 
@@ -96,12 +101,12 @@ class RestorePlan:
         """
         SHA-256 over what an approval is for: point, place, components, what happens to what is there, and what was overridden.
 
+        An override is in it with its reason, whatever it is needed for: something that was at work may have ended when it is looked again.
         What changes from one look to the next without changing what is done, such as free space, is not in it.
         """
-        actions = [(a.component, a.path, a.where, a.files, a.size, a.digest, a.effect) for a in self.actions]
+        actions = [(a.component, a.path, a.where, a.also, a.files, a.size, a.digest, a.effect) for a in self.actions]
         refused = sorted((r.component, r.kind) for r in self.refusals)
-        overridden = sorted(verdict.policy for verdict in self.verdicts if verdict.overridden)
-        said = [self.workload, self.point, self.target, actions, self.skipped, refused, overridden, self.override]
+        said = [self.workload, self.point, self.target, actions, self.skipped, refused, self.override]
         return hashlib.sha256(json.dumps(said, separators=(",", ":")).encode()).hexdigest()
 
     @property
@@ -116,7 +121,7 @@ class RestorePlan:
             self,
             verdicts=tuple(verdicts),
             refusals=(*forbidden, *self.refusals),
-            override=override if any(verdict.overridden for verdict in verdicts) else "",
+            override=override,
         )
 
     def action(self, component: str) -> Action | None:
@@ -159,7 +164,7 @@ def draw_plan(status: PointStatus, target: RestoreTarget, request: RestoreReques
         elif where is None:
             skipped.append(f"{component.label}: the target {target.name} has no place for it")
         else:
-            actions.append(_action(component, wanted.path, where))
+            actions.append(_action(component, wanted.path, where, others_of(target, component.kind, component.name)))
     warnings = [f"point {point.point} is marked suspect: {'; '.join(status.doubts)}"] if status.suspect else []
     warnings += [f"point {point.point} is incomplete: {missing}" for missing in status.incomplete]
     return RestorePlan(
@@ -175,6 +180,25 @@ def draw_plan(status: PointStatus, target: RestoreTarget, request: RestoreReques
     )
 
 
+def overlaps(plan: RestorePlan) -> list[Refusal]:
+    """Components of which one would lie inside of another's place, or in the same: side by side, one would take away the other."""
+    places = [(a, path) for a in plan.actions for where in (a.where, *a.also) if (path := _local(where)) is not None]
+    found: list[Refusal] = []
+    for (one, inner), (other, outer) in itertools.permutations(places, 2):
+        if one.component != other.component and inner.is_relative_to(outer):
+            told = f"{inner} lies inside of {outer}, the place of {other.component}"
+            found.append(
+                Refusal(one.component, "Refused", told, "give each a place of its own, or restore one after the other")
+            )
+    return found
+
+
+def _local(where: str) -> PurePosixPath | None:
+    """A place as a path of this machine; None if it is elsewhere."""
+    path = where.removeprefix("sqlite://").removeprefix("file://")
+    return None if "://" in path or not path.startswith("/") else PurePosixPath(os.path.normpath(path))
+
+
 def place_of(target: RestoreTarget, kind: str, name: str) -> str | None:
     """Where a component would go, in words that hold no secret; None if the target has no place for it."""
     if kind == "dataset":
@@ -186,6 +210,17 @@ def place_of(target: RestoreTarget, kind: str, name: str) -> str | None:
     return target.environment if kind == "environment" else target.configuration
 
 
+def others_of(target: RestoreTarget, kind: str, name: str) -> tuple[str, ...]:
+    """What a component takes besides `place_of`, without secrets."""
+    if kind == "dataset":
+        places = [target.remotes.get(name)]
+    elif kind == "registry" and not target.server:
+        places = [target.artifacts, target.auth_store]
+    else:
+        places = []
+    return tuple(without_secrets(place) for place in places if place)
+
+
 def without_secrets(url: str) -> str:
     """A URL with user and password taken out, wherever they stand: ``postgresql://…@host/db?sslpassword=…``."""
     scheme, separator, rest = url.partition("://")
@@ -194,9 +229,11 @@ def without_secrets(url: str) -> str:
     return _SECRET_OPTION.sub(r"\1…", shown)
 
 
-def _action(component: Component, path: str, where: str) -> Action:
-    place = f"{where}/{path}" if path else where
-    return Action(component.label, place, component.tree.files, component.tree.size, component.tree.root.sha256, path)
+def _action(component: Component, path: str, where: str, also: tuple[str, ...]) -> Action:
+    tree = component.tree
+    if path:
+        return Action(component.label, f"{where}/{path}", tree.files, tree.size, tree.root.sha256, path=path)
+    return Action(component.label, where, tree.files, tree.size, tree.root.sha256, also)
 
 
 def _homeless(label: str, target: str) -> Refusal:

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from muster.domain.recovery_point import PointStatus
+from muster.domain.recovery_point import Mark, PointStatus
 from muster.domain.restore_request import RestoreRequest
 from muster.domain.restore_target import RestoreTarget
 
+UNPROVEN = "the point was neither verified nor drilled since it was sealed"
 HEADROOM = 1.05
 """Space that must be free, as a multiple of the plain bytes: folders and indexes of the file system take some, too."""
 
@@ -20,11 +21,13 @@ class Disk:
     A file system to which components would go.
 
     :param needed: plain bytes that would be written
+    :param likely: bytes that they are likely to take there: copies in a cache, installed packages
     """
 
     place: str
     needed: int
     free: int
+    likely: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +35,13 @@ class Circumstances:
     """
     What is the case where and when a restore is planned.
 
-    :param running: what else is at work on the workload, in words: ``the snapshot manual__2026…``
+    :param running: what else is at work on the workload, in words: ``a run of snapshot__flights``; None if that cannot be known
     :param allowed: jurisdictions that may hold the workload; None if it says nothing of that
     :param newest_verified: the newest point that a restore would take without being overridden, for the hint
     """
 
     disks: Sequence[Disk] = ()
-    running: Sequence[str] = ()
+    running: Sequence[str] | None = None
     allowed: Sequence[str] | None = None
     newest_verified: str | None = None
 
@@ -73,12 +76,26 @@ def judge(
     return (*soft, *hard)
 
 
+def proof(status: PointStatus) -> Mark | None:
+    """
+    The newest mark that proves that the point comes back: it was read again, or all of it came back out of this vault.
+
+    None if there is none, if something speaks against the point, or if it failed to come back since.
+    """
+    if status.suspect:
+        return None
+    found: Mark | None = None
+    for mark in sorted(status.marks, key=lambda mark: mark.at):
+        if mark.kind == "verified":
+            found = mark
+        elif mark.kind in ("drilled", "restored"):
+            found = None if not mark.summary.get("passed", True) else mark if mark.summary.get("whole", True) else found
+    return found
+
+
 def verified(status: PointStatus) -> bool:
-    """Whether the point was read again, or came back, after it was sealed, and nothing speaks against it."""
-    proofs = [
-        m for m in status.marks if m.kind in ("verified", "drilled", "restored") and m.summary.get("passed", True)
-    ]
-    return bool(proofs) and not status.suspect
+    """Whether there is a `proof` of it."""
+    return proof(status) is not None
 
 
 def newest_verified(statuses: Sequence[PointStatus], before: datetime | None = None) -> PointStatus | None:
@@ -102,12 +119,11 @@ def _trusted(status: PointStatus, circumstances: Circumstances) -> Verdict:
 def _verified(status: PointStatus, circumstances: Circumstances) -> Verdict:
     if status.suspect:
         return Verdict("verified", True, "judged as suspect")
-    if verified(status):
-        last = next(m for m in reversed(status.marks) if m.kind in ("verified", "drilled", "restored"))
+    if last := proof(status):
         return Verdict("verified", True, f"{last.kind} at {last.at:%Y-%m-%d %H:%M:%S}Z")
-    return Verdict(
-        "verified", False, "the point was neither verified nor drilled since it was sealed", _other_point(circumstances)
-    )
+    failed = any(not m.summary.get("passed", True) for m in status.marks if m.kind in ("drilled", "restored"))
+    told = "the point failed to come back when it was tried last" if failed else UNPROVEN
+    return Verdict("verified", False, told, _other_point(circumstances))
 
 
 def _other_point(circumstances: Circumstances) -> str:
@@ -152,17 +168,20 @@ def _space(circumstances: Circumstances) -> Iterator[Verdict]:
         if disk.needed * HEADROOM > disk.free:
             told = f"{disk.needed} bytes go to {disk.place}, where {disk.free} are free"
             yield Verdict("space", False, told, "make room there, or restore to another place")
+        elif disk.likely > disk.free:
+            told = f"{disk.needed} bytes go to {disk.place}, and are likely to take {disk.likely} there, where {disk.free} are free"
+            yield Verdict("space", True, f"{told}: it may not be enough")
         else:
             yield Verdict("space", True, f"{disk.place} has room")
 
 
 def _alone(circumstances: Circumstances) -> Iterator[Verdict]:
-    for what in circumstances.running:
+    for what in circumstances.running or ():
         yield Verdict(
             "alone",
             False,
             f"{what} is at work on the same workload",
             "wait until it has ended, or end it; or say why not, as the reason of an override",
         )
-    if not circumstances.running:
+    if circumstances.running is not None and not circumstances.running:
         yield Verdict("alone", True, "nothing else is at work on the workload")

@@ -164,7 +164,7 @@ class DrillPlatform:
         return target_below(str(folder), [component.name for component in status.point.of_kind("dataset")])
 
     def restore_job(
-        self, status: PointStatus, target: RestoreTarget, request: RestoreRequest, running: Sequence[str] = ()
+        self, status: PointStatus, target: RestoreTarget, request: RestoreRequest, running: Sequence[str] | None = None
     ) -> RestoreJob:
         """As in the true platform; what comes back from a poisoned point is poisoned, and environments are built confined."""
         job = self.truth_platform.restore_job(status, target, request, running)

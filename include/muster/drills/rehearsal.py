@@ -119,5 +119,5 @@ def _conclude(
     outcomes: Outcomes,
     _tools: Tools,
 ) -> RecoveryReport:
-    drilled = replace(outcomes, drilled=inside.drill.outcome)
+    drilled = replace(outcomes, drilled=inside.drill.outcome, from_this_vault=inside.drill.replica is None)
     return conclude(inside.truth, status, plan, incident, drilled, inside.truth_platform.tools)

@@ -34,4 +34,4 @@ def choose_point(
         raise NotFound(
             f"there is no verified point{when}", f"the newest there are: {have}; `muster verify` verifies one"
         )
-    return found
+    return vault.point(found.point.point, workload)  # read once more: here a mark that cannot be read is an error

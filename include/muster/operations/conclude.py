@@ -14,6 +14,7 @@ from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_point import Mark, PointStatus
 from muster.domain.recovery_report import ComponentOutcome, RecoveryReport, SmokeOutcome, ValidationOutcome
 from muster.domain.restore_plan import RestorePlan
+from muster.domain.restore_request import RESTORED_KINDS
 from muster.domain.timing import Span, recovery_point_actual, recovery_time
 from muster.errors import IncompletePoint, ObjectiveMissed, SmokeFailed, ValidationFailed
 from muster.operations.evidence import named, timeline, trail_of_run, work
@@ -48,6 +49,7 @@ class Outcomes:
     :param failure: the first error that ended it early, or None
     :param unfaithful: fidelity reports of components that were removed again
     :param failed: every piece of work that ended by an error, with its time where that is known
+    :param from_this_vault: whether it was read out of the vault that gets the report, and not out of a copy
     :param drilled: of a drill: tells what it adds, by the point from which everything came back, or None if it did not
     """
 
@@ -58,6 +60,7 @@ class Outcomes:
     failure: str | None = None
     unfaithful: tuple[FidelityReport, ...] = ()
     failed: tuple[Failed, ...] = ()
+    from_this_vault: bool = True
     drilled: Callable[[str | None], DrillOutcome] | None = None
 
     @property
@@ -146,7 +149,13 @@ def _judge(
         approval=incident.approval,
         failures=failures,
         drilled=drilled,
+        whole=outcomes.from_this_vault and _whole(status, plan),
     )
+
+
+def _whole(status: PointStatus, plan: RestorePlan) -> bool:
+    done = {action.component for action in plan.actions if not action.path and action.effect != "keep"}
+    return {c.label for c in status.point.components if c.kind in RESTORED_KINDS} <= done
 
 
 def _with_evidence(vault: Vault, report: RecoveryReport, outcomes: Outcomes) -> RecoveryReport:

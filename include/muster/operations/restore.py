@@ -6,18 +6,19 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
+from typing import Any
 
 from muster.codec import from_json
 from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_point import Component, PointStatus
 from muster.domain.recovery_report import ComponentOutcome
-from muster.domain.restore_plan import Action, Refusal, RestorePlan, draw_plan
+from muster.domain.restore_plan import Action, Refusal, RestorePlan, draw_plan, overlaps
 from muster.domain.restore_policy import judge, newest_verified
 from muster.domain.restore_request import below
 from muster.domain.timing import Span
-from muster.errors import NotFound, PermanentError, TargetNotEmpty, Unfaithful
+from muster.errors import NotFound, PermanentError, Refused, TargetNotEmpty, Unfaithful
 from muster.operations.restore_job import RestoreJob
-from muster.ports import Clock, TreeReader
+from muster.ports import Clock, ComponentTarget, TreeReader
 from muster.vault.vault import Vault
 
 REMEMBERED = 5
@@ -34,6 +35,7 @@ def plan_restore(vault: Vault, job: RestoreJob) -> RestorePlan:
     :raises StoreUnavailable: if a target or the vault does not answer
     """
     plan = draw_plan(job.status, job.target, job.request)
+    plan = replace(plan, refusals=(*plan.refusals, *overlaps(plan)))
     looks = [_look(vault, job, action) for action in plan.actions]
     plan = replace(
         plan,
@@ -68,14 +70,11 @@ def restore_component(vault: Vault, job: RestoreJob, action: Action, stamp: str,
     :raises Unfaithful: if it came back with a difference; the report that it carries names the component
     """
     component = _component(job.status, action.component)
+    _require_planned_place(job, action)
     started = clock.now()
     target, tree = job.target_of(component, action.path), vault.tree(component.tree)
-    facts = target.holds(component.details, tree) if action.effect == "keep" else None
     try:
-        if facts is None and action.effect == "replace":
-            facts = _replace(vault, job, action, stamp)
-        elif facts is None:
-            facts = target.restore(component.details, tree)
+        facts = _there_or_restored(vault, job, action, stamp, target, tree)
     except Unfaithful as error:
         error.report = replace(error.report, component=action.component)
         raise
@@ -83,6 +82,35 @@ def restore_component(vault: Vault, job: RestoreJob, action: Action, stamp: str,
     fidelity = replace(from_json(FidelityReport, told), component=action.component) if told else None
     span = Span("restore", action.component, started, clock.now())
     return ComponentOutcome(action.component, action.files, action.size, span, facts, fidelity)
+
+
+def _there_or_restored(
+    vault: Vault, job: RestoreJob, action: Action, stamp: str, target: ComponentTarget, tree: TreeReader
+) -> dict[str, Any]:
+    """What is free is filled; what is there and equal is left, also if an earlier try of this restore put it there; else as planned."""
+    details = _component(job.status, action.component).details
+    try:
+        target.check(details)
+    except TargetNotEmpty:
+        facts = target.holds(details, tree)
+        if facts is not None:
+            return facts
+        if action.effect != "replace":
+            raise
+        return _replace(vault, job, action, stamp)
+    return target.restore(details, tree)
+
+
+def _require_planned_place(job: RestoreJob, action: Action) -> None:
+    """
+    :raises Refused: if the component would go elsewhere than the plan says: then the catalog or a connection was changed meanwhile
+    """
+    now = action_for(job, action.component)
+    if (now.where, now.also) != (action.where, action.also):
+        raise Refused(
+            f"{action.component} would go to {now.where} now, and the plan says {action.where}",
+            "the catalog or a connection was changed after the plan was drawn: plan again",
+        )
 
 
 def _replace(vault: Vault, job: RestoreJob, action: Action, stamp: str) -> dict[str, object]:

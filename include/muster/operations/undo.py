@@ -34,10 +34,15 @@ class Replaced:
     parts: tuple[tuple[str, str], ...]
 
 
-def replaced(vault: Vault, workload: str) -> list[Replaced]:
-    """Every restore of a workload whose old state was neither put back nor discarded, oldest first; from the audit trail."""
+def replaced(vault: Vault, workload: str, verb: Literal["undo", "discard"]) -> list[Replaced]:
+    """
+    Every restore of a workload that moved something aside, oldest first; from the audit trail.
+
+    :param verb: what is to be done: what was put back can still be discarded, namely what the restore had made
+    """
+    over = (UNDO, DISCARD) if verb == UNDO else (DISCARD,)
     records = [record for record in vault.audit() if record.subject.partition("/")[0] == workload]
-    ended = {str(r.details.get("stamp")) for r in records if r.action in (UNDO, DISCARD) and r.outcome == "done"}
+    ended = {str(r.details.get("stamp")) for r in records if r.action in over and r.outcome == "done"}
     by_stamp: dict[str, list[AuditRecord]] = {}
     for record in records:
         stamp = str(record.details.get("stamp"))
@@ -66,12 +71,13 @@ def undo(
             continue
         aside = job.target_of(component, path).aside()
         touched += aside.put_back(what.stamp) if verb == UNDO else aside.discard(what.stamp)
-    vault.record(verb, subject, "done", {**details, "places": touched})
     if not touched:
+        vault.record(verb, subject, "nothing there", details)
         raise NotFound(
             f"nothing that the restore {what.stamp} moved aside is there any more",
-            "it may have failed and put all of it back itself",
+            "it may have failed and put all of it back itself, or the catalog names other places now",
         )
+    vault.record(verb, subject, "done", {**details, "places": touched})
     return tuple(touched)
 
 

@@ -33,7 +33,8 @@ def _lines(plan: RestorePlan, requested_by: str, approvers: Sequence[str]) -> It
     yield "| component | to | files | size | what happens |"
     yield "|---|---|---:|---:|---|"
     for action in plan.actions:
-        yield f"| {_name(action)} | `{_cell(action.where)}` | {action.files} | {size_in_words(action.size)} | {EFFECTS[action.effect]} |"
+        where = ", ".join(f"`{_cell(place)}`" for place in (action.where, *action.also))
+        yield f"| {_name(action)} | {where} | {action.files} | {size_in_words(action.size)} | {EFFECTS[action.effect]} |"
     yield ""
     yield from (f"- left out: {_cell(line)}" for line in plan.skipped)
     yield from (f"- **warning**: {_cell(line)}" for line in plan.warnings)

@@ -13,7 +13,7 @@ from muster.domain.approval import Approval
 from muster.errors import MusterError, Refused
 from muster.report.plan import plan_in_markdown
 from muster_airflow.hooks.recovery import RecoveryHook
-from muster_airflow.operators.plan import PlannedRecovery, run_of
+from muster_airflow.operators.plan import PlannedRecovery, requested_by, run_of, running
 from muster_airflow.operators.recovery import FAILURE, Site
 
 if TYPE_CHECKING:
@@ -66,16 +66,16 @@ class ApproveRestoreOperator(ApprovalOperator):
         planned = self._planned()
         user = event.get("responded_by_user") or {}
         person = str(user.get("name") or "") if isinstance(user, dict) else str(getattr(user, "name", ""))
-        now = at.platform.clock.now()
+        now, asked = at.platform.clock.now(), requested_by(context)
 
         def record(outcome: str, reason: str) -> None:
-            decision = Approval(planned.plan.digest, planned.requested_by, person, now, reason, "airflow")
+            decision = Approval(planned.plan.digest, asked, person, now, reason, "airflow")
             record_decision(at.vault, planned.plan, outcome, decision, run_of(context))
 
         if "error" in event:
             record(TIMED_OUT, str(event.get("error_type", "")))
             raise Refused("nobody decided on the plan in time", "trigger a new run when an approver is there")
-        objection = may_decide(person, planned.requested_by, self.approvers)
+        objection = may_decide(person, asked, self.approvers)
         if objection:
             record(NOT_COUNTED, objection)
             self.log.warning("The answer does not count: %s. Waiting for another", objection)
@@ -94,7 +94,7 @@ class ApproveRestoreOperator(ApprovalOperator):
 
         status = at.vault.point(planned.plan.point, at.name)
         target = at.platform.target(at.workload, status, planned.plan.target)
-        now = plan_restore(at.vault, at.platform.restore_job(status, target, planned.request))
+        now = plan_restore(at.vault, at.platform.restore_job(status, target, planned.request, running(at)))
         require_same_plan(now, planned.plan.digest)
 
     def _planned(self) -> PlannedRecovery:

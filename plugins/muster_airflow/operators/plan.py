@@ -104,7 +104,7 @@ class PlanRestoreOperator(WorkloadOperator):
             override=self.override.strip(),
         )
         target = at.platform.target(at.workload, status, self.to)
-        plan = plan_restore(at.vault, at.platform.restore_job(status, target, request, self._running(at)))
+        plan = plan_restore(at.vault, at.platform.restore_job(status, target, request, running(at)))
         decided = Span("decide", "plan", started_at, at.platform.clock.now())
         planned = PlannedRecovery(request, plan, detected_at, decided, requested_by(at.context))
         at.context["ti"].xcom_push(key=PLAN, value=to_json(planned))
@@ -115,13 +115,6 @@ class PlanRestoreOperator(WorkloadOperator):
         let_pass(at.vault, plan, self.kind)
         self.log.info("Plan %s: point %s, %d bytes, goes to %s", plan.digest[:16], plan.point, plan.size, plan.target)
         return [action.component for action in plan.actions if action.component.startswith("dataset/")]
-
-    def _running(self, at: Site) -> list[str]:
-        """Runs of Airflow that are at work on the same workload; restores wait for each other by themselves."""
-        if self.kind == "drill":
-            return []
-        dag = f"snapshot__{at.name}"
-        return [f"a run of {dag}"] if at.context["ti"].get_dr_count(dag, states=["running"]) else []
 
 
 def incident_time(text: str, otherwise: datetime) -> datetime:
@@ -152,6 +145,12 @@ def moment(text: str, name: str) -> datetime | None:
         hint = "give it in ISO 8601, such as 2026-11-23T02:00:00Z, or leave it empty"
         raise UsageError(f"{name} {text!r} is no time", hint) from None
     return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def running(at: Site) -> list[str]:
+    """Runs of Airflow that are at work on the same workload; restores wait for each other by themselves."""
+    dag = f"snapshot__{at.name}"
+    return [f"a run of {dag}"] if at.context["ti"].get_dr_count(dag, states=["running"]) else []
 
 
 def run_of(context: Context) -> str:

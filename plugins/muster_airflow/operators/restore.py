@@ -34,6 +34,8 @@ class PlannedOperator(WorkloadOperator):
     """
 
     template_fields: Sequence[str] = ("workload", "plan")
+    gated = True
+    """Whether somebody must have approved the plan. What runs in a sandbox says no, and nothing that is handed over can."""
 
     def __init__(self, *, plan: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -50,7 +52,7 @@ class PlannedOperator(WorkloadOperator):
 
         planned = from_json(PlannedRecovery, self.plan)
         planned.plan.require_allowed()
-        if planned.request.kind == "restore":
+        if self.gated:
             require_approval(at.vault, planned.plan, run_of(at.context))
         return planned
 
@@ -165,6 +167,8 @@ class ConcludeRecoveryOperator(WorkloadOperator):
     :raises PermanentError: if not everything came back as it was; the report is written all the same
     """
 
+    gated = True
+
     def __init__(
         self, *, planned_by: str, restored_by: Sequence[str], validated_by: str, asked_by: str, **kwargs: Any
     ) -> None:
@@ -187,6 +191,7 @@ class ConcludeRecoveryOperator(WorkloadOperator):
             failed[0].why if failed else None,
             tuple(from_json(FidelityReport, value) for value in handed_on(at, self.restored_by, FIDELITY)),
             failed,
+            self.from_this_vault(),
             self.drilled(),
         )
         incident = Incident(planned.request.kind, planned.request.at, planned.detected_at, approval)
@@ -196,6 +201,10 @@ class ConcludeRecoveryOperator(WorkloadOperator):
         emit_recovery(report)
         check_recovery(report)
         return report.summary()
+
+    def from_this_vault(self) -> bool:
+        """Whether it was read out of the vault that gets the report."""
+        return True
 
     def drilled(self) -> Callable[[str | None], DrillOutcome] | None:
         """What a drill adds to the report, by the point from which everything came back; None for a restore."""
@@ -211,7 +220,7 @@ class ConcludeRecoveryOperator(WorkloadOperator):
         """Of a restore; raises if it was refused or nobody approved it: then it has not begun."""
         from muster.operations.approve import require_approval
 
-        if planned.request.kind == "drill":
+        if not self.gated:
             return None
         planned.plan.require_allowed()
         return require_approval(at.vault, planned.plan, run_of(at.context))

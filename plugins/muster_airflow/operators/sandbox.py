@@ -72,6 +72,8 @@ class InSandbox(RecoveryOperator):
     :param sandbox: what `PrepareSandboxOperator` returned (templated)
     """
 
+    gated = False
+
     def __init__(self, *, sandbox: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.sandbox = sandbox
@@ -136,10 +138,16 @@ class ConcludeDrillOperator(ConcludeRecoveryOperator):
     """
 
     template_fields: Sequence[str] = (*ConcludeRecoveryOperator.template_fields, "sandbox")
+    gated = False
 
     def __init__(self, *, sandbox: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.sandbox = sandbox
+
+    def from_this_vault(self) -> bool:
+        from muster.drills.sandbox import Sandbox
+
+        return Sandbox(Path(self.sandbox)).state.replica is None
 
     def drilled(self) -> Callable[[str | None], DrillOutcome] | None:
         from muster.drills.sandbox import Sandbox
