@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from airflow_runs import APPROVED, Run, Runs
 from airflow_site import AirflowSite
+from muster.errors import Refused
 from muster.vault.audit import AuditRecord
+from muster_airflow.operators.recovery import Site
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(600)]
 REQUESTER = "dag_test"
@@ -97,6 +100,13 @@ def test_a_gate_that_was_marked_as_passed_opens_nothing(gate: Gate, tmp_path: Pa
     assert "nobody has approved the plan" in run.xcom("restore_configuration", "failure")
     assert "nobody has approved the plan" in run.xcom("conclude", "failure")
     assert not (tmp_path / "back").exists()
+    forged = run.xcom("plan", "plan")
+    forged["request"]["kind"] = "drill"  # whoever may edit a run can change what its tasks hand over, too
+    task: Any = gate.runs.read().dags["restore__ledger"].get_task("restore_configuration")
+    task.plan = forged
+    context: Any = {"dag_run": SimpleNamespace(dag_id="restore__ledger", run_id=done.run_id)}
+    with pytest.raises(Refused, match="nobody has approved the plan"):
+        task.approved(Site(gate.site.platform(), context, "ledger"))
 
 
 def test_a_place_that_changed_while_people_thought_needs_a_new_plan(gate: Gate, tmp_path: Path) -> None:

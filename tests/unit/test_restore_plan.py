@@ -10,7 +10,7 @@ import pytest
 from muster import errors
 from muster.domain.content import ContentRef, TreeRef
 from muster.domain.recovery_point import Component, Mark, PointStatus, RecoveryPoint
-from muster.domain.restore_plan import RestorePlan, draw_plan
+from muster.domain.restore_plan import RestorePlan, draw_plan, overlaps
 from muster.domain.restore_policy import Circumstances, Disk, Verdict, judge, newest_verified, verified
 from muster.domain.restore_request import RestoreRequest, Wanted, below, wanted_of
 from muster.domain.restore_target import RestoreTarget, target_below
@@ -99,6 +99,37 @@ def test_where_an_entry_lies_below_a_path() -> None:
     assert below("configuration", "secrets.json", "secrets.json") is None
 
 
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (TARGET, []),
+        (replace(TARGET, configuration="/srv/back/datasets/flights/conf"), ["configuration/air"]),
+        (replace(TARGET, artifacts="/srv/back/datasets/flights"), ["dataset/flights", "registry/air"]),
+        (replace(TARGET, store="sqlite:////srv/back/datasets/notes/mlflow.db"), ["registry/air"]),
+        (replace(TARGET, datasets={"flights": "/srv/one", "notes": "/srv/one"}), ["dataset/flights", "dataset/notes"]),
+        (
+            replace(TARGET, remotes={"flights": "/srv/r", "notes": "file:///srv/r/"}),
+            ["dataset/flights", "dataset/notes"],
+        ),
+        (replace(TARGET, store="postgresql://u:p@/srv/back/datasets/notes"), []),
+    ],
+)
+def test_places_that_lie_inside_of_each_other_are_refused(target: RestoreTarget, told: list[str]) -> None:
+    """Restored side by side, one would carry the other away when it makes room."""
+    found = overlaps(draw_plan(PointStatus(sealed(), ()), target, ASKED))
+    assert sorted({refusal.component for refusal in found}) == told
+
+
+def test_a_plan_names_every_place_without_its_secrets() -> None:
+    """Artifact root, remote and users' database are taken, too; so they are shown, and approved."""
+    target = replace(TARGET, artifacts="s3://KEY:hunter2@models/a", auth_store="postgresql://me:hunter2@db/users")
+    plan = draw_plan(PointStatus(sealed(), ()), target, ASKED)
+    also = {action.component: action.also for action in plan.actions}
+    assert also["dataset/flights"] == ("/srv/back/datasets/flights.remote",)
+    assert also["registry/air"] == ("s3://…@models/a", "postgresql://…@db/users")
+    assert "hunter2" not in repr(plan)
+
+
 # --- the digest -------------------------------------------------------------------------------------------------------
 
 
@@ -113,6 +144,7 @@ def test_the_digest_is_that_of_what_is_approved() -> None:
         replace(plan, actions=(replace(first, effect="replace"), *others)),
         replace(plan, actions=(replace(first, where="/elsewhere"), *others)),
         replace(plan, actions=(replace(first, digest="00"), *others)),
+        replace(plan, actions=(replace(first, also=("/other/remote",)), *others)),
         plan.judged((Verdict("verified", True, "no; overridden: it burns", overridden=True),), "it burns"),
         plan.judged((Verdict("space", False, "full"),), ""),
     ]
@@ -156,6 +188,10 @@ def test_a_point_that_nobody_verified_needs_an_override() -> None:
         ([mark("drilled", passed=True)], True),
         ([mark("drilled", passed=False)], False),
         ([mark("restored", passed=True)], True),
+        ([mark("restored", passed=True, whole=False)], False),
+        ([mark("verified"), mark("restored", passed=True, whole=False)], True),
+        ([mark("verified"), mark("drilled", passed=False)], False),
+        ([mark("drilled", passed=False), mark("verified")], True),
         ([mark("verified"), mark("suspect", reason="rows are missing")], False),
         ([mark("held")], False),
     ],
@@ -193,6 +229,14 @@ def test_each_policy_refuses_in_its_own_words() -> None:
     assert {refusal.component for refusal in plan.refusals} == {f"policy/{policy}" for policy in refused}
     with pytest.raises(errors.Refused, match="rows are missing"):
         plan.require_allowed()
+
+
+def test_what_cannot_be_known_is_not_judged() -> None:
+    """The command line does not see what Airflow does, and says nothing of it; nor of jurisdictions that nobody named."""
+    assert judged(PointStatus(sealed(), (mark("verified"),))).keys() == {"trusted", "verified", "before the loss"}
+    tight = judged(PointStatus(sealed(), (mark("verified"),)), disks=[Disk("/srv", 1000, 1500, likely=2000)])["space"]
+    assert tight.passed
+    assert "may not be enough" in tight.reason
 
 
 def test_neither_space_nor_residency_can_be_overridden() -> None:

@@ -84,7 +84,13 @@ def plan_lines(plan: RestorePlan) -> Lines:
     if plan.expected_s is not None:
         yield f"restoring and checking took before: {seconds_in_words(plan.expected_s)}"
     rows = [
-        (f"{a.component} {a.path}".rstrip(), "\n".join((a.where, *a.also)), a.files, size_in_words(a.size), EFFECTS[a.effect])
+        (
+            f"{a.component} {a.path}".rstrip(),
+            "\n".join((a.where, *a.also)),
+            a.files,
+            size_in_words(a.size),
+            EFFECTS[a.effect],
+        )
         for a in plan.actions
     ]
     yield ""

@@ -196,7 +196,9 @@ def overlaps(plan: RestorePlan) -> list[Refusal]:
 def _local(where: str) -> PurePosixPath | None:
     """A place as a path of this machine; None if it is elsewhere."""
     path = where.removeprefix("sqlite://").removeprefix("file://")
-    return None if "://" in path or not path.startswith("/") else PurePosixPath(os.path.normpath(path))
+    return (
+        None if "://" in path or not path.startswith("/") else PurePosixPath(os.path.normpath(f"/{path.lstrip('/')}"))
+    )
 
 
 def place_of(target: RestoreTarget, kind: str, name: str) -> str | None:
