@@ -466,3 +466,32 @@ def test_the_newest_records_are_read_without_the_whole_trail(monkeypatch: pytest
     assert len([key for key in read if key.startswith("audit/")]) < 20
     del store.objects[max(key for key in records(store) if proof.before in key)]
     assert not reopen(store).auditing.since(at)[1].complete
+
+
+def test_a_run_with_a_record_that_cannot_be_read_is_not_proved() -> None:
+    """Nobody knows what it told; that its name is there proves nothing."""
+    store, clock = MemoryStore(), FrozenClock()
+    vault, _ = make_vault(store, clock)
+    at = clock.advance(10)
+    for number in range(20):
+        vault.record("act", str(number), "ok")
+    assert reopen(store).auditing.since(at)[1].complete
+    for hurt in (records(store)[1], records(store)[-1]):
+        whole = store.objects[hurt]
+        store.objects[hurt] = flip(whole, 300)
+        since, proof = reopen(store).auditing.since(at)
+        assert (len(since), proof.complete) == (19, False)
+        store.objects[hurt] = whole
+
+
+def test_a_vault_was_made_during_a_run_only_if_its_first_record_is_one_of_the_run() -> None:
+    """That none before it can be read is something else."""
+    store, clock = MemoryStore(), FrozenClock()
+    vault, _ = make_vault(store, clock)
+    begin, at = clock.now(), clock.advance(10)
+    vault.record("act", "x", "ok")
+    assert reopen(store).auditing.since(begin)[1].made
+    first = records(store)[0]
+    store.objects[first] = flip(store.objects[first], 300)
+    proof = reopen(store).auditing.since(at)[1]
+    assert (proof.before, proof.made, proof.complete) == ("", False, False)

@@ -190,10 +190,10 @@ class Auditing:
 
         Every record that they follow is looked for by its name.
         """
-        records, earlier = self._trail.since(at)
+        records, earlier, unreadable = self._trail.since(at)
         anchor = self._trail.anchor()
         there = {info.key.removesuffix(".json").rpartition("-")[2] for info in self._store.list(AUDIT)}
-        complete = all(there.issuperset(record.parents) for record in records)
+        complete = not unreadable and all(there.issuperset(record.parents) for record in records)
         return records, AuditProof(
             self.vault,
             self._store.url,
@@ -203,6 +203,7 @@ class Auditing:
             anchor.count,
             len(records),
             complete,
+            made=any(record.seq == 0 for record in records),
         )
 
     # --- anchoring ----------------------------------------------------------------------------------------------------
