@@ -87,7 +87,7 @@ def evidence_of(report: RecoveryReport) -> RecoveryReport:
             for v in report.validations
         ),
         events=(
-            Event(AT, "the platform was lost", "measured"),
+            Event(AT, "the loss, as it was given", "given"),
             Event(AT + timedelta(seconds=32), "plan 5f5f5f5f5f5f5f5f approved", "approval", "region lost", "bob"),
             Event(AT + timedelta(seconds=33), "dataset/flights", "measured", "restored", ended_at=AT + timedelta(seconds=60)),
             Event(AT + timedelta(seconds=72), "mark x", "record", "suspect", "alice@worker-1 (airflow)", record="cd" * 32),

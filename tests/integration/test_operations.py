@@ -329,7 +329,7 @@ def test_the_report_of_a_restore_is_evidence(world: World, tmp_path: Path) -> No
     assert report.audit is not None
     assert (report.audit.before, report.audit.heads, report.audit.complete) == (before, (before,), True)
     told = [event.what for event in report.events]
-    assert told[0] == "the platform was lost"
+    assert told[0] == "the loss is assumed here"
     assert told[-1] == "concluded"
     assert {"plan", "registry/flights", "validation/flights", MODEL, f"plan {digest[:16]} approved"} < set(told)
     assert [event.at for event in report.events] == sorted(event.at for event in report.events)

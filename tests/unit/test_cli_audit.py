@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,46 @@ def test_a_trail_that_was_seen_longer_on_this_machine_is_cut_off(desk: Desk) -> 
     code, document = desk.asks("audit", "verify")
     assert code == 3
     assert "which was seen here earlier, is gone" in document["error"]["message"]
+
+
+@pytest.mark.parametrize("command", [("audit", "verify"), ("verify", "--read-data", "0%")])
+def test_a_record_that_is_asked_for_does_not_make_this_machine_forget_what_it_saw(
+    desk: Desk, command: tuple[str, ...]
+) -> None:
+    """An older one is there still, and the newest is missed all the same, however often one asks."""
+    older = desk.vault().audit()[-2].digest
+    assert desk.asks(*command)[0] == 0
+    newest = desk.vault().audit()[-1].digest
+    desk.records()[-1].unlink()
+    for _ in range(2):
+        code, document = desk.asks(*command, "--head", older)
+        assert code == 3
+        assert f"the record {newest}, which was seen here earlier, is gone" in document["error"]["message"]
+
+
+def test_a_record_that_is_asked_for_is_missed_although_this_machine_saw_an_older_one(desk: Desk) -> None:
+    """Both are asked for."""
+    assert desk.asks("audit", "verify")[0] == 0
+    code, document = desk.asks("audit", "verify", "--head", "ab" * 32)
+    assert code == 3
+    assert f"the record {'ab' * 32}, which was seen" in document["error"]["message"]
+
+
+def test_every_end_of_a_fork_is_seen_on_this_machine(desk: Desk) -> None:
+    """Cutting off either branch is noticed."""
+    vault = desk.vault()
+    last = vault.audit()[-1]
+    for branch in ("one", "other"):
+        vault._trail._put(replace(last, parents=(last.digest,), seq=last.seq + 1, before=4, subject=branch, digest=""))
+    assert desk.asks("audit", "verify")[0] == 0
+    for end in desk.records()[-2:]:
+        data = end.read_bytes()
+        end.unlink()
+        code, document = desk.asks("audit", "verify")
+        assert code == 3
+        assert f"{end.stem.rpartition('-')[2]}, which was seen here earlier, is gone" in document["error"]["message"]
+        end.write_bytes(data)
+    assert desk.asks("audit", "verify")[0] == 0
 
 
 def test_a_copy_of_the_vault_is_compared(desk: Desk) -> None:

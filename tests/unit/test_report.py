@@ -139,6 +139,22 @@ def test_evidence_is_on_the_page_and_in_the_json() -> None:
         assert told in page.words
 
 
+def test_a_place_in_the_trail_that_is_not_proved_is_told() -> None:
+    """On the page and in the draft: that something is missing, and that nobody knows what was before."""
+    report = evidence_of(a_report())
+    assert report.audit is not None
+    unproved = replace(report, audit=replace(report.audit, before="", complete=False))
+    words = Page(render_report(unproved)[1]).words
+    assert "newest record before not known: none before it could be read" in words
+    assert "records are missing or cannot be read" in words
+    draft = render_postmortem(unproved).decode()
+    assert "newest audit record before `not known`" in draft
+    assert "are missing or cannot be read" in draft
+    made = replace(report, audit=replace(report.audit, before="", made=True))
+    assert "none: the vault was made during this run" in Page(render_report(made)[1]).words
+    assert "are missing or cannot be read" not in render_postmortem(made).decode()
+
+
 def test_what_failed_first_is_told_first_whenever_it_was_noted() -> None:
     """By the clock, not by the order in which components are listed."""
     report = evidence_of(a_report())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -11,10 +11,10 @@ from fakes import FrozenClock, MemoryStore
 from muster.domain.content import TreeRef
 from muster.domain.recovery_point import Mark
 from muster.errors import IntegrityError
-from muster.ports import BlobStore
+from muster.ports import BlobInfo, BlobStore
 from muster.vault.anchors import Anchor
 from muster.vault.audit import AuditTrail
-from muster.vault.auditing import AuditReport
+from muster.vault.auditing import ANCHOR, ANCHORED, AuditReport
 from muster.vault.vault import Vault
 from vaults import ACTOR, POINT, flip, make_vault, reopen, seal, store_tree
 
@@ -236,7 +236,7 @@ def test_an_older_copy_is_no_finding(store: MemoryStore) -> None:
 @pytest.mark.parametrize(
     ("tamper", "told"),
     [
-        (lambda copy, key: copy.objects.pop(key), "that it follows is missing"),
+        (lambda copy, key: copy.objects.update({key: flip(copy.objects[key], 5)}), "is not as it was written"),
         (lambda copy, key: copy.objects.update({key: flip(copy.objects[key], 300)}), "valid signature of this vault"),
     ],
 )
@@ -249,6 +249,65 @@ def test_a_copy_that_was_tampered_with_is_named(
     report = check(store, copies=[copy])
     assert told in said(report)
     assert all(finding.object.startswith(copy.url) for finding in report.findings)
+
+
+class Busy(MemoryStore):
+    """A place in which something happens just before it is listed."""
+
+    def __init__(self, objects: dict[str, bytes], before: Callable[[], None]) -> None:
+        super().__init__(name="busy")
+        self.objects, self.before = objects, before
+
+    def list(self, prefix: str = "") -> Iterator[BlobInfo]:
+        self.before()
+        return super().list(prefix)
+
+
+def test_what_is_written_and_copied_while_a_trail_is_compared_was_not_removed(store: MemoryStore) -> None:
+    """The vault is read before the copy; what the copy has more is looked for in the vault once more."""
+
+    def work_goes_on() -> None:
+        reopen(store).record("act", "meanwhile", "ok")
+        copy.objects = dict(store.objects)
+
+    copy = Busy(dict(store.objects), work_goes_on)
+    report = check(store, copies=[copy])
+    assert (report.findings, report.notices) == ((), ())
+
+
+def test_what_the_copy_has_more_is_told_unless_it_is_whole_in_the_vault(store: MemoryStore) -> None:
+    """A record that was removed, and one that was damaged, are looked for once more as well, and not found."""
+    copy = copy_of(store)
+    gone, hurt = records(store)[-2:]
+    del store.objects[gone]
+    store.objects[hurt] = flip(store.objects[hurt], 300)
+    report = check(store, copies=[copy])
+    told = {finding.object for finding in report.findings if "has it and the vault has not" in finding.what}
+    assert told == {gone, hurt}
+
+
+@pytest.mark.parametrize("late", [[0], [3], [2, 3, 4]])
+def test_records_that_reach_a_copy_after_those_that_follow_them_are_noticed(
+    store: MemoryStore, late: list[int]
+) -> None:
+    """A bucket is copied in any order; what the vault has is not lost."""
+    copy = copy_of(store)
+    for number in late:
+        del copy.objects[records(store)[number]]
+    del copy.objects[records(store)[-1]]
+    report = check(store, copies=[copy])
+    assert report.ok
+    lacks = f"it lacks {len(late)} records that others in it follow"
+    assert [lacks in report.notices[-1].what, "lacks 1 of 8 records" in report.notices[0].what] == [True, True]
+
+
+def test_a_record_that_neither_the_vault_nor_the_copy_has_is_missed_in_both(store: MemoryStore) -> None:
+    """Then nothing says that it is on its way."""
+    del store.objects[records(store)[3]]
+    copy = copy_of(store)
+    report = check(store, copies=[copy])
+    told = [finding.object for finding in report.findings if "that it follows is missing" in finding.what]
+    assert told == ["audit/", f"{copy.url} audit/"]
 
 
 # --- other vaults -----------------------------------------------------------------------------------------------------
@@ -294,6 +353,51 @@ def test_a_broken_trail_of_the_other_vault_is_told(store: MemoryStore, other: Me
     reopen(other).record("act", "x", "ok")
     del other.objects[records(other)[1]]
     assert "that it follows is missing" in said(check(store, others=[reopen(other).auditing]))
+
+
+def test_damage_in_the_other_vault_is_told_with_its_place(store: MemoryStore, other: MemoryStore) -> None:
+    """It is no damage of this one."""
+    place = MemoryStore(name="elsewhere")
+    place.objects = other.objects
+    anchor(store, place)
+    hurt = records(place)[-1]
+    place.objects[hurt] = flip(place.objects[hurt], 300)
+    place.objects["audit/readme.txt"] = b"hello"
+    report = check(store, others=[reopen(place).auditing])
+    bare = [finding for finding in report.findings if not finding.object.startswith("memory://elsewhere ")]
+    assert ["that trail was cut off" in finding.what for finding in bare] == [True]
+    assert f"memory://elsewhere {hurt}" in {finding.object for finding in report.findings}
+    assert "memory://elsewhere audit/readme.txt" in {notice.object for notice in report.notices}
+
+
+def test_an_anchor_that_cannot_be_read_is_a_finding(store: MemoryStore, other: MemoryStore) -> None:
+    """Whatever is in the other vault, the check comes to its end."""
+    strange = reopen(other).record(ANCHOR, reopen(store).id, "anchored", {"trail": {"heads": 7}})
+    report = check(store, others=[reopen(other).auditing])
+    assert f"{other.url} {strange.key}: what it says of this trail cannot be known" in said(report)
+
+
+def test_an_anchor_set_while_a_trail_is_checked_is_no_finding(store: MemoryStore, other: MemoryStore) -> None:
+    """It names records that came after this trail was read, or is named by one that came after the other trail was."""
+
+    def work_goes_on() -> None:
+        theirs.before, ours.before = quiet, work_still_goes_on
+        reopen(store).record("act", "meanwhile", "ok")
+        anchor(store, other)
+
+    def work_still_goes_on() -> None:
+        ours.before = quiet
+        anchor(store, other)
+
+    def quiet() -> None:
+        pass
+
+    ours, theirs = Busy(store.objects, quiet), Busy(other.objects, quiet)
+    one, another = reopen(ours).auditing, reopen(theirs).auditing
+    theirs.before = work_goes_on
+    report = one.check(others=[another])
+    assert (said(report), report.anchors) == ("", 2)
+    assert [record.action for record in reopen(store).audit()][-3:] == ["act", ANCHORED, ANCHORED]
 
 
 def test_another_vault_that_knows_nothing_is_noticed(store: MemoryStore, other: MemoryStore) -> None:
@@ -362,3 +466,32 @@ def test_the_newest_records_are_read_without_the_whole_trail(monkeypatch: pytest
     assert len([key for key in read if key.startswith("audit/")]) < 20
     del store.objects[max(key for key in records(store) if proof.before in key)]
     assert not reopen(store).auditing.since(at)[1].complete
+
+
+def test_a_run_with_a_record_that_cannot_be_read_is_not_proved() -> None:
+    """Nobody knows what it told; that its name is there proves nothing."""
+    store, clock = MemoryStore(), FrozenClock()
+    vault, _ = make_vault(store, clock)
+    at = clock.advance(10)
+    for number in range(20):
+        vault.record("act", str(number), "ok")
+    assert reopen(store).auditing.since(at)[1].complete
+    for hurt in (records(store)[1], records(store)[-1]):
+        whole = store.objects[hurt]
+        store.objects[hurt] = flip(whole, 300)
+        since, proof = reopen(store).auditing.since(at)
+        assert (len(since), proof.complete) == (19, False)
+        store.objects[hurt] = whole
+
+
+def test_a_vault_was_made_during_a_run_only_if_its_first_record_is_one_of_the_run() -> None:
+    """That none before it can be read is something else."""
+    store, clock = MemoryStore(), FrozenClock()
+    vault, _ = make_vault(store, clock)
+    begin, at = clock.now(), clock.advance(10)
+    vault.record("act", "x", "ok")
+    assert reopen(store).auditing.since(begin)[1].made
+    first = records(store)[0]
+    store.objects[first] = flip(store.objects[first], 300)
+    proof = reopen(store).auditing.since(at)[1]
+    assert (proof.before, proof.made, proof.complete) == ("", False, False)

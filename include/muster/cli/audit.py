@@ -54,10 +54,10 @@ def audit_verify(session: Session, last: int, replicas: Sequence[str], head: str
     for name in names:
         vault = session.vault(name)
         copies, others = _apart(session, vault, replicas)
-        report = vault.auditing.check(head=head or seen.of(vault), copies=copies, others=others)
+        report = vault.auditing.check(head=seen.asked(vault, head), copies=copies, others=others)
         if not report.ok:
             raise _broken(vault, report)
-        seen.remember(vault, report.anchor.head)
+        seen.remember(vault, report.anchor.heads)
         checked.append((vault, report))
     document = {"audit": [_document(vault, report, last) for vault, report in checked]}
     session.screen.result(document, *(line for vault, report in checked for line in _lines(vault, report, last)))

@@ -28,7 +28,8 @@ class Event:
     """
     One line of a timeline.
 
-    :param source: ``measured`` by the one who recovered, told by a ``record`` of the audit trail, or an ``approval``
+    :param source: ``measured`` by the one who recovered, told by a ``record`` of the audit trail, an ``approval``, ``given`` by whoever
+        began it, or ``assumed`` since nobody gave it
     :param ended_at: of a piece of work; None for what has no length
     :param who: empty where a machine did it
     :param record: digest of the audit record that tells of it, or empty
@@ -36,7 +37,7 @@ class Event:
 
     at: datetime
     what: str
-    source: Literal["measured", "record", "approval"]
+    source: Literal["measured", "record", "approval", "given", "assumed"]
     outcome: str = ""
     who: str = ""
     ended_at: datetime | None = None
@@ -64,11 +65,12 @@ class AuditProof:
 
     :param vault: its id
     :param fingerprint: of the vault's first public key, by which it is known
-    :param before: digest of the newest record before the run; empty if the run created the vault
+    :param before: digest of the newest record before the run; empty if the run created the vault, or none before it could be read
     :param heads: digests of the newest records when the report was written
     :param count: number of all records then
     :param records: how many of them were written during the run
-    :param complete: whether every record that those of the run follow is there
+    :param complete: whether every record of the run, and shortly before it, could be read, and all that those of the run follow are there
+    :param made: whether the first record of all is among those of the run, so that none was before it
     """
 
     vault: str
@@ -79,6 +81,7 @@ class AuditProof:
     count: int
     records: int
     complete: bool
+    made: bool = False
 
 
 def first_of(failures: tuple[Failed, ...]) -> Failed | None:

@@ -47,8 +47,14 @@ def timeline(
     failures: Iterable[Failed],
     finished_at: datetime,
 ) -> tuple[Event, ...]:
-    """Everything that is known to have happened, in order."""
-    events = [Event(incident_at, "the platform was lost", "measured")]
+    """
+    Everything that is known to have happened, in order.
+
+    Nobody measures a loss. Where no time before the start was given for it, as in a drill, it is assumed to be that of the start.
+    """
+    given = incident_at < detected_at
+    lost = Event(incident_at, "the loss, as it was given", "given")
+    events = [lost if given else Event(incident_at, "the loss is assumed here", "assumed")]
     events.append(Event(detected_at, "the recovery was started", "measured"))
     events += [*spans, *told]
     if approval:
@@ -85,4 +91,4 @@ def _told(record: AuditRecord) -> Event:
 def _of_run(record: AuditRecord, actor: Actor, workload: str, point: str) -> bool:
     """By who wrote it (a run of Airflow has a name of its own), or by what it is about."""
     same = record.actor == actor or (record.actor.via == actor.via and actor.via != "cli")
-    return same or point in record.subject or f"{workload}/" in record.subject or record.subject == workload
+    return same or point in record.subject or workload in record.subject.split("/")

@@ -1,8 +1,9 @@
-"""The newest audit record that was seen in each vault, noted outside of it: who puts a vault back to an older state is found out."""
+"""The newest audit records that were seen in each vault, noted outside of it: who puts a vault back to an older state is found out."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,29 +25,33 @@ class SeenHeads:
         self._folder = state / "seen"
 
     def asked_for(self, how: Thoroughness, vault: Vault) -> Thoroughness:
-        """The same verification, which asks for the record that was seen last unless it asks for one already."""
-        return replace(how, head=how.head or self.of(vault))
+        """The same verification, which asks for what was seen last as well."""
+        return replace(how, head=self.asked(vault, how.head))
+
+    def asked(self, vault: Vault, head: str) -> str:
+        """What must be there, digests parted by blanks: what somebody asks for, and what was seen last in any case."""
+        return " ".join(dict.fromkeys([*head.split(), *self.of(vault)]))
 
     def note(self, vault: Vault, report: VerifyReport) -> None:
         """Remember the newest record of a trail in which nothing was found wrong."""
         if report.head and not any(finding.object.startswith(AUDIT) for finding in report.findings):
-            self.remember(vault, report.head)
+            self.remember(vault, [report.head])
 
-    def remember(self, vault: Vault, head: str) -> None:
-        """Remember the newest record of a trail that is known to be whole."""
-        if head:
+    def remember(self, vault: Vault, heads: Iterable[str]) -> None:
+        """Remember the newest records of a trail that is known to be whole: every end of a fork."""
+        if noted := "".join(f"{head}\n" for head in heads):
             self._folder.mkdir(parents=True, exist_ok=True)
             written = self._folder / f".{self._name(vault)}.new"
-            written.write_text(f"{head}\n")
+            written.write_text(noted)
             written.replace(self._folder / self._name(vault))
 
     def _name(self, vault: Vault) -> str:
         return f"{vault.id}-{digest(vault.url.encode())[:8]}"
 
-    def of(self, vault: Vault) -> str:
-        """Digest of the record that was seen last in this place; empty if none was."""
+    def of(self, vault: Vault) -> tuple[str, ...]:
+        """Digests of the records that were seen last in this place."""
         try:
-            noted = (self._folder / self._name(vault)).read_text().strip()
+            noted = (self._folder / self._name(vault)).read_text().split()
         except (OSError, UnicodeDecodeError):
-            return ""
-        return noted if re.fullmatch(DIGEST, noted) else ""
+            return ()
+        return tuple(head for head in noted if re.fullmatch(DIGEST, head))

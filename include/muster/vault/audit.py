@@ -104,22 +104,26 @@ class AuditTrail:
         """The ends as this process saw them last: good enough to tell that they were there, and read only once."""
         return self._newest or self.anchor()
 
-    def since(self, at: datetime) -> tuple[list[AuditRecord], AuditRecord | None]:
+    def since(self, at: datetime) -> tuple[list[AuditRecord], AuditRecord | None, list[str]]:
         """
         The records of a time and later, oldest first, and the newest before them; without reading the whole trail.
 
-        One that cannot be read is left out: verification names it.
+        Those that cannot be read, whose time nobody knows, are given by their keys: of that time and later, or from shortly before.
         """
         found: list[AuditRecord] = []
+        unreadable: list[str] = []
         keys = self._keys()
         with ThreadPoolExecutor(_READERS) as readers:
             for end in range(len(keys), 0, -_READERS):
-                lot = [record for record in readers.map(self._readable, keys[max(0, end - _READERS) : end]) if record]
+                some = keys[max(0, end - _READERS) : end]
+                read = list(zip(some, readers.map(self._readable, some), strict=True))
+                unreadable += [key for key, record in read if not record]
+                lot = [record for _, record in read if record]
                 found = lot + found
                 if lot and all(record.at < at for record in lot):
                     break
         earlier = [record for record in found if record.at < at]
-        return [record for record in found if record.at >= at], earlier[-1] if earlier else None
+        return [record for record in found if record.at >= at], earlier[-1] if earlier else None, unreadable
 
     def records(self) -> list[AuditRecord]:
         """

@@ -18,7 +18,7 @@ from muster.domain.evidence import AuditProof
 from muster.errors import IntegrityError, NotFound
 from muster.ports import BlobStore
 from muster.vault.anchors import Anchor
-from muster.vault.audit import AuditRecord, AuditTrail, check_chain
+from muster.vault.audit import AuditRecord, AuditTrail
 from muster.vault.authority import Authority
 from muster.vault.findings import Examination, Finding
 from muster.vault.foreign import is_foreign
@@ -84,7 +84,7 @@ class Auditing:
         """
         Look for anything that was done to the trail. Changes nothing; raises nothing that it can report.
 
-        :param head: digest of a record that was seen earlier; empty if none is known
+        :param head: digests of records that were seen earlier, parted by blanks; empty if none is known
         :param copies: stores that hold copies of this vault
         :param others: other vaults in which this one's trail was anchored
         """
@@ -94,7 +94,7 @@ class Auditing:
         check_trail(self._trail, records, found)
         check_anchors(records, anchors, found)
         check_seen(records, head, found)
-        asked = len(anchors) + bool(head)
+        asked = len(anchors) + len(head.split())
         for copy in copies:
             self._compare(records, copy, found)
             asked += 1
@@ -134,40 +134,53 @@ class Auditing:
         """A copy may lag behind. What it has and the vault has not was removed here, or written there."""
         theirs = Examination(copy)
         kept = self._read(copy, theirs)
-        for finding in theirs.conclude().findings:
-            found.report(Finding(f"{copy.url} {finding.object}", finding.what))
-        try:
-            AuditTrail(copy, self._authority, self._header).check_first(kept)
-            check_chain(kept)
-        except IntegrityError as error:
-            found.report(Finding(f"{copy.url} {AUDIT}", error.message))
+        records = self._caught_up(records, {record.digest for record in kept})
+        filled = _with_ancestors(kept, records)
+        check_trail(AuditTrail(copy, self._authority, self._header), filled, theirs)
+        if gaps := len(filled) - len(kept):
+            what = f"it lacks {gaps} records that others in it follow: they are still on their way there, or were removed there"
+            theirs.notice(Finding(AUDIT, what))
+        _pass_on(theirs, copy, found)
         there = {record.digest for record in records}
         for record in kept:
             if record.digest not in there:
                 told = f"{record.action} {record.subject} by {record.actor.name} on {record.at:%Y-%m-%d %H:%M:%SZ}"
                 what = f"the copy {copy.url} has it and the vault has not ({told}): it was removed, or somebody wrote to the copy"
                 found.report(Finding(record.key, what))
-        if behind := len(there - {record.digest for record in kept}):
+        if behind := len(there - {record.digest for record in filled}):
             found.notice(Finding(AUDIT, f"the copy {copy.url} lacks {behind} of {len(there)} records: it is older"))
 
     def _ask(self, records: Sequence[AuditRecord], other: Auditing, found: Examination) -> int:
         """What another vault's trail says of this one, and whether it still has what this one says of it; how often it was anchored."""
-        theirs = other._read(other._store, found)
-        check_trail(other._trail, theirs, found)
+        seen = Examination(other._store)
+        theirs = other._read(other._store, seen)
+        check_trail(other._trail, theirs, seen)
         named = {record.digest for record in theirs}
         anchors: dict[str, Anchor] = {}
         for record in theirs:
             if (record.action, record.subject) == (ANCHOR, self.vault):
-                anchors[f"{other._store.url} {record.key}"] = from_json(Anchor, record.details.get("trail"))
-        check_anchors(records, anchors, found)
+                try:
+                    anchors[f"{other._store.url} {record.key}"] = from_json(Anchor, record.details.get("trail"))
+                except IntegrityError as error:
+                    seen.report(Finding(record.key, f"what it says of this trail cannot be known: {error.message}"))
+        _pass_on(seen, other._store, found)
+        heads = {head for anchor in anchors.values() for head in anchor.heads}
+        check_anchors(self._caught_up(records, heads), anchors, found)
         for record in records:
-            if (record.action, record.subject) == (ANCHORED, other.vault) and record.details.get("record") not in named:
-                what = f"{other._store.url} no longer has the record {record.details.get('record')} that it names: that trail was cut off"
+            said = str(record.details.get("record"))
+            if (record.action, record.subject) == (ANCHORED, other.vault) and said not in named:
+                what = f"{other._store.url} no longer has the record {said} that it names: that trail was cut off"
                 found.report(Finding(record.key, what))
         if not anchors:
             what = f"{other._store.url} knows nothing of this vault: anchor its trail there with `muster audit anchor`"
             found.notice(Finding(AUDIT, what))
         return len(anchors)
+
+    def _caught_up(self, records: Sequence[AuditRecord], known: set[str]) -> Sequence[AuditRecord]:
+        """The records, and if others are known elsewhere, those that came since they were read: they may be among them."""
+        if known.issubset(record.digest for record in records):
+            return records
+        return self._read(self._store, Examination(self._store))
 
     # --- evidence -----------------------------------------------------------------------------------------------------
 
@@ -177,10 +190,10 @@ class Auditing:
 
         Every record that they follow is looked for by its name.
         """
-        records, earlier = self._trail.since(at)
+        records, earlier, unreadable = self._trail.since(at)
         anchor = self._trail.anchor()
         there = {info.key.removesuffix(".json").rpartition("-")[2] for info in self._store.list(AUDIT)}
-        complete = all(there.issuperset(record.parents) for record in records)
+        complete = not unreadable and all(there.issuperset(record.parents) for record in records)
         return records, AuditProof(
             self.vault,
             self._store.url,
@@ -190,6 +203,7 @@ class Auditing:
             anchor.count,
             len(records),
             complete,
+            made=any(record.seq == 0 for record in records),
         )
 
     # --- anchoring ----------------------------------------------------------------------------------------------------
@@ -205,6 +219,27 @@ class Auditing:
         record = other._record(ANCHOR, self.vault, "anchored", {"trail": to_json(anchor), "url": self._store.url})
         self._record(ANCHORED, other.vault, "anchored", {"record": record.digest, "url": other._store.url})
         return anchor
+
+
+def _pass_on(theirs: Examination, place: BlobStore, found: Examination) -> None:
+    """What was found in another place is told with its URL."""
+    seen = theirs.conclude()
+    for finding in seen.findings:
+        found.report(Finding(f"{place.url} {finding.object}", finding.what))
+    for notice in seen.notices:
+        found.notice(Finding(f"{place.url} {notice.object}", notice.what))
+
+
+def _with_ancestors(kept: Sequence[AuditRecord], records: Sequence[AuditRecord]) -> list[AuditRecord]:
+    """What a copy has, with those of the vault's records that it follows: a bucket may be copied out of order. Oldest first."""
+    there = {record.digest: record for record in records}
+    found = {record.digest: record for record in kept}
+    todo = list(kept)
+    while todo:
+        lacking = [there[parent] for parent in todo.pop().parents if parent in there and parent not in found]
+        found |= {record.digest: record for record in lacking}
+        todo += lacking
+    return sorted(found.values(), key=lambda record: record.key)
 
 
 def _ends(records: Sequence[AuditRecord]) -> Anchor:

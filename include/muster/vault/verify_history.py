@@ -60,7 +60,7 @@ class HistoryCheck:
 
         :param records: oldest first
         :param manifests: by key; `marks` as well
-        :param head: digest of an audit record that must be there; empty if none is known
+        :param head: digests of audit records that must be there, parted by blanks; empty if none is known
         """
         check_trail(self._trail, records, self._found)
         anchors = {key: mark.anchor for key, mark in marks.items() if mark.anchor}
@@ -143,13 +143,15 @@ def check_anchors(records: Sequence[AuditRecord], anchors: Mapping[str, Anchor],
 
 def check_seen(records: Sequence[AuditRecord], head: str, found: Examination) -> None:
     """
-    A record that was seen here earlier is there still.
+    Records that were seen earlier are there still.
 
-    :param head: its digest; empty if none is known
+    :param head: their digests, parted by blanks; empty if none is known
     """
-    if head and head not in {record.digest for record in records}:
-        what = f"the record {head}, which was seen here earlier, is gone: the vault was put back to an older state, or cut off"
-        found.report(Finding(AUDIT, what))
+    there = {record.digest for record in records}
+    for seen in head.split():
+        if seen not in there:
+            what = f"the record {seen}, which was seen here earlier, is gone: the vault was put back to an older state, or cut off"
+            found.report(Finding(AUDIT, what))
 
 
 def point_of(key: str) -> tuple[str, ...]:
