@@ -76,10 +76,10 @@ def test_a_model_is_moved_back_after_its_plan_was_seen(project: Project, live_sq
     again = project.ask("registry", "rollback", "latest", *ALONE, *asked, *store)
     assert (again["merge"]["added"], again["merge"]["artifacts"]["add"]) == ([], 0)
     trail = audit(project)
-    assert [record["outcome"] for record in trail] == ["refused", "done", "nothing to do"]
+    assert [record["outcome"] for record in trail] == ["refused", "begun", "done", "begun", "nothing to do"]
     assert {record["details"]["reason"] for record in trail} == {ALONE[1]}
-    assert trail[1]["details"]["aliases"] == [f"{MODEL}@champion: 1 → 3"]
-    assert trail[1]["details"]["artifacts"]["add"] > 5
+    assert trail[2]["details"]["aliases"] == [f"{MODEL}@champion: 1 → 3"]
+    assert trail[2]["details"]["artifacts"]["add"] > 5
     assert project.ask("audit", "verify")
 
 
@@ -100,8 +100,8 @@ def test_a_conflict_is_shown_and_ends_with_exit_code_6(project: Project, live_sq
     project.ask("registry", "rollback", *ALONE, *asked, "--on-conflict", "keep")
     assert live.client.get_model_version_by_alias(MODEL, "champion").description == "new words"
     trail = audit(project)
-    assert [record["outcome"] for record in trail] == ["refused", "done"]
-    assert trail[1]["details"]["kept"] == [f"model_versions {MODEL}/3"]
+    assert [record["outcome"] for record in trail] == ["begun", "refused", "begun", "done"]
+    assert trail[3]["details"]["kept"] == [f"model_versions {MODEL}/3"]
 
 
 def test_a_place_without_a_store_is_a_usage_error(project: Project, live_sqlite: LiveRegistry) -> None:

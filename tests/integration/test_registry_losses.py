@@ -377,3 +377,80 @@ def test_artifacts_cleared_up_during_the_cut_are_no_dangling_reference(
     registry = status.point.component("registry/models")
     assert registry is not None
     assert registry.details["models"] == {"delay": {"versions": [1, 3], "aliases": {}}}
+
+
+# --- points of chosen models ------------------------------------------------------------------------------------------
+
+CHOSEN = ', models: ["delay"], scope: models'
+
+
+def asked_anew(world: World, before: str, after: str) -> None:
+    """Write other models into the catalog, or other rules."""
+    from muster.catalog import load_catalog
+
+    catalog = world.folder / "include" / "catalog"
+    file = catalog / "workloads" / "models.yaml"
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after))
+    world.platform.catalog = load_catalog(catalog)
+
+
+@pytest.mark.parametrize("before", [", scope: store", ', models: ["delay", "old"], scope: models'])
+def test_what_the_catalog_does_not_name_any_more_was_not_deleted(
+    small_store: SmallStore, tmp_path: Path, before: str
+) -> None:
+    """Fewer models are asked for: the others live on, though most files are gone from the point, and nothing is held."""
+    world = make_world(small_store, tmp_path, before)
+    world.version("delay", 1)
+    for number in range(4):
+        world.version("old", number + 1, "many weights")
+    good = world.night()
+    asked_anew(world, before, CHOSEN)
+    status = world.night()
+    assert set(status.point.component("registry/models").details["models"]) == {"delay"}
+    assert status.point.of_kind("changes") == ()
+    assert world.vault.point(good.point.point).holds == ()
+
+
+def test_what_leaves_a_point_of_chosen_models_with_a_deleted_version_is_not_deleted_itself(
+    small_store: SmallStore, tmp_path: Path
+) -> None:
+    """The version is named; its run, its experiment and its files live on, and are no loss, however much of the point they were."""
+    world = make_world(small_store, tmp_path, CHOSEN)
+    client = client_of(small_store)
+    trial = client.create_experiment("trial")
+    for version in range(1, 6):
+        world.version("delay", version)
+    small_store.execute("UPDATE runs SET experiment_id = ? WHERE run_uuid <> 'delay1'", trial)
+    world.night()
+    for version in range(2, 6):
+        client.delete_model_version("delay", str(version))
+    status = world.night()
+    (changes,) = status.point.of_kind("changes")
+    assert changes.details["deleted"]["named"] == [f"version {version} of model delay" for version in range(2, 6)]
+    assert changes.details["profile"]["removed"] == 4
+    assert not status.suspect
+
+
+def test_a_deleted_model_that_a_pattern_means_is_named(small_store: SmallStore, tmp_path: Path) -> None:
+    """Nothing matches in its place, and yet it was asked for."""
+    world = make_world(small_store, tmp_path, ', models: ["d*"], scope: models')
+    world.version("delay", 1)
+    world.version("dusk", 1)
+    good = world.night()
+    client_of(small_store).delete_registered_model("dusk")
+    (changes,) = world.night().point.of_kind("changes")
+    assert changes.details["deleted"]["named"] == ["model dusk with versions 1"]
+    assert world.vault.point(good.point.point).holds
+
+
+def test_a_model_that_nobody_asked_for_may_lead_nowhere(small_store: SmallStore, tmp_path: Path) -> None:
+    """It is looked past, too, when the versions of the chosen model are asked for again."""
+    world = make_world(small_store, tmp_path, CHOSEN + INCOMPLETE)
+    world.version("delay", 1)
+    world.version("delay", 2)
+    small_store.add_version("foreign", 1, "dummy-source")
+    world.night()
+    lose(world, 2)
+    world.alarm("is incomplete: version 2")

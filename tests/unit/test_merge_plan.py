@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from muster.domain.merge_plan import ALIASES, Conflict, MergePlan, judge
-from muster.domain.selection import Wanted, label_of, selected
+from muster.domain.selection import Wanted, label_of, means, same_part, selected
 from muster.errors import NotFound, Refused, UsageError
 
 VERSION = ("name", "version", "source", "run_id", "description", "current_stage", "creation_time", "last_updated_time")
@@ -155,3 +155,30 @@ def test_half_a_name_is_a_usage_error(text: str) -> None:
 def test_models_of_other_workspaces_carry_their_name() -> None:
     """As in the details of a point."""
     assert (label_of(None, "m"), label_of("default", "m"), label_of("team", "m")) == ("m", "m", "team/m")
+
+
+# --- what a point was asked for ---------------------------------------------------------------------------------------
+
+
+def test_a_point_is_meant_to_have_what_it_was_asked_for() -> None:
+    """A whole store all of it; else what it has as a whole, and what a pattern means that matches nothing just now."""
+    assert means(None, "weather")
+    part = {"models": ["flight-delay"], "asked": ["flight-*"]}
+    assert [means(part, label) for label in ("flight-delay", "flight-gone", "weather")] == [True, True, False]
+    assert not means({"models": ["flight-delay"]}, "flight-gone")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (None, None, True),
+        (None, {"models": ["a"], "asked": ["a"]}, False),
+        ({"models": ["a"], "asked": ["*"]}, {"models": ["a", "b"], "asked": ["*"]}, True),
+        ({"models": ["a"], "asked": ["*"]}, {"models": ["a"], "asked": ["a"]}, False),
+        ({"models": ["a"]}, {"models": ["a"], "asked": ["a*"]}, True),
+        ({"models": ["a"]}, {"models": ["b"], "asked": ["*"]}, False),
+    ],
+)
+def test_two_points_are_of_the_same_models_if_the_same_was_asked(one: Any, other: Any, same: bool) -> None:
+    """Whichever of them there were; of a point that does not tell what was asked, those that it has count."""
+    assert same_part(one, other) is same_part(other, one) is same

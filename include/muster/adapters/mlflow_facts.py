@@ -142,10 +142,11 @@ def server_keys(connection: Connection, tables: Tables) -> list[str]:
     ]
 
 
-def versions_with_artifacts(connection: Connection, tables: Tables) -> list[ModelVersion]:
+def versions_with_artifacts(connection: Connection, tables: Tables, *, lenient: bool = False) -> list[ModelVersion]:
     """
     All model versions that are neither deleted nor prompts, each with the place of its artifacts.
 
+    :param lenient: leave out those that name them in a way that leads nowhere
     :raises SourceInvalid: if a version names its artifacts in a way that leads nowhere
     """
     prompts = prompts_of(connection, tables)
@@ -155,12 +156,12 @@ def versions_with_artifacts(connection: Connection, tables: Tables) -> list[Mode
     for workspace, name, version, run, stage, stored, source in rows:
         if stage != DELETED and (workspace, name) not in prompts:
             place = _resolved(connection, tables, (stored, source))
-            if place is None:
+            if place is None and not lenient:
                 raise SourceInvalid(
                     f"version {version} of model {name} names its artifacts as {source}, which leads nowhere",
                     "delete this version, or register it again",
                 )
-            found.append(ModelVersion(name, version, run, place))
+            found += [ModelVersion(name, version, run, place)] if place else []
     return found
 
 

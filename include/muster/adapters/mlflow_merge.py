@@ -26,16 +26,17 @@ from muster.adapters.mlflow_locations import (
 )
 from muster.adapters.mlflow_merge_files import Added, FileMerge, look
 from muster.adapters.mlflow_merge_rows import RowMerge, TableMerge, choose, put, require_put, weigh
+from muster.adapters.mlflow_missing import still_missing
 from muster.adapters.mlflow_mysql_types import single_columns
 from muster.adapters.mlflow_relations import Relations
 from muster.adapters.mlflow_rest_tally import REDUCED
 from muster.adapters.mlflow_rows import Table, tables_of
-from muster.adapters.mlflow_s3 import S3Access
+from muster.adapters.mlflow_s3 import S3Access, open_folder
 from muster.adapters.mlflow_store import StoreUrl, require_known
 from muster.adapters.mlflow_tables import same_columns
-from muster.domain.merge_plan import MergePlan, OnConflict
+from muster.domain.merge_plan import Conflict, MergePlan, OnConflict
 from muster.domain.restore_target import RestoreTarget
-from muster.domain.selection import Wanted
+from muster.domain.selection import Wanted, means
 from muster.errors import MusterError, Refused, SourceChanged, SourceInvalid, StoreUnavailable, UsageError
 from muster.ports import TreeReader
 
@@ -45,19 +46,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Work:
-    """A point's chosen rows, on disk, and where its artifacts belong."""
+    """
+    A point's chosen rows, on disk, and where its artifacts belong.
+
+    :param incomplete: whether the point lacks artifacts
+    """
 
     stored: Stored
     closure: Closure
     chosen: list[TableMerge]
     roots: tuple[Root, ...]
     places: list[Place]
+    incomplete: bool
 
     @property
     def relations(self) -> Relations:
         return self.closure.links.relations
 
-    def plan(self, rows: RowMerge, files: FileMerge) -> MergePlan:
+    def rows(self, name: str) -> Iterator[dict[str, Any]]:
+        """The chosen rows of a table, as they were; none if there is no such table."""
+        for table in self.stored.schema.tables:
+            if table.name == name:
+                chosen = self.closure.picker(table)
+                rows = (row for row in read_lines(self.stored.files[name]) if chosen(row))
+                yield from (dict(zip(table.names, row, strict=True)) for row in rows)
+
+    def plan(self, rows: RowMerge, files: FileMerge, lacking: Sequence[Conflict]) -> MergePlan:
         models = [
             label if aliases is None else f"{label}@{alias}"
             for label, aliases in sorted(self.closure.models.items())
@@ -71,7 +85,7 @@ class _Work:
             added=tuple(rows.added),
             revived=tuple(rows.revived),
             left=tuple(rows.left),
-            conflicts=(*rows.conflicts, *files.conflicts),
+            conflicts=(*rows.conflicts, *files.conflicts, *lacking),
         )
 
 
@@ -109,8 +123,8 @@ class MlflowMerge:
     def plan(self, details: Mapping[str, Any], tree: TreeReader, wanted: Sequence[Wanted]) -> MergePlan:
         """What `merge` would do now; changes nothing."""
         with self._work(details, tree, wanted) as work:
-            rows, files = self._looked(work, tree)
-            return work.plan(rows, files)
+            _, _, plan = self._looked(work, tree)
+            return plan
 
     def merge(
         self,
@@ -122,8 +136,7 @@ class MlflowMerge:
     ) -> MergePlan:
         """Artifacts first, then all rows in one transaction, read anew before it is committed; as it was, if anything fails."""
         with self._work(details, tree, wanted) as work, alone(self._store):
-            rows, files = self._looked(work, tree)
-            plan = work.plan(rows, files)
+            rows, files, plan = self._looked(work, tree)
             plan.approve(rule)
             if agreed is not None and plan != agreed:
                 raise Refused("the plan is not the one that was agreed to any more", "look at the plan again")
@@ -131,11 +144,25 @@ class MlflowMerge:
                 self._apply(work, rows, Added(files, tree))
             return plan
 
-    def _looked(self, work: _Work, tree: TreeReader) -> tuple[RowMerge, FileMerge]:
+    def _looked(self, work: _Work, tree: TreeReader) -> tuple[RowMerge, FileMerge, MergePlan]:
         with working(self._store, write=False) as connection:
             rows = weigh(connection, work.relations, work.chosen)
         named, own = _named(work)
-        return rows, look(tree, work.roots, work.places, named, own, self._access)
+        files = look(tree, work.roots, work.places, named, own, self._access)
+        return rows, files, work.plan(rows, files, self._lacking(work, tree))
+
+    def _lacking(self, work: _Work, tree: TreeReader) -> list[Conflict]:
+        """Versions that would come back, or get an alias, without their artifacts: the point lacks them, and so does the registry."""
+        if not work.incomplete:
+            return []
+        versions = [(row["name"], row["version"], row["run_id"]) for row in work.rows("model_versions")]
+        folders = {
+            root.tree: open_folder(place, self._access) for root, place in zip(work.roots, work.places, strict=True)
+        }
+        missing = still_missing(versions, tree, work.roots, folders)
+        return [
+            Conflict("artifacts", one.path, f"{one.what} was missing at the point", keepable=False) for one in missing
+        ]
 
     def _apply(self, work: _Work, rows: RowMerge, added: Added) -> None:
         try:
@@ -194,6 +221,7 @@ class MlflowMerge:
         with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
             stored = fetch(tree, "", self._store, details, Path(scratch))
             closure = Closure.of(relations, reader(stored), wanted)
+            _require_meant(details.get("selective"), closure)
             roots = roots_from_json(stored.schema.roots)
             stays = roots[0].place == self._root
             locations = LocationMap(()) if stays else LocationMap.between(roots, self._root)
@@ -205,7 +233,7 @@ class MlflowMerge:
                         "restore the point to a place of its own",
                     )
             places = [root.place if stays else root.moved(self._root) for root in roots]
-            yield _Work(stored, closure, chosen, roots, places)
+            yield _Work(stored, closure, chosen, roots, places, bool(details.get("missing")))
 
     def _layout(self, revision: str) -> tuple[dict[str, Table], Relations, dict[str, set[str]]]:
         """Tables, how they hang together, and columns of single precision; the registry is let go of at once."""
@@ -232,23 +260,26 @@ def reader(stored: Stored) -> Read:
     return read
 
 
+def _require_meant(part: Mapping[str, Any] | None, closure: Closure) -> None:
+    """
+    :raises Refused: if a point was taken of other models, and has of one that is asked for only what those need
+    """
+    partial = sorted(label for label in closure.models if not means(part, label))
+    if partial:
+        raise Refused(
+            f"the point holds only what others need of {', '.join(partial)}",
+            "take it from a point of the whole registry, or of this model; or name the models that the point was taken of",
+        )
+
+
 def _named(work: _Work) -> tuple[set[Place], set[Place]]:
     """The places of artifacts that chosen rows name, as they were; and those of them that make models what they are."""
-    tables = {table.name: table for table in work.stored.schema.tables}
-
-    def rows(name: str) -> Iterator[dict[str, Any]]:
-        if name in tables:
-            chosen, names = work.closure.picker(tables[name]), tables[name].names
-            for row in read_lines(work.stored.files[name]):
-                if chosen(row):
-                    yield dict(zip(names, row, strict=True))
-
-    runs = {row["run_uuid"]: row["artifact_uri"] for row in rows("runs")}
-    named, own = list(runs.values()), [row["artifact_location"] for row in rows("logged_models")]
-    for row in rows("model_versions"):
+    runs = {row["run_uuid"]: row["artifact_uri"] for row in work.rows("runs")}
+    named, own = list(runs.values()), [row["artifact_location"] for row in work.rows("logged_models")]
+    for row in work.rows("model_versions"):
         own += [row.get("storage_location"), row["source"]]
         own += [uri for run, uri in runs.items() if str(row["source"]).startswith(f"runs:/{run}")]
-    named += [row["value"] for row in rows("trace_tags") if row["key"] in TRACE_LOCATION_KEYS]
+    named += [row["value"] for row in work.rows("trace_tags") if row["key"] in TRACE_LOCATION_KEYS]
     return _places([*named, *own]), _places(own)
 
 

@@ -6,16 +6,17 @@ import json
 import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from muster.adapters.bulk import in_bulk
 from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder
 from muster.adapters.mlflow_facts import ModelVersion
 from muster.adapters.mlflow_known import Known
-from muster.adapters.mlflow_locations import Root, home_of
+from muster.adapters.mlflow_locations import Root, home_of, place_of
 from muster.codec import from_json
 from muster.domain.holdings import ABOUT, Holdings, Missing, bounded
 from muster.errors import IntegrityError, SourceInvalid
+from muster.ports import TreeReader
 
 LOADED_META = "registered_model_meta"
 MLMODEL = "MLmodel"
@@ -93,6 +94,43 @@ def known_holdings(known: Known) -> Holdings | None:
         return from_json(Holdings, json.loads(document)) if (document := known.read(ABOUT)) else None
     except (IntegrityError, ValueError, RecursionError):
         return None
+
+
+def still_missing(
+    versions: Iterable[tuple[str, int, str | None]],
+    tree: TreeReader,
+    roots: Sequence[Root],
+    folders: Mapping[str, ArtifactFolder],
+) -> list[Missing]:
+    """
+    Artifacts that a point lacked of some versions, and that are not whole where they belong now: by the measure of `missing_artifacts`,
+    and where that cannot be applied, by the bytes that there should be.
+
+    :param versions: model, number, and id of the run
+    :param tree: the registry of the point; `roots` are those of the point, too
+    :param folders: where each root lies now, by its tree
+    :raises IntegrityError: if the point does not tell what it lacked
+    """
+    known = Known(tree)
+    before = known_holdings(known)
+    if before is None:
+        raise IntegrityError(f"{ABOUT} of the point, which tells what it lacks, cannot be read", "verify the vault")
+    lacked = {one.what: one for one in before.missing}
+    found: list[Missing] = []
+    for version in (ModelVersion(*version, roots[0].place) for version in versions):
+        if not (one := lacked.get(str(version))):
+            continue
+        place = place_of(one.path)
+        if place is None:
+            raise IntegrityError(f"{one.path} in {ABOUT} of the point is no place", "verify the vault")
+        root, relative = home_of(place, roots)
+        there = [artifact for artifact in folders[root.tree].below([relative]) if artifact.kind == "file"]
+        known_whole = any(artifact.path == posixpath.join(relative, MLMODEL) for artifact in there)
+        by_size = one.size is not None and sum(artifact.size for artifact in there) >= one.size
+        named = replace(version, place=place)
+        if not (known_whole or by_size) or missing_artifacts([named], roots, folders, {root.tree: there}, known):
+            found.append(one)
+    return found
 
 
 def _wanted(homes: Mapping[ModelVersion, tuple[Root, str]], tree: str) -> set[str]:

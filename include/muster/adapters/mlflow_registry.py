@@ -86,6 +86,7 @@ class RegistryCapture:
 
     :param versions_now: asks the store anew which versions there are
     :param incomplete: whether artifacts may be missing
+    :param only: the models that were asked for, if not all were
     """
 
     cut_at: datetime
@@ -98,6 +99,7 @@ class RegistryCapture:
     known: Known
     versions_now: Callable[[], list[ModelVersion]]
     incomplete: bool
+    only: Sequence[Wanted] = ()
     missing: list[Missing] = field(default_factory=list)
     seen: dict[str, list[Artifact]] = field(default_factory=dict)
     excluded: int = 0
@@ -163,8 +165,11 @@ class RegistryCapture:
         main, *others = self.dumps
         files = [a for artifacts in self.seen.values() for a in artifacts if a.kind == "file"]
         missing = [str(one) for one in self.missing]
+        facts = main.details()
+        part = {**facts["selective"], "asked": [str(one) for one in self.only]} if "selective" in facts else None
         return {
-            **main.details(),
+            **facts,
+            **({"selective": part} if part else {}),
             **({"missing": {"count": len(missing), "named": bounded(missing)}} if missing else {}),
             "alembic_revision": main.schema.revisions["alembic_version"],
             "auth": others[0].details() if others else None,
@@ -261,11 +266,12 @@ class MlflowSource:
             known,
             functools.partial(self._versions_now, scratch / "again"),
             self._incomplete,
+            self._only,
         )
 
     def _versions_now(self, scratch: Path) -> list[ModelVersion]:
         with _looking(self._store, scratch) as (connection, _):
-            return versions_with_artifacts(connection, tables_of(connection))
+            return versions_with_artifacts(connection, tables_of(connection), lenient=True)
 
     def _auth_dump(self, scratch: Path, known: Known, cut_at: datetime) -> list[Dump]:
         if self._auth is None or self._auth.url == self._store.url:

@@ -118,7 +118,8 @@ def rows_of(connection: Connection, table: Table, only: Any = None, *, lock: boo
     The canonical rows of a table, streamed.
 
     :param only: an SQL condition that they must meet
-    :param lock: keep others from changing these rows until the transaction ends; SQLite's whole file is locked anyway
+    :param lock: keep others from changing these rows until the transaction ends, for which their keys must stay; PostgreSQL lets others
+        put in rows that refer to them; SQLite's whole file is locked anyway
     :raises SourceInvalid: if a value is not of its column's type (SQLite lets anything in)
     """
     for batch in batches_of(connection, table, only, lock=lock):
@@ -131,7 +132,7 @@ def batches_of(connection: Connection, table: Table, only: Any = None, *, lock: 
     if only is not None:
         statement = statement.where(only)
     if lock:
-        statement = statement.with_for_update()
+        statement = statement.with_for_update(key_share=True)
     result = connection.execute(statement, execution_options={"yield_per": BATCH})
     for raws in result.partitions(BATCH):
         try:

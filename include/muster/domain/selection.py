@@ -74,6 +74,25 @@ def selected(wanted: Iterable[Wanted], models: Mapping[str, Mapping[str, Any]]) 
     return found
 
 
+def means(part: Mapping[str, Any] | None, label: str) -> bool:
+    """
+    Whether a point is meant to have all of a model, if there is one of that name.
+
+    :param part: what the details of a registry have as ``selective``; None if the whole store was taken
+    """
+    if part is None:
+        return True
+    return label in part["models"] or any(Wanted(pattern).matches(label) for pattern in part.get("asked", ()))
+
+
+def same_part(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
+    """Whether two points were asked for the same models, whichever of these there were; both as in `means`."""
+    if one is None or other is None:
+        return one is other
+    told = "asked" if "asked" in one and "asked" in other else "models"
+    return set(one[told]) == set(other[told])
+
+
 def _listed(names: Iterable[str]) -> str:
     known = sorted(names)
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""

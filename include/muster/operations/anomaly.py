@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from muster.codec import canonical, from_json, to_json
 from muster.domain.anomaly import Limits, Profile, judge
 from muster.domain.holdings import bounded
 from muster.domain.recovery_point import CHANGES, DELETIONS, Component, PointStatus, RecoveryPoint, listed
+from muster.domain.selection import same_part
 from muster.errors import IntegrityError, NotFound, PermanentError
 from muster.operations.hold import hold_point
 from muster.operations.losses import Losses, losses
@@ -154,7 +157,7 @@ def _judged(
     if changes and before and limits:
         profile = changes.profile
         history = _history(vault, before.workload, f"changes/{name}") if profile.lost or profile.removed else []
-        failures = judge(profile, history, limits)
+        failures = judge(profile, history, _sparing(limits, component, lost))
     details: dict[str, Any] = {"profile": to_json(changes.profile) if changes else None}
     details["failures"] = failures + bounded(lost.missing, MOST_SAID)
     details |= {"incomplete": bounded(lost.missing, MOST_SAID)} if lost.missing else {}
@@ -167,7 +170,16 @@ def _judged(
     return Component("changes", name, tree, component.cut_at, method, details)
 
 
+def _sparing(limits: Limits, component: Component, lost: Losses) -> Limits:
+    """What a deleted version alone had in its run leaves a point of chosen models with it, so that what is gone is no sign of harm."""
+    return replace(limits, shrunk=math.inf) if lost.deleted and component.details.get("selective") else limits
+
+
 def _compared(vault: Vault, earlier: Component, component: Component) -> Changes | None:
+    """None if they cannot be compared; of other models than before, all files are others."""
+    if not same_part(earlier.details.get("selective"), component.details.get("selective")):
+        logger.info("the files of %s are not compared: the catalog names other models than before", component.label)
+        return None
     try:
         return compare(vault.tree(earlier.tree), vault.tree(component.tree), JUDGED[component.kind])
     except IntegrityError as error:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from muster.codec import from_json
 from muster.domain.holdings import ABOUT, Holdings, deleted
 from muster.domain.recovery_point import Component
+from muster.domain.selection import means
 from muster.errors import IntegrityError
 from muster.vault.vault import Vault
 
@@ -30,6 +31,9 @@ def losses(vault: Vault, before: Component | None, now: Component) -> Losses:
     """
     What was lost of a registry. Rows are not read for it: names stand in the manifests, and in a small file of either tree.
 
+    Of points of chosen models, those are compared that both points were meant to have. Experiments are compared between whole stores
+    alone: one that no chosen row needs any more leaves the point, and lives on.
+
     :param before: the same component of the point before, or None
     """
     here = _holdings(vault, now)
@@ -38,8 +42,12 @@ def losses(vault: Vault, before: Component | None, now: Component) -> Losses:
     missing = tuple(str(one) for one in here.missing if one.path not in missed) if here else ()
     if before is None:
         return Losses(missing=missing)
-    models = [component.details.get("models", {}) for component in (before, now)]
-    return Losses(tuple(deleted(there, models[0], here, models[1])), missing)
+    parts = [component.details.get("selective") for component in (before, now)]
+    earlier, models = (component.details.get("models", {}) for component in (before, now))
+    meant = {label: model for label, model in earlier.items() if all(means(part, label) for part in parts)}
+    if there and any(parts):
+        there = replace(there, experiments={})
+    return Losses(tuple(deleted(there, meant, here, models)), missing)
 
 
 def _tolerant(vault: Vault, before: Component) -> Holdings | None:

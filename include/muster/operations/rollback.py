@@ -40,7 +40,8 @@ def roll_back(
     because: Mapping[str, str] | None = None,
 ) -> RollbackPlan:
     """
-    Bring models back into a registry that is in use, next to what is there, and record it in the audit trail; refusals and failures too.
+    Bring models back into a registry that is in use, next to what is there, and record it in the audit trail: before anything is
+    changed, and what came of it; refusals and failures too.
 
     :param agreed: the `mark_of` the plan that somebody has seen; another one by now is refused
     :param because: who agreed, and why nobody else had to; recorded
@@ -56,6 +57,7 @@ def roll_back(
             seen = registry.plan(component.details, tree, wanted)
             if mark_of(_told(status, registry, rule, seen)) != agreed:
                 raise Refused("the plan is not the one that was agreed to any more", "look at the plan again")
+        _record(vault, status, "begun", asked)
         done = _told(status, registry, rule, registry.merge(component.details, tree, wanted, rule, seen))
     except MusterError as error:
         outcome = "refused" if isinstance(error, Refused) else "failed"
