@@ -74,9 +74,21 @@ def moto_s3() -> Iterator[S3Server]:
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
+    _one_at_a_time(server)
     host, port = server.get_host_and_port()
     yield S3Server(f"http://{host}:{port}", "any-access-key", "any/secret+key")
     server.stop()
+
+
+def _one_at_a_time(server: Any) -> None:
+    """moto looks whether an object is there, and then writes it: of two requests at once, both could win."""
+    app, turn = server._server.app, threading.Lock()
+
+    def answer(environ: Any, start_response: Any) -> Any:
+        with turn:
+            return app(environ, start_response)
+
+    server._server.app = answer
 
 
 @pytest.fixture(scope="session")
