@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 POLL_S = 0.3
+SETTLED = timedelta(seconds=2)
 TIMEOUT = "timeout"
 """In the place of an answer: what the scheduler does when the time is over."""
 
@@ -64,6 +65,8 @@ def _answer(dag_id: str, person: str, option: str, meanwhile: Callable[[], objec
         task = session.scalars(waiting).first()
         detail = task and session.scalar(select(HITLDetail).where(HITLDetail.ti_id == task.id))
         if task is None or detail is None or detail.responded_at is not None:
+            return None
+        if datetime.now(UTC) - task.updated_at < SETTLED:  # `DAG.test` sets the state once more after the task has
             return None
         meanwhile()
         event = {"error": "the time is over", "error_type": "timeout"}
