@@ -25,8 +25,8 @@ def test_every_recovery_has_a_deadline_before_its_objective(runs: Runs, name: st
     assert deadline.callback.path == "muster_airflow.deadlines.at_risk"
 
 
-def test_a_deadline_is_recorded_in_the_vault(runs: Runs, site: AirflowSite, caplog: pytest.LogCaptureFixture) -> None:
-    """Which run, which objective, and how much time is left."""
+def test_a_deadline_is_recorded_in_the_vault(runs: Runs, site: AirflowSite) -> None:
+    """Which run, and which objective."""
     from muster_airflow.deadlines import at_risk
 
     (deadline,) = runs.bag.dags["drill__ledger"].deadline
@@ -34,4 +34,3 @@ def test_a_deadline_is_recorded_in_the_vault(runs: Runs, site: AirflowSite, capl
     record = site.platform().vault("spare").audit()[-1]
     assert (record.action, record.subject, record.outcome) == ("deadline", "ledger", "at risk")
     assert record.details == {"run": "drill__ledger scheduled__x", "objective_s": 300.0, "warned_at": 0.8}
-    assert "misses the recovery time objective of ledger in 0:01:00" in caplog.text

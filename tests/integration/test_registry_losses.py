@@ -19,6 +19,7 @@ from muster.cli.wording import plan_lines, point_lines, points_table, report_lin
 from muster.domain.content import TreeEntry
 from muster.domain.holdings import ABOUT, MOST_NAMED
 from muster.domain.recovery_point import PointStatus
+from muster.domain.restore_request import RestoreRequest
 from muster.errors import SourceInvalid, ValidationFailed
 from muster.operations.hold import accept_point, release_point
 from muster.operations.seal import seal_point
@@ -297,7 +298,8 @@ def test_an_incomplete_point_says_so_everywhere_and_is_not_the_latest(lossy: Wor
     assert "suspect, incomplete" in text_of(iter([points_table([status], lossy.clock.now())]))
     assert f"incomplete: registry/models: {line}" in text_of(point_lines(status))
     target = lossy.platform.target(lossy.platform.catalog.workload("models"), status, "bench")
-    plan = lossy.platform.plan(lossy.vault, status, target)
+    request = RestoreRequest("restore", lossy.clock.now(), override="nothing else is left")
+    plan = lossy.platform.plan(lossy.vault, status, target, request)
     assert f"warning: point {status.point.point} is incomplete: registry/models: {line}" in text_of(plan_lines(plan))
 
 
