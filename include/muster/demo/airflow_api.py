@@ -16,6 +16,8 @@ Json = Any
 ANSWER_S = 30.0
 POLL_S = 0.4
 WAITING = "awaiting_input"
+SETTLE_S = 3.0
+"""How long a question must stand before it is answered: Airflow 3.3 takes a task for lost that goes on as soon as it waits."""
 FINISHED = frozenset({"success", "failed"})
 ENDED = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
 
@@ -147,14 +149,15 @@ class AirflowApi:
         :raises MusterError: if the run ends before
         :raises StoreUnavailable: if it takes longer than `timeout` seconds
         """
-        deadline = time.monotonic() + timeout
+        deadline, seen = time.monotonic() + timeout, None
         while time.monotonic() < deadline:
             path = f"/api/v2/dags/{dag}/dagRuns/{run}/hitlDetails?response_received=false"
             waiting = [
                 found for found in self.call("GET", path)["hitl_details"] if found["task_instance"]["state"] == WAITING
             ]
-            if waiting:
+            if waiting and seen is not None and time.monotonic() - seen > SETTLE_S:
                 return waiting[0]
+            seen = (seen or time.monotonic()) if waiting else None
             if self.call("GET", f"/api/v2/dags/{dag}/dagRuns/{run}")["state"] in FINISHED:
                 failed = [task for task in self.tasks(dag, run) if task.state == "failed"]
                 reasons = "".join(f"\n    {task.name}: {self.reason(dag, run, task)}" for task in failed)

@@ -13,6 +13,7 @@ from muster.vault.vault import Vault
 
 APPROVE = "approve"
 APPROVED, REJECTED, TIMED_OUT, NOT_COUNTED = "approved", "rejected", "timed out", "not counted"
+DECISIONS = (APPROVED, REJECTED, TIMED_OUT)
 
 
 def may_decide(person: str, requested_by: str, approvers: Sequence[str]) -> str | None:
@@ -51,6 +52,17 @@ def record_decision(vault: Vault, plan: RestorePlan, outcome: str, approval: App
             "override": plan.override,
         },
     )
+
+
+def decision(vault: Vault, plan: RestorePlan, run: str) -> str | None:
+    """What was decided on this very plan for this run, as the trail has it: approved, rejected or timed out; None if nothing was."""
+
+    def wanted(record: AuditRecord) -> bool:
+        said = record.details
+        return (said.get("plan"), said.get("run")) == (plan.digest, run) and record.outcome in DECISIONS
+
+    record = vault.find_record(APPROVE, _subject(plan), wanted)
+    return record.outcome if record else None
 
 
 def require_approval(vault: Vault, plan: RestorePlan, run: str) -> Approval:

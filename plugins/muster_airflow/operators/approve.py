@@ -42,14 +42,33 @@ class ApproveRestoreOperator(ApprovalOperator):
         self.approvers = list(approvers)
 
     def execute(self, context: Context) -> Any:
-        """Put the question; the task waits without a slot until somebody answers, or the time is over."""
+        """
+        Put the question; the task waits without a slot until somebody answers, or the time is over.
+
+        A decision that an earlier try has recorded stands: Airflow 3.3 takes a task for lost that is answered in the second in which it
+        began to wait, and tries it again.
+        """
         planned = self._planned()
+        if already := self._decided_before(context, planned):
+            return already
         self.subject = f"Restore {self.workload} to {planned.plan.target} from {planned.plan.point}?"
         self.body = plan_in_markdown(planned.plan, planned.requested_by, self.approvers)
         if self.response_timeout:
             waited = datetime.now(UTC) - planned.decided.finished_at
             self.response_timeout = max(self.response_timeout - waited, self.response_timeout / 100)
         return super().execute(context)
+
+    def _decided_before(self, context: Context, planned: PlannedRecovery) -> Any:
+        from muster.operations.approve import APPROVED, decision
+
+        at = Site(RecoveryHook(context).platform, context, self.workload)
+        outcome = decision(at.vault, planned.plan, run_of(context))
+        if outcome is None:
+            return None
+        if outcome != APPROVED:
+            raise Refused(f"the plan was decided on before: {outcome}", "trigger a new run")
+        self.log.info("The plan %s was approved before", planned.plan.digest[:16])
+        return {"plan": planned.plan.digest}
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Judge the answer, record it, and let the restore go on or not."""

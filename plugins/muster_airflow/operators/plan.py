@@ -103,8 +103,9 @@ class PlanRestoreOperator(WorkloadOperator):
             replace=self.replace == "True",
             override=self.override.strip(),
         )
+        busy = running(at) if self.kind == "restore" else None
         target = at.platform.target(at.workload, status, self.to)
-        plan = plan_restore(at.vault, at.platform.restore_job(status, target, request, running(at)))
+        plan = plan_restore(at.vault, at.platform.restore_job(status, target, request, busy))
         decided = Span("decide", "plan", started_at, at.platform.clock.now())
         planned = PlannedRecovery(request, plan, detected_at, decided, requested_by(at.context))
         at.context["ti"].xcom_push(key=PLAN, value=to_json(planned))
