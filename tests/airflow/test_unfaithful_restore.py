@@ -14,7 +14,10 @@ import pytest
 from muster.adapters import mlflow_restore
 from muster.bootstrap import Platform
 from muster.catalog import load_catalog
+from muster.codec import from_json
+from muster.domain.approval import Approval
 from muster.errors import IncompletePoint, Unfaithful
+from muster.operations.approve import APPROVED, record_decision
 from registry_seed import SmallStore, query
 from vaults import ACTOR
 
@@ -44,7 +47,7 @@ class Handed:
         def pull(task_ids: Sequence[str], key: str) -> list[Any]:
             return [json.loads(self.kept[t, key]) if (t, key) in self.kept else None for t in task_ids]
 
-        return SimpleNamespace(xcom_push=push, xcom_pull=pull)
+        return SimpleNamespace(xcom_push=push, xcom_pull=pull, get_dr_count=lambda *_dag, **_which: 0)
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ def test_the_fidelity_report_of_a_failed_task_is_concluded(
     """The task that restores is red, nothing of the registry is there, and the report names the difference."""
     from airflow.sdk import DAG
 
-    from muster_airflow.operators.plan import PLAN, PlanRestoreOperator
+    from muster_airflow.operators.plan import PLAN, PlannedRecovery, PlanRestoreOperator
     from muster_airflow.operators.recovery import FAILURE, Site
     from muster_airflow.recovery_flow import recover_and_conclude
 
@@ -83,17 +86,22 @@ def test_the_fidelity_report_of_a_failed_task_is_concluded(
 
     monkeypatch.setattr(mlflow_restore, "compare", meddled)
     with DAG("restore__flights", schedule=None, default_args={"workload": "flights"}) as dag:
-        planned = PlanRestoreOperator(task_id="plan", point="latest", to=str(tmp_path / "back"), kind="drill")
+        planned = PlanRestoreOperator(
+            task_id="plan", point="latest", to=str(tmp_path / "back"), override="it was just sealed"
+        )
         recover_and_conclude(planned, "flights")
 
     def perform(task: str) -> Any:
         operator: Any = dag.get_task(task)
         if hasattr(operator, "plan"):
             operator.plan = json.loads(handed.kept["plan", PLAN])
-        run = SimpleNamespace(start_date=datetime.now(UTC))
+        run = SimpleNamespace(start_date=datetime.now(UTC), dag_id="restore__flights", run_id="r")
         return operator.perform(Site(platform, {"ti": handed.of(task), "dag_run": run}, "flights"))  # type: ignore[typeddict-item]
 
     assert perform("plan") == []
+    drawn = from_json(PlannedRecovery, json.loads(handed.kept["plan", PLAN])).plan
+    approval = Approval(drawn.digest, "ben", "lead", datetime.now(UTC), "", "airflow")
+    record_decision(platform.vault("primary"), drawn, APPROVED, approval, "restore__flights r")
     with pytest.raises(Unfaithful, match="params key k, run_uuid r1 differs in value") as caught:
         perform("restore_registry")
     handed.of("restore_registry").xcom_push(FAILURE, caught.value.message)
