@@ -14,7 +14,7 @@ export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins
 # Airflow imports three times as fast with byte code, so nothing may forbid it.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo up down test test-airflow test-core test-servers lint format lock runbooks bench clean
+.PHONY: help demo up down test test-whole test-parts test-servers lint format lock runbooks bench clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1 — /p' Makefile
@@ -28,14 +28,14 @@ up: .venv/ready  ## start the demo's platform and leave it running
 down: .venv/ready  ## end what `make up` started
 	@$(BIN)/python -m muster.demo down
 
-test: .venv/ready  ## all tests that need nothing but the package index; those in Airflow beside the others
-	$(MAKE) --no-print-directory --jobs 2 --keep-going test-airflow test-core
+test: .venv/ready  ## all tests that need nothing but the package index; in two halves, side by side
+	$(MAKE) --no-print-directory --jobs 2 --keep-going test-whole test-parts
 
-test-airflow: .venv/ready
-	$(BIN)/python -m pytest -m "not servers" tests/airflow
+test-whole: .venv/ready
+	$(BIN)/python -m pytest -m "not servers" tests/airflow tests/faults
 
-test-core: .venv/ready
-	$(BIN)/python -m pytest -m "not servers" --ignore tests/airflow
+test-parts: .venv/ready
+	$(BIN)/python -m pytest -m "not servers" --ignore tests/airflow --ignore tests/faults
 
 test-servers: .venv/ready $(AZURITE)  ## tests against Ceph, PostgreSQL, MariaDB, Azurite and a GCS emulator; installs them, fails without them
 	dpkg -s $(SERVER_PACKAGES) > /dev/null 2>&1 || { $(SUDO) apt-get update -q && \
