@@ -156,7 +156,7 @@ def test_the_newest_point_and_all_that_speaks_of_it_can_be_cut_off_unless_somebo
     assert site.open().verify().ok
     assert len(site.open().points()) == 2
     asked = seen.asked_for(Thoroughness(), site.open())
-    assert named(site.open().verify(head=asked.head)) == {"audit/"}
+    assert named(site.open().verify(heads=asked.heads)) == {"audit/"}
 
 
 def test_a_point_alone_cannot_be_taken_away_unnoticed(site: Site) -> None:

@@ -333,7 +333,7 @@ def test_the_report_of_a_restore_is_evidence(world: World, tmp_path: Path) -> No
     assert told[-1] == "concluded"
     assert {"plan", "registry/flights", "validation/flights", MODEL, f"plan {digest[:16]} approved"} < set(told)
     assert [event.at for event in report.events] == sorted(event.at for event in report.events)
-    assert world.vault.auditing.check(head=report.audit.heads[0]).ok
+    assert world.vault.auditing.check(heads=[report.audit.heads[0]]).ok
 
 
 def test_what_the_trail_tells_of_a_run_is_in_its_timeline(world: World, tmp_path: Path) -> None:

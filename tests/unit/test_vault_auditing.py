@@ -135,7 +135,7 @@ def test_the_newest_records_are_missed_by_whoever_saw_them(store: MemoryStore) -
     seen = check(store).anchor.head
     del store.objects[records(store)[-1]]
     assert check(store).ok
-    assert f"the record {seen}, which was seen here earlier, is gone" in said(check(store, head=seen))
+    assert f"the record {seen}, which was seen here earlier, is gone" in said(check(store, heads=[seen]))
 
 
 @pytest.mark.parametrize(

@@ -219,11 +219,11 @@ def test_a_vault_that_was_put_back_to_an_older_state_is_noticed_by_whoever_saw_t
     older = dict(store.objects)
     seal(vault, trees[0], number=2)
     head = vault.verify(share=0.0).head
-    assert vault.verify(share=0.0, head=head).ok
+    assert vault.verify(share=0.0, heads=[head]).ok
     store.objects = older
     vault = reopen(store)
     assert vault.verify().ok
-    (found,) = vault.verify(share=0.0, head=head).findings
+    (found,) = vault.verify(share=0.0, heads=[head]).findings
     assert head in found.what
 
 

@@ -11,6 +11,7 @@ from muster.adapters.mlflow_closure import ChosenTables
 from muster.adapters.mlflow_locations import LOCATIONS, TRACE_LOCATION_KEYS, Place, place_of, placed_values
 from muster.adapters.mlflow_rows import Table
 from muster.domain.holdings import Holdings
+from muster.domain.selection import label_of
 from muster.errors import SourceInvalid
 
 if TYPE_CHECKING:
@@ -126,11 +127,6 @@ def holdings_of(connection: Connection, tables: Tables) -> Holdings:
     }
     prompts = (label_of(workspace, name) for workspace, name in prompts_of(connection, tables))
     return Holdings(experiments, tuple(sorted(prompts)))
-
-
-def label_of(workspace: str | None, name: str) -> str:
-    """How a model is named in the details of a capture: in another workspace than the default one as ``workspace/model``."""
-    return name if workspace in (None, "default") else f"{workspace}/{name}"
 
 
 def server_keys(connection: Connection, tables: Tables) -> list[str]:

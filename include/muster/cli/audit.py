@@ -54,7 +54,7 @@ def audit_verify(session: Session, last: int, replicas: Sequence[str], head: str
     for name in names:
         vault = session.vault(name)
         copies, others = _apart(session, vault, replicas)
-        report = vault.auditing.check(head=seen.asked(vault, head), copies=copies, others=others)
+        report = vault.auditing.check(heads=seen.asked(vault, head.split()), copies=copies, others=others)
         if not report.ok:
             raise _broken(vault, report)
         seen.remember(vault, report.anchor.heads)

@@ -56,7 +56,7 @@ def verify(
     seen, vaults = SeenHeads(session.state), _to_verify(session, point, workload)
     if head and len(vaults) != 1:
         raise UsageError("an audit record is of one vault, and several would be verified", "name one with --vault")
-    how = Thoroughness(_share(read_data), whole=not point and not workload, files=files, head=head)
+    how = Thoroughness(_share(read_data), whole=not point and not workload, files=files, heads=tuple(head.split()))
     checked = []
     for vault, statuses in vaults:
         with session.screen.progress() as progress:

@@ -26,11 +26,11 @@ class SeenHeads:
 
     def asked_for(self, how: Thoroughness, vault: Vault) -> Thoroughness:
         """The same verification, which asks for what was seen last as well."""
-        return replace(how, head=self.asked(vault, how.head))
+        return replace(how, heads=self.asked(vault, how.heads))
 
-    def asked(self, vault: Vault, head: str) -> str:
-        """What must be there, digests parted by blanks: what somebody asks for, and what was seen last in any case."""
-        return " ".join(dict.fromkeys([*head.split(), *self.of(vault)]))
+    def asked(self, vault: Vault, heads: Iterable[str]) -> tuple[str, ...]:
+        """Digests of what must be there: what somebody asks for, and what was seen last in any case."""
+        return tuple(dict.fromkeys([*heads, *self.of(vault)]))
 
     def note(self, vault: Vault, report: VerifyReport) -> None:
         """Remember the newest record of a trail in which nothing was found wrong."""

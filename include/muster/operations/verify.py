@@ -21,13 +21,13 @@ class Thoroughness:
     :param share: part of the packs whose bytes are read again, 0 to 1
     :param whole: all packs and points of the vault, whatever is marked; not only what the marked points need
     :param files: whether the digests of every file are computed anew
-    :param head: digest of an audit record that was seen earlier and must be there still; empty if none was noted
+    :param heads: digests of audit records that were seen earlier and must be there still
     """
 
     share: float = 1.0
     whole: bool = False
     files: bool = False
-    head: str = ""
+    heads: tuple[str, ...] = ()
 
 
 def examine(
@@ -45,7 +45,7 @@ def examine(
     note of their own: no later snapshot builds on them. The report's `head` is the record of this verification itself.
     """
     points = None if how.whole else [status.point for status in statuses]
-    report = vault.verify(points, share=how.share, files=how.files, head=how.head, progress=progress)
+    report = vault.verify(points, share=how.share, files=how.files, heads=how.heads, progress=progress)
     for status in statuses:
         if found := report.of(status.point.point):
             vault.mark(_suspect(status, found, report, clock))

@@ -79,12 +79,12 @@ class Auditing:
     # --- proving ------------------------------------------------------------------------------------------------------
 
     def check(
-        self, *, head: str = "", copies: Iterable[BlobStore] = (), others: Iterable[Auditing] = ()
+        self, *, heads: Sequence[str] = (), copies: Iterable[BlobStore] = (), others: Iterable[Auditing] = ()
     ) -> AuditReport:
         """
         Look for anything that was done to the trail. Changes nothing; raises nothing that it can report.
 
-        :param head: digests of records that were seen earlier, parted by blanks; empty if none is known
+        :param heads: digests of records that were seen earlier
         :param copies: stores that hold copies of this vault
         :param others: other vaults in which this one's trail was anchored
         """
@@ -93,8 +93,8 @@ class Auditing:
         records = self._read(self._store, found)
         check_trail(self._trail, records, found)
         check_anchors(records, anchors, found)
-        check_seen(records, head, found)
-        asked = len(anchors) + len(head.split())
+        check_seen(records, heads, found)
+        asked = len(anchors) + len(heads)
         for copy in copies:
             self._compare(records, copy, found)
             asked += 1

@@ -301,7 +301,7 @@ class Vault:
         *,
         share: float = 1.0,
         files: bool = False,
-        head: str = "",
+        heads: Sequence[str] = (),
         progress: Progress | None = None,
     ) -> VerifyReport:
         """
@@ -310,9 +310,9 @@ class Vault:
         :param points: whose packs and files to check; None for all, and for packs that no point needs
         :param share: of the packs, 0 to 1; which ones moves on from day to day, so that after 1/share days each had its turn
         :param files: compute the digests of every file anew as well
-        :param head: digest of an audit record that was seen earlier: a vault that lacks it was put back to an older state
+        :param heads: digests of audit records that were seen earlier: a vault that lacks one was put back to an older state
         """
-        at, extent = self._clock.now(), Extent(points, share, files, head)
+        at, extent = self._clock.now(), Extent(points, share, files, heads)
         return verify(self._store, self._master, self._authority, self._header, extent, at, progress)
 
     @property

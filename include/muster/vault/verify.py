@@ -35,13 +35,13 @@ class Extent:
     :param points: whose packs and files; None for all that there are, and for packs that no point needs as well
     :param share: of the packs, 0 to 1, whose bytes are read; those that were found damaged before are read whatever it is
     :param files: whether the digests of every file are computed anew
-    :param head: digest of an audit record that was seen earlier and must be there still; empty if none was noted
+    :param heads: digests of audit records that were seen earlier and must be there still
     """
 
     points: Sequence[RecoveryPoint] | None = None
     share: float = 1.0
     files: bool = False
-    head: str = ""
+    heads: Sequence[str] = ()
 
 
 def verify(
@@ -57,7 +57,7 @@ def verify(
     if not 0.0 <= extent.share <= 1.0:
         raise UsageError(f"{extent.share} is not a share of the packs", "give a number from 0 to 1")
     found = Examination(store)
-    sealed = DocumentCheck(store, master, authority, header, found).run(extent.head)
+    sealed = DocumentCheck(store, master, authority, header, found).run(extent.heads)
     points = sealed if extent.points is None else extent.points
     packs = PackCheck(store, master, points, Points(store, authority, header.id).damaged_packs(), found)
     packs.look()

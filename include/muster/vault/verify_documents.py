@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -41,13 +41,13 @@ class DocumentCheck:
         self._damages = Damages(store, authority, header.id)
         self._condemnations = Condemnations(store, authority, header.id)
 
-    def run(self, head: str) -> list[RecoveryPoint]:
+    def run(self, heads: Sequence[str]) -> list[RecoveryPoint]:
         """
         Check all; return the points whose manifests are whole.
 
         What names others is read before what it names, for others write meanwhile: marks, manifests, then the trail.
 
-        :param head: digest of an audit record that must be there; empty if none is known
+        :param heads: digests of audit records that must be there
         """
         self._check(HEADER, self._check_header)
         self._check(RESTORE, self._check_restore)
@@ -58,7 +58,7 @@ class DocumentCheck:
         marks = self._each(self._points.mark_keys(), self._read_mark)
         manifests = self._each(self._points.keys(), self._read_point)
         history = HistoryCheck(self._store, self._keys, self._trail, self._found)
-        history.run(self._read_trail(), manifests, marks, head)
+        history.run(self._read_trail(), manifests, marks, heads)
         self._notice_strangers()
         return [sealed.point for sealed in manifests.values()]
 

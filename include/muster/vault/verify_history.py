@@ -53,20 +53,20 @@ class HistoryCheck:
         records: Sequence[AuditRecord],
         manifests: Mapping[str, SealedPoint],
         marks: Mapping[str, Written[Mark]],
-        head: str,
+        heads: Sequence[str],
     ) -> None:
         """
         Compare them.
 
         :param records: oldest first
         :param manifests: by key; `marks` as well
-        :param head: digests of audit records that must be there, parted by blanks; empty if none is known
+        :param heads: digests of audit records that must be there
         """
         check_trail(self._trail, records, self._found)
         anchors = {key: mark.anchor for key, mark in marks.items() if mark.anchor}
         anchors |= {key: sealed.anchor for key, sealed in manifests.items()}
         check_anchors(records, anchors | self._keys.anchors(), self._found)
-        check_seen(records, head, self._found)
+        check_seen(records, heads, self._found)
         gone = expired(records)
         self._check_marks(marks, manifests, gone)
         written = {key: sealed.digest for key, sealed in manifests.items()}
@@ -141,14 +141,14 @@ def check_anchors(records: Sequence[AuditRecord], anchors: Mapping[str, Anchor],
             found.report(Finding(key, what, points))
 
 
-def check_seen(records: Sequence[AuditRecord], head: str, found: Examination) -> None:
+def check_seen(records: Sequence[AuditRecord], heads: Sequence[str], found: Examination) -> None:
     """
     Records that were seen earlier are there still.
 
-    :param head: their digests, parted by blanks; empty if none is known
+    :param heads: their digests
     """
     there = {record.digest for record in records}
-    for seen in head.split():
+    for seen in heads:
         if seen not in there:
             what = f"the record {seen}, which was seen here earlier, is gone: the vault was put back to an older state, or cut off"
             found.report(Finding(AUDIT, what))
