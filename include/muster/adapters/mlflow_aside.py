@@ -54,7 +54,7 @@ class _SchemaAside:
             if not _exists(connection, before):
                 return ()
             if _holds_something(connection, name):
-                _rename(connection, name, f"{name}_undone_{stamp}".lower())
+                _rename(connection, name, _undone(name, stamp))
             else:
                 _execute(connection, f"DROP SCHEMA {_quoted(name)}")
             _rename(connection, before, name)
@@ -63,7 +63,7 @@ class _SchemaAside:
     def discard(self, stamp: str) -> tuple[str, ...]:
         with self._connection() as connection:
             name = _current(connection)
-            asides = [s for s in (_before(name, stamp), f"{name}_undone_{stamp}".lower()) if _exists(connection, s)]
+            asides = [s for s in (_before(name, stamp), _undone(name, stamp)) if _exists(connection, s)]
             for schema in asides:
                 _execute(connection, f"DROP SCHEMA {_quoted(schema)} CASCADE")
             return tuple(f"schema {schema} of {self.store.shown}" for schema in asides)
@@ -76,6 +76,10 @@ class _SchemaAside:
 
 def _before(name: str, stamp: str) -> str:
     return f"{name}_before_{stamp}".lower()
+
+
+def _undone(name: str, stamp: str) -> str:
+    return f"{name}_undone_{stamp}".lower()
 
 
 def _rename(connection: Connection, name: str, to: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from muster.domain.approval import Approval
@@ -14,6 +14,8 @@ from muster.vault.vault import Vault
 APPROVE = "approve"
 APPROVED, REJECTED, TIMED_OUT, NOT_COUNTED = "approved", "rejected", "timed out", "not counted"
 DECISIONS = (APPROVED, REJECTED, TIMED_OUT)
+SHORTEST_DIGEST = 8
+"""Digits of a plan's digest that people must give at least."""
 
 
 def may_decide(person: str, requested_by: str, approvers: Sequence[str]) -> str | None:
@@ -56,12 +58,7 @@ def record_decision(vault: Vault, plan: RestorePlan, outcome: str, approval: App
 
 def decision(vault: Vault, plan: RestorePlan, run: str) -> str | None:
     """What was decided on this very plan for this run, as the trail has it: approved, rejected or timed out; None if nothing was."""
-
-    def wanted(record: AuditRecord) -> bool:
-        said = record.details
-        return (said.get("plan"), said.get("run")) == (plan.digest, run) and record.outcome in DECISIONS
-
-    record = vault.find_record(APPROVE, _subject(plan), wanted)
+    record = _recorded(vault, plan, run, DECISIONS)
     return record.outcome if record else None
 
 
@@ -71,12 +68,7 @@ def require_approval(vault: Vault, plan: RestorePlan, run: str) -> Approval:
 
     :raises Refused: if there is none
     """
-
-    def wanted(record: AuditRecord) -> bool:
-        said = record.details
-        return (record.outcome, said.get("plan"), said.get("run")) == (APPROVED, plan.digest, run)
-
-    record = vault.find_record(APPROVE, _subject(plan), wanted)
+    record = _recorded(vault, plan, run, (APPROVED,))
     if record is None:
         raise Refused(
             f"nobody has approved the plan {plan.digest[:16]} for this restore of {plan.workload}",
@@ -97,14 +89,21 @@ def require_same_plan(plan: RestorePlan, digest: str) -> None:
     :param digest: of the plan that was approved, or its first 8 digits and more
     :raises Refused: if the plan is another one now
     """
-    if len(digest) < SHORTEST or not plan.digest.startswith(digest.lower()):
+    if len(digest) < SHORTEST_DIGEST or not plan.digest.startswith(digest.lower()):
         raise Refused(
             f"the plan is not the approved one any more: its digest is {plan.digest[:16]}, not {digest[:16]}",
             "look at the plan again: the target, or what was found out about the point, has changed meanwhile",
         )
 
 
-SHORTEST = 8
+def _recorded(vault: Vault, plan: RestorePlan, run: str, outcomes: Collection[str]) -> AuditRecord | None:
+    """The newest decision on this very plan for this run that ended so; None if there is none."""
+
+    def wanted(record: AuditRecord) -> bool:
+        said = record.details
+        return (said.get("plan"), said.get("run")) == (plan.digest, run) and record.outcome in outcomes
+
+    return vault.find_record(APPROVE, _subject(plan), wanted)
 
 
 def _subject(plan: RestorePlan) -> str:

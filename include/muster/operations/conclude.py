@@ -222,9 +222,9 @@ def check_recovery(report: RecoveryReport) -> None:
     :raises IncompletePoint: if anything else is missing
     :raises ObjectiveMissed: if a drill brought everything back, and an objective was missed; a restore is not undone for that
     """
-    if report.passed and report.kind == "drill":
-        _check_objectives(report)
     if report.passed:
+        if report.kind == "drill":
+            _check_objectives(report)
         return
     message = f"{report.kind} of {report.workload} from {report.point} to {report.target} failed: {report.failure}"
     hint = "the report names every difference; do not put this copy into service"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from statistics import median
 from typing import Any
@@ -72,9 +73,8 @@ def restore_component(vault: Vault, job: RestoreJob, action: Action, stamp: str,
     component = _component(job.status, action.component)
     _require_planned_place(job, action)
     started = clock.now()
-    target, tree = job.target_of(component, action.path), vault.tree(component.tree)
     try:
-        facts = _there_or_restored(vault, job, action, stamp, target, tree)
+        facts = _there_or_restored(vault, job, action, stamp, component)
     except Unfaithful as error:
         error.report = replace(error.report, component=action.component)
         raise
@@ -85,20 +85,21 @@ def restore_component(vault: Vault, job: RestoreJob, action: Action, stamp: str,
 
 
 def _there_or_restored(
-    vault: Vault, job: RestoreJob, action: Action, stamp: str, target: ComponentTarget, tree: TreeReader
+    vault: Vault, job: RestoreJob, action: Action, stamp: str, component: Component
 ) -> dict[str, Any]:
     """What is free is filled; what is there and equal is left, also if an earlier try of this restore put it there; else as planned."""
-    details = _component(job.status, action.component).details
+    target, tree = job.target_of(component, action.path), vault.tree(component.tree)
     try:
-        target.check(details)
+        target.check(component.details)
     except TargetNotEmpty:
-        facts = target.holds(details, tree)
+        facts = target.holds(component.details, tree)
         if facts is not None:
             return facts
         if action.effect != "replace":
             raise
-        return _replace(vault, job, action, stamp)
-    return target.restore(details, tree)
+        with _moved_aside(vault, job, action, stamp, target):
+            return target.restore(component.details, tree)
+    return target.restore(component.details, tree)
 
 
 def _require_planned_place(job: RestoreJob, action: Action) -> None:
@@ -113,16 +114,18 @@ def _require_planned_place(job: RestoreJob, action: Action) -> None:
         )
 
 
-def _replace(vault: Vault, job: RestoreJob, action: Action, stamp: str) -> dict[str, object]:
-    """Record first, then move, then restore: whatever ends it half way, the trail says where the old state lies."""
-    component = _component(job.status, action.component)
-    target = job.target_of(component, action.path)
-    aside = target.aside()
+@contextmanager
+def _moved_aside(vault: Vault, job: RestoreJob, action: Action, stamp: str, target: ComponentTarget) -> Iterator[None]:
+    """
+    Record first, then move what is there, then let the place be filled: whatever ends it half way, the trail says where the old
+    state lies. It is put back if filling fails.
+    """
+    aside, point = target.aside(), job.status.point
     details = {"stamp": stamp, "to": job.target.name, "component": action.component, "path": action.path}
-    vault.record("set aside", f"{job.status.point.workload}/{job.status.point.point}", "begun", details)
+    vault.record("set aside", f"{point.workload}/{point.point}", "begun", details)
     aside.set_aside(stamp)
     try:
-        return target.restore(component.details, vault.tree(component.tree))
+        yield
     except BaseException:
         aside.put_back(stamp)
         raise

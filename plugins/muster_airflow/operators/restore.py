@@ -26,7 +26,32 @@ FIDELITY = "fidelity"
 """XCom key of the fidelity report of a registry that was removed again; of one that is there it stands in the outcome."""
 
 
-class PlannedOperator(WorkloadOperator):
+class GatedOperator(WorkloadOperator):
+    """
+    A step behind the gate of a restore.
+
+    Neither what is handed from task to task nor the state of the gate is trusted: anybody who may edit the run could change both.
+    The vault's own trail is asked, in which only a key of the vault can write.
+    """
+
+    gated = True
+    """Whether somebody must have approved the plan. What runs in a sandbox says no, and nothing that is handed over can."""
+
+    def approval(self, at: Site, planned: PlannedRecovery) -> Approval | None:
+        """
+        The approval of this very plan for this very run; None where none is needed.
+
+        :raises PermanentError: if the plan was refused, or nobody has approved it
+        """
+        from muster.operations.approve import require_approval
+
+        if not self.gated:
+            return None
+        planned.plan.require_allowed()
+        return require_approval(at.vault, planned.plan, run_of(at.context))
+
+
+class PlannedOperator(GatedOperator):
     """
     A step of a planned recovery.
 
@@ -34,26 +59,16 @@ class PlannedOperator(WorkloadOperator):
     """
 
     template_fields: Sequence[str] = ("workload", "plan")
-    gated = True
-    """Whether somebody must have approved the plan. What runs in a sandbox says no, and nothing that is handed over can."""
 
     def __init__(self, *, plan: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan = plan
 
     def approved(self, at: Site) -> PlannedRecovery:
-        """
-        The plan as a value, if nothing forbids it and, for a restore, somebody approved this very plan for this very run.
-
-        Neither what is handed from task to task nor the state of the gate is trusted: anybody who may edit the run could change
-        both. The vault's own trail is asked, in which only a key of the vault can write.
-        """
-        from muster.operations.approve import require_approval
-
+        """The plan as a value, if nothing forbids it and it has passed the gate."""
         planned = from_json(PlannedRecovery, self.plan)
         planned.plan.require_allowed()
-        if self.gated:
-            require_approval(at.vault, planned.plan, run_of(at.context))
+        self.approval(at, planned)
         return planned
 
     def job(self, at: Site, planned: PlannedRecovery) -> RestoreJob:
@@ -153,7 +168,7 @@ class SmokeInferenceOperator(PlannedOperator):
         return hand_on(at, [to_json(outcome) for outcome in outcomes], failed if wrong else None)
 
 
-class ConcludeRecoveryOperator(WorkloadOperator):
+class ConcludeRecoveryOperator(GatedOperator):
     """
     Measure, write the report into the vault, mark the point. Returns the figures of the report.
 
@@ -166,8 +181,6 @@ class ConcludeRecoveryOperator(WorkloadOperator):
     :param asked_by: id of the task that asks the models
     :raises PermanentError: if not everything came back as it was; the report is written all the same
     """
-
-    gated = True
 
     def __init__(
         self, *, planned_by: str, restored_by: Sequence[str], validated_by: str, asked_by: str, **kwargs: Any
@@ -182,7 +195,7 @@ class ConcludeRecoveryOperator(WorkloadOperator):
         from muster.operations.conclude import Incident, Outcomes, check_recovery, conclude
 
         planned, failed = self._planned(at), self._failed(at)
-        approval = self._approval(at, planned)
+        approval = self.approval(at, planned)  # without one, a restore has not begun
         outcomes = Outcomes(
             replace(planned.decided, finished_at=approval.approved_at) if approval else planned.decided,
             tuple(from_json(ComponentOutcome, value) for value in handed_on(at, self.restored_by)),
@@ -215,15 +228,6 @@ class ConcludeRecoveryOperator(WorkloadOperator):
         if not found:
             raise NotFound("no plan was drawn, so there is nothing to conclude", f"look at the task {self.planned_by}")
         return from_json(PlannedRecovery, found[0])
-
-    def _approval(self, at: Site, planned: PlannedRecovery) -> Approval | None:
-        """Of a restore; raises if it was refused or nobody approved it: then it has not begun."""
-        from muster.operations.approve import require_approval
-
-        if not self.gated:
-            return None
-        planned.plan.require_allowed()
-        return require_approval(at.vault, planned.plan, run_of(at.context))
 
     def _failed(self, at: Site) -> tuple[Failed, ...]:
         """What each failed task before this one said, in the order of the graph."""
