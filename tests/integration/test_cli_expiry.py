@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from protected_project import WORKLOAD, Project, make_project
+from protected_project import RESTORE, WORKLOAD, Project, make_project
 
 
 @pytest.fixture
@@ -54,12 +54,7 @@ def test_points_expire_by_the_catalogs_retention_and_not_while_they_are_held(pro
     assert project.ask("expire", "--apply")["expiry"][0]["expired"] == 1
     assert names(project) == [third]
     project.ask(
-        "restore",
-        "latest",
-        "--reason",
-        "a test",
-        "--override",
-        "it was just sealed",
+        *RESTORE,
         "-w",
         "small",
         "--to",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from live_registries import MODEL, LiveRegistry
-from protected_project import PASSPHRASE, VAULTS, Project
+from protected_project import ALONE, PASSPHRASE, VAULTS, Project
 
 WORKLOAD = """\
 workload: models
@@ -20,7 +20,6 @@ objectives: {{rpo: 1d, rto: 15m}}
 registry: {{store: "{url}", artifacts: "{artifacts}", models: ["flight-*"], scope: models}}
 vault: primary
 """
-ALONE = ("--reason", "nobody else is here")
 
 
 @pytest.fixture

@@ -7,19 +7,13 @@ from typing import Any
 
 import pytest
 
-from protected_project import Project, contents, make_project
-
-UNPROVEN = ("--override", "it was just sealed")
-ALONE = ("--reason", "nobody else is here")
+from protected_project import ALONE, UNPROVEN, Project, contents, sealed_project
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with a vault, and one point in it."""
-    project = make_project(tmp_path_factory.mktemp("project"))
-    project.ask("init", "--recovery-key-file", str(project.recovery_key))
-    project.ask("snapshot", "small")
-    return project
+    return sealed_project(tmp_path_factory.mktemp("project"))
 
 
 def restore(project: Project, back: Path, *more: str) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from protected_project import Project, contents, make_project
+from protected_project import RESTORE, Project, contents, make_project
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,12 +66,7 @@ def test_it_protects_and_brings_back(project: Project, tmp_path: Path) -> None:
     key = ("--vault", str(project.vault), "--recovery-key-file", str(project.recovery_key))
     report = project.ask(
         *key,
-        "restore",
-        "latest",
-        "--reason",
-        "a test",
-        "--override",
-        "it was just sealed",
+        *RESTORE,
         "--to",
         f"{tmp_path}/back",
         at=tmp_path,
