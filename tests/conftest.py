@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+
 import pytest
 
 pytest.register_assert_rewrite(
@@ -20,3 +23,35 @@ pytest_plugins = [
     "rest_registries",
     "servers",
 ]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup() -> Iterator[None]:
+    """What a fixture tells MLflow of its store is not what the next fixture, or the test, works on."""
+    try:
+        return (yield)
+    finally:
+        forget_mlflow_store()
+
+
+@pytest.fixture(autouse=True)
+def mlflow_store_forgotten() -> Iterator[None]:
+    """What a test tells MLflow of its store ends with the test."""
+    yield
+    forget_mlflow_store()
+
+
+def forget_mlflow_store() -> None:
+    """MLflow keeps the store and the experiment in globals and in the environment, where every program that we start finds them."""
+    if "mlflow" not in sys.modules:
+        return
+    import mlflow
+    from mlflow.environment_variables import MLFLOW_EXPERIMENT_ID, MLFLOW_REGISTRY_URI
+    from mlflow.tracking import fluent
+    from mlflow.tracking._model_registry import utils as registry
+
+    mlflow.set_tracking_uri(None)
+    registry._registry_uri = None
+    fluent._active_experiment_id = None
+    MLFLOW_REGISTRY_URI.unset()
+    MLFLOW_EXPERIMENT_ID.unset()
