@@ -7,7 +7,7 @@ BIN := .venv/bin
 COMPILE := $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes
 AZURITE := tests/azurite/node_modules/.package-lock.json
 SERVER_PACKAGES := ceph-mon ceph-mgr ceph-osd radosgw ceph-common postgresql mariadb-server-core mariadb-client-core \
-	libeatmydata1
+	libeatmydata1 chromium
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins

@@ -1,10 +1,11 @@
 """
-An MLflow registry, exported and restored: beside a plain copy of the same, and as it grows.
+An MLflow registry, exported and restored: beside a plain copy of the same and mlflow-export-import, and as it grows.
 
-    registry_growth.py [--models 100 --versions 10 --metrics 1000 --artifact 2MiB] … [--rounds 3] [--work DIR]
+    registry_growth.py [--models 100 --versions 10 --metrics 1000 --artifact-kib 2048] [--rounds 3] [--exporter] [--work DIR]
 
-Every step is a process of its own, timed from start to end. The floor is SQLite's own online backup and a copy of the artifact folder, both
-synced to disk. What was restored is compared with the original, table by table and byte by byte, and any difference ends the run.
+Every step is a process of its own, timed from start to end. The floor is SQLite's own online backup and a copy of the artifact folder,
+both synced to disk. The exporter takes many minutes, so it runs once. What was restored is compared with the original, table by table
+and byte by byte, and any difference ends the run.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 
+from exporter import Exporter, Imported
 from measuring import UNITS, Cost, check_equal, environment, processor_and_memory, spread, timed
 
 STEPS = Path(__file__).with_name("registry_steps.py")
@@ -31,6 +33,7 @@ FIRST, AGAIN, ONE_RUN, RESTORE, FLOOR = (
     "restore",
     "backup and copy, synced",
 )
+EXPORT, IMPORT = "mlflow-export-import: export", "mlflow-export-import: import, to its end"
 FLOOR_SCRIPT = (
     "import sqlite3, sys; source, target = map(sqlite3.connect, sys.argv[1:3]); source.backup(target); target.close()"
 )
@@ -124,11 +127,25 @@ def measure(folder: Path, registry: Registry) -> dict[str, Cost]:
     return took
 
 
+def compete(folder: Path, registry: Registry, exporter: Exporter) -> tuple[dict[str, Cost], Imported]:
+    """The same registry by the exporter, once; nothing of it is left."""
+    place = folder / "exporter round"
+    place.mkdir()
+    try:
+        took = exporter.export(registry.url, registry.artifacts, place / "exported")
+        came = exporter.restore(place / "exported", place / "mlflow.db", place / "artifacts", registry.file)
+    finally:
+        shutil.rmtree(place)
+    return {EXPORT: took, IMPORT: came.cost}, came
+
+
 def _rows(name: str, rounds: list[dict[str, Cost]]) -> list[str]:
     floor = statistics.median(one[FLOOR].wall for one in rounds)
     rows = []
-    for step in (FIRST, AGAIN, ONE_RUN, RESTORE, FLOOR):
-        costs = [one[step] for one in rounds]
+    for step in (FIRST, AGAIN, ONE_RUN, RESTORE, FLOOR, EXPORT, IMPORT):
+        costs = [one[step] for one in rounds if step in one]
+        if not costs:
+            continue
         ratio = statistics.median(cost.wall for cost in costs) / floor
         rows.append(f"| {name} | {step} | {spread(costs)} | {ratio:.2f} | {processor_and_memory(costs)} |")
     return rows
@@ -143,25 +160,33 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--artifact-kib", type=int, default=2048, help="of each version")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--exporter", action="store_true", help="mlflow-export-import besides, once")
     parser.add_argument("--work", type=Path, help="folder on the disk to measure; needs about four times the data")
     return parser.parse_args()
 
 
 def main() -> None:
     options = _arguments()
-    rows = []
+    rows, notes = [], []
     for metrics in options.metrics:
         with tempfile.TemporaryDirectory(prefix="muster-registry-", dir=options.work) as name:
             folder, size = Path(name), options.artifact_kib * UNITS["KiB"]
             registry = Registry(folder / "original", options.models, options.versions, metrics, size)
             points = options.models * options.versions * metrics
-            rounds = [measure(folder, registry) for _ in range(options.rounds)]
+            rounds = [measure(folder, registry)]
+            if options.exporter:
+                took, came = compete(folder, registry, Exporter(folder / "exporter"))
+                rounds[0] |= took
+                notes.append(
+                    f"mlflow-export-import, {points:,} points: {came}" + (f" ({came.error})" if came.error else "")
+                )
+            rounds += [measure(folder, registry) for _ in range(options.rounds - 1)]
             rows += _rows(f"{options.models} × {options.versions}, {points:,} points", rounds)
     print(
         f"Medians of {options.rounds} rounds (fastest–slowest), MLflow {version('mlflow')}, SQLite {sqlite3.sqlite_version}, "
         f"Python {platform.python_version()}, artifacts of {options.artifact_kib} KiB.\n"
     )
-    print("| registry | step | s | ÷ floor | CPU s, peak MiB |\n|---|---|---:|---:|---:|", *rows, sep="\n")
+    print("| registry | step | s | ÷ floor | CPU s, peak MiB |\n|---|---|---:|---:|---:|", *rows, "", *notes, sep="\n")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def export(vault: str, store: str, artifacts: str) -> None:
 def restore(vault: str, store: str, artifacts: str) -> None:
     """The registry of the latest point, in a new store and a new folder; every table is read back and compared."""
     opened = _open(vault)
-    (component,) = opened.point("latest", WORKLOAD).point.components
+    (component,) = (c for c in opened.point("latest", WORKLOAD).point.components if c.kind == "registry")
     MlflowTarget(store, artifacts).restore(component.details, opened.tree(component.tree))
 
 

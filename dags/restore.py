@@ -66,10 +66,10 @@ def restore_dag(workload: Workload) -> DAG:
             point="{{ params.point }}",
             before="{{ params.before or '' }}",
             to="{{ params.to }}",
-            only="{{ params.only | join('\n') }}",
+            only="{{ (params.only or []) | join('\n') }}",
             replace="{{ params.replace }}",
             incident_at="{{ params.incident_at or '' }}",
-            override="{{ params.override }}",
+            override="{{ params.override or '' }}",
         )
         approve = ApproveRestoreOperator(
             task_id="approve",

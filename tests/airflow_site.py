@@ -50,7 +50,7 @@ datasets:
   - {name: notes, repo: notes}
 configuration: {files: ["conf/*.yaml"], secrets: ["env:PENGUIN_TOKEN"]}
 vault: spare
-approvers: [lead]
+approvers: [lead, recovery-lead]
 """
 SEED_MODEL = """
 import sys

@@ -63,7 +63,7 @@ def before_param() -> Param:
 
 def only_param() -> Param:
     """Which components."""
-    return Param([], type="array", items={"type": "string"}, title="Only", description_md=ONLY)
+    return Param(None, type=["null", "array"], items={"type": "string"}, title="Only", description_md=ONLY)
 
 
 def replace_param() -> Param:
@@ -73,7 +73,7 @@ def replace_param() -> Param:
 
 def override_param() -> Param:
     """Why a policy is overridden."""
-    return Param("", type="string", maxLength=500, title="Override, and why", description_md=OVERRIDE)
+    return Param(None, type=["null", "string"], maxLength=500, title="Override, and why", description_md=OVERRIDE)
 
 
 def incident_param() -> Param:

@@ -17,6 +17,7 @@ from muster.errors import NotFound, SmokeFailed, Unfaithful, ValidationFailed
 from muster_airflow.metrics import emit_recovery
 from muster_airflow.operators.plan import PLAN, PlannedRecovery, run_of
 from muster_airflow.operators.recovery import FAILURE, Site, WorkloadOperator, hand_on, handed_on
+from muster_airflow.report_link import ReportLink, report_url
 
 if TYPE_CHECKING:
     from muster.domain.drill import DrillOutcome
@@ -182,6 +183,10 @@ class ConcludeRecoveryOperator(GatedOperator):
     :raises PermanentError: if not everything came back as it was; the report is written all the same
     """
 
+    operator_extra_links = (ReportLink(),)
+    report = ""
+    """Where the report is to be read, when there is one."""
+
     def __init__(
         self, *, planned_by: str, restored_by: Sequence[str], validated_by: str, asked_by: str, **kwargs: Any
     ) -> None:
@@ -211,6 +216,8 @@ class ConcludeRecoveryOperator(GatedOperator):
         status = at.vault.point(planned.plan.point, planned.plan.workload)
         report = conclude(at.vault, status, planned.plan, incident, outcomes, at.platform.tools)
         self.log.info("%s of %s: %s", report.kind, report.point, report.summary())
+        self.report = report_url(report.workload, report.point, report.finished_at)
+        self.log.info("The report: %s", self.report)
         emit_recovery(report)
         check_recovery(report)
         return report.summary()

@@ -1,4 +1,4 @@
-"""Recovery points, read-only, as JSON, for whoever may see the workload's snapshots."""
+"""Recovery points as JSON and the reports on them as pages, read-only, for whoever may see the workload's snapshots."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from fastapi import FastAPI, Response
     from starlette.types import Receive, Scope, Send
 
     from muster.bootstrap import Platform
     from muster.catalog import Workload
     from muster.domain.recovery_point import PointStatus
+
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+"""What a report says comes from a platform that has been attacked."""
 
 
 async def points_app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -22,7 +28,8 @@ async def points_app(scope: Scope, receive: Receive, send: Send) -> None:
 @cache
 def build_app() -> FastAPI:
     """
-    ``GET /points`` for all workloads that the user may see. Nothing here answers anybody who is not signed in.
+    ``GET /points`` for all workloads that the user may see, ``GET /points/WORKLOAD/POINT/reports/TIME`` for the report of one recovery.
+    Nothing here answers anybody who is not signed in.
 
     A mounted application does not inherit Airflow's authentication, and its documentation pages would be public.
     """
@@ -35,22 +42,64 @@ def build_app() -> FastAPI:
     def points(user: Any = Depends(get_user)) -> dict[str, Any]:  # noqa: B008 - FastAPI's way
         return {"workloads": visible_points(user)}
 
+    @app.get("/points/{workload}/{point}/reports/{at}", response_model=None)
+    def report(workload: str, point: str, at: str, user: Any = Depends(get_user)) -> Any:  # noqa: B008
+        return _answered(workload, point, at, user)
+
     return app
+
+
+def _answered(workload: str, point: str, at: str, user: Any) -> Response:
+    """A page that can load nothing and run nothing, or an error in words."""
+    from fastapi import Response
+
+    from muster.errors import MusterError, NotFound
+
+    try:
+        page = kept_report(workload, point, at, user)
+    except MusterError as error:
+        status = 404 if isinstance(error, NotFound) else 503
+        return Response(f"{error.message}\n{error.hint}\n", status, media_type="text/plain")
+    return Response(page, media_type="text/html", headers=PAGE_HEADERS)
+
+
+def kept_report(workload: str, point: str, at: str, user: Any) -> bytes:
+    """
+    ``report.html`` of the recovery from a point that ended at a time, out of the vault.
+
+    :raises NotFound: if there is none, or the user may not see the workload
+    """
+    from muster.errors import NotFound
+    from muster_airflow.hooks.recovery import RecoveryHook
+
+    platform = RecoveryHook().platform
+    missing = NotFound(f"there is no report of {workload} {point} {at}", "see the marks of the point: `muster points`")
+    if workload not in platform.catalog.workloads or not _may_see(workload, user):
+        raise missing
+    vault = platform.vault_of(platform.catalog.workload(workload))
+    for mark in vault.point(point, workload).marks:
+        if mark.report and f"{mark.at:%Y%m%dT%H%M%S%fZ}" == at:
+            tree = vault.tree(mark.report)
+            return tree.read(tree.entry("report.html"))
+    raise missing
 
 
 def visible_points(user: Any) -> list[dict[str, Any]]:
     """For each workload whose snapshot DAG the user may read: its points, newest first, or why they cannot be read."""
+    from muster_airflow.hooks.recovery import RecoveryHook
+
+    platform = RecoveryHook().platform
+    return [
+        _listed(platform, workload) for name, workload in platform.catalog.workloads.items() if _may_see(name, user)
+    ]
+
+
+def _may_see(workload: str, user: Any) -> bool:
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
 
-    from muster_airflow.hooks.recovery import RecoveryHook
-
-    platform, manager = RecoveryHook().platform, get_auth_manager()
-    return [
-        _listed(platform, workload)
-        for name, workload in platform.catalog.workloads.items()
-        if manager.is_authorized_dag(method="GET", details=DagDetails(id=f"snapshot__{name}"), user=user)
-    ]
+    details = DagDetails(id=f"snapshot__{workload}")
+    return bool(get_auth_manager().is_authorized_dag(method="GET", details=details, user=user))
 
 
 def _listed(platform: Platform, workload: Workload) -> dict[str, Any]:
