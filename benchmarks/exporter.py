@@ -60,7 +60,7 @@ class Exporter:
 
     def export(self, store: str, artifacts: Path, to: Path) -> Cost:
         """Everything that a server over a store has. It must end well: a benchmark against a failure proves nothing."""
-        with _server(store, artifacts) as uri:
+        with self.serving(store, artifacts) as uri:
             return timed([str(self._bin / "export-all"), "--output-dir", str(to)], to.parent, _environment(uri))
 
     def restore(self, exported: Path, store: Path, artifacts: Path, source: Path) -> Imported:
@@ -70,7 +70,7 @@ class Exporter:
         :param store: the SQLite file of the new server
         :param source: that of the old one, to count what came
         """
-        with _server(f"sqlite:///{store}", artifacts) as uri:
+        with self.serving(f"sqlite:///{store}", artifacts) as uri:
             started = time.perf_counter()
             command = [str(self._bin / "import-all"), "--input-dir", str(exported)]
             done = subprocess.run(command, env=_environment(uri), capture_output=True, text=True)
@@ -81,31 +81,42 @@ class Exporter:
         error = lines[-1] if done.returncode and lines else ""
         return Imported(cost, error, {table: (before[table], after[table]) for table in ENTITIES}, same)
 
-
-@contextmanager
-def _server(store: str, artifacts: Path) -> Iterator[str]:
-    """An MLflow server over a store; its start is not timed."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", store, "--artifacts-destination", str(artifacts)]
-    uri = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(command, env=_environment(uri), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + SERVER_S
-        while True:
-            try:
-                urllib.request.urlopen(f"{uri}/health", timeout=5).close()
-                break
-            except OSError:
-                if time.monotonic() > deadline or server.poll() is not None:
-                    sys.exit(f"no MLflow server came up over {store}")
-                time.sleep(0.2)
-        yield uri
-    finally:
-        server.terminate()
-        server.wait()
+    @staticmethod
+    @contextmanager
+    def serving(store: str, artifacts: Path) -> Iterator[str]:
+        """An MLflow server over a store; its start is not timed."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--workers",
+            "1",
+        ]
+        command += ["--backend-store-uri", store, "--artifacts-destination", str(artifacts)]
+        uri = f"http://127.0.0.1:{port}"
+        server = subprocess.Popen(command, env=_environment(uri), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + SERVER_S
+            while True:
+                try:
+                    urllib.request.urlopen(f"{uri}/health", timeout=5).close()
+                    break
+                except OSError:
+                    if time.monotonic() > deadline or server.poll() is not None:
+                        sys.exit(f"no MLflow server came up over {store}")
+                    time.sleep(0.2)
+            yield uri
+        finally:
+            server.terminate()
+            server.wait()
 
 
 def _environment(uri: str) -> dict[str, str]:

@@ -152,7 +152,7 @@ def test_a_whole_workload_comes_back_where_the_catalog_says(
     )  # their own: it does not count, and the question stays
     again = real.api.question("restore__penguins", run, 120)
     assert again["subject"] == question["subject"]
-    real.lead.answer("restore__penguins", run, "approve", "Approve")
+    real.lead.decide("restore__penguins", run, "Approve", 300)
     states = real.finish("restore__penguins", run)
     assert states[""] == "success", states
     assert states["restore_dataset [dataset/birds]"] == states["validate [dataset/birds]"] == "success"

@@ -16,7 +16,7 @@ Json = Any
 ANSWER_S = 30.0
 POLL_S = 0.4
 WAITING = "awaiting_input"
-SETTLE_S = 3.0
+SETTLE_S = 4.0
 """How long a question must stand before it is answered: Airflow 3.3 takes a task for lost that goes on as soon as it waits."""
 FINISHED = frozenset({"success", "failed"})
 ENDED = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
@@ -166,6 +166,29 @@ class AirflowApi:
                 )
             time.sleep(POLL_S)
         raise StoreUnavailable(f"{dag} has asked nobody after {timeout:.0f} s", f"look at {self._url}/dags/{dag}")
+
+    def decide(self, dag: str, run: str, option: str, timeout: float) -> Json:
+        """
+        Answer what a run asks until the task that asks has ended; return the question.
+
+        Airflow 3.3 may lose an answer that comes while the scheduler has not yet noticed that the task waits, and ask again.
+
+        :raises MusterError: if the run ends before it asks
+        :raises StoreUnavailable: if it takes longer than `timeout` seconds
+        """
+        deadline = time.monotonic() + timeout
+        question = self.question(dag, run, timeout)
+        asking = question["task_instance"]["task_id"]
+        self.answer(dag, run, asking, option)
+        while True:
+            (state,) = (task.state for task in self.tasks(dag, run) if task.task_id == asking)
+            if state in ENDED:
+                return question
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(f"the answer to {dag} has come to nothing", f"look at {self._url}/dags/{dag}")
+            if state == WAITING:
+                return self.decide(dag, run, option, deadline - time.monotonic())
+            time.sleep(POLL_S)
 
     def answer(self, dag: str, run: str, task: str, option: str) -> None:
         """Answer what a task asks: ``Approve`` or ``Reject``."""

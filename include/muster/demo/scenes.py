@@ -118,8 +118,7 @@ def run_dag(story: Story, running: Running, dag: str, conf: dict[str, Json], app
     with story.step(f"{dag}, triggered by REST") as step:
         run = running.api.trigger(dag, conf)
         if approver:
-            question = running.api.question(dag, run, RUN_S)
-            running.airflow.api(approver).answer(dag, run, question["task_instance"]["task_id"], "Approve")
+            question = running.airflow.api(approver).decide(dag, run, "Approve", RUN_S)
             story.say(f"   [bold]{approver}[/] approves: {escape(question['subject'])}")
         tasks = running.api.wait_for_run(dag, run, watch, RUN_S)
         step.result = f"{len(tasks)} tasks, run {run}"
