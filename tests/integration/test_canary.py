@@ -17,6 +17,7 @@ from muster.adapters.mlflow_store import StoreUrl, connect
 from muster.bootstrap import Platform
 from muster.domain.recovery_point import PointStatus
 from muster.errors import IncompletePoint, Refused, SourceInvalid, UsageError
+from protected_project import make_project
 from registry_platform import platform_of, restored
 from registry_seed import SmallStore, content, driven, query
 
@@ -174,6 +175,30 @@ def test_it_is_written_only_if_the_catalog_wants_it(small_store: SmallStore, tmp
     platform = platform_of(tmp_path, small_store.url, small_store.artifacts)
     with pytest.raises(UsageError, match="wants no canary of models"):
         platform.write_canary(platform.catalog.workload("models"))
+
+
+def test_the_command_line_writes_one(small_store: SmallStore, tmp_path: Path) -> None:
+    """What it says is what stands in the registry; a workload that wants none is refused before anything is written."""
+    project = make_project(tmp_path / "project")
+    file = project.root / "include/catalog/workloads/small.yaml"
+    plain = file.read_text()
+    file.write_text(f'{plain}registry: {{store: "{small_store.url}", artifacts: "{small_store.artifacts}"}}\n')
+    error = project.refuse("canary", "write", "small")
+    assert (error["kind"], error["exit_code"]) == ("UsageError", 2)
+    assert query(small_store.url, TAGS) == [(0,)]
+    file.write_text(file.read_text() + CANARY)
+    told = project.ask("canary", "write", "small")
+    found = read_canary(StoreUrl.parse(small_store.url), "small")
+    assert (told["id"], datetime.fromisoformat(told["at"])) == (found.id, found.at)
+
+
+def test_another_address_may_be_given_to_write_through(small_store: SmallStore, tmp_path: Path) -> None:
+    """Whoever takes snapshots may only read; the server writes."""
+    with LocalMlflowServer().serve(small_store.url, str(small_store.artifacts)) as uri:
+        rest = f'canary: {{every: 5m, through: "{uri}"}}\n'
+        platform = platform_of(tmp_path, "sqlite:////nobody/reads/this.db", small_store.artifacts, rest=rest)
+        written = platform.write_canary(platform.catalog.workload("models"))
+    assert read_canary(StoreUrl.parse(small_store.url), "models") == written
 
 
 @pytest.mark.parametrize("engine", ["postgres", "mariadb"])
