@@ -15,11 +15,13 @@ from muster.adapters.mlflow_rest_api import RestServer
 from muster.adapters.mlflow_server import LocalMlflowServer
 from muster.adapters.mlflow_store import StoreUrl, connect
 from muster.bootstrap import Platform
+from muster.catalog import load_catalog
 from muster.domain.recovery_point import PointStatus
 from muster.errors import IncompletePoint, Refused, SourceInvalid, UsageError
 from protected_project import make_project
 from registry_platform import platform_of, restored
 from registry_seed import SmallStore, content, driven, query
+from vaults import ACTOR
 
 CANARY = "canary: {every: 5m}\n"
 TAGS = "SELECT count(*) FROM experiment_tags"
@@ -130,6 +132,23 @@ def test_a_store_and_its_server_see_the_same_canary(small_store: SmallStore) -> 
         assert read_canary(store, "b") == read_canary(server, "b") == by_api
         again = write_canary(server, "a", at + timedelta(minutes=5))
         assert read_canary(store, "a") == again != by_rows
+
+
+def test_a_registry_behind_a_server_comes_back_with_its_canary(small_store: SmallStore, tmp_path: Path) -> None:
+    """Written and captured by the API, read out of the store that came back; what cannot be compared once more is told."""
+    file = tmp_path / "include" / "catalog" / "workloads" / "models.yaml"
+    with LocalMlflowServer().serve(small_store.url, str(small_store.artifacts)) as uri:
+        platform = platform_of(tmp_path, small_store.url, small_store.artifacts, rest=CANARY)
+        stored = f'{{store: "{small_store.url}", artifacts: "{small_store.artifacts}"}}'
+        file.write_text(file.read_text().replace(f"registry: {stored}", f'registry: {{server: "{uri}"}}', 1))
+        platform = Platform(load_catalog(file.parents[1]), platform._resolve, state=platform.state, actor=ACTOR)
+        written = platform.write_canary(platform.catalog.workload("models"))
+        status = snapshot(platform)
+    report = restored(platform, status, f"{tmp_path}/back")
+    assert report.passed, report.failure
+    assert [point.newest for point in report.points] == [written]
+    assert report.cut_over is not None
+    assert report.cut_over.done[0] == "registry/models was not compared once more: at such a place that cannot be told"
 
 
 def test_a_server_makes_the_experiment_where_there_is_none(small_store: SmallStore) -> None:
