@@ -6,7 +6,7 @@ measure it, remove it.
    Nothing outside of the folder is touched.
 2. `strike` breaks it, sees whether that is noticed, and does what is to be done: heal, refuse, go back to an older point.
 3. `plan`, `restore_…`, `validate`, `smoke_inference`: the very tasks of a restore, with a registry server and an environment of
-   their own, on a network that leads nowhere.
+   their own, on a network that leads nowhere. Nothing is cut over.
 4. `conclude` writes the report into the vault and marks the point as drilled, passed or failed.
 5. `remove_sandbox` ends all processes of the sandbox and removes the folder, whatever happened before.
 6. `passed` is reached only if the report is good and the sandbox is gone.
@@ -61,7 +61,7 @@ def drill_dag(workload: Workload) -> DAG:
         )
         strike = StrikeOperator(task_id="strike", sandbox=prepare.output)
         plan = PlanDrillOperator(task_id="plan", point=strike.output, to=SANDBOX, kind="drill")
-        conclude = recover_and_conclude(plan, name, steps=IN_SANDBOX)
+        conclude = recover_and_conclude(plan, name, kinds=IN_SANDBOX)
         remove = RemoveSandboxOperator(task_id="remove_sandbox", sandbox=prepare.output).as_teardown(setups=prepare)
         conclude >> remove
         [conclude, remove] >> EmptyOperator(task_id="passed")

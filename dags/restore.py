@@ -8,7 +8,9 @@ Bring a workload back from a recovery point.
    What is there already, whole and equal, is left as it is: a second run does only what is left.
 4. `validate` judges the restored data by the expectations that the point carries; `smoke_inference` asks the restored models, in
    their rebuilt environment, what they were asked when the point was taken.
-5. `conclude` measures the recovery time and the recovery point actual, writes the report into the vault and marks the point.
+5. `cut_over` sees that all of it is still what was proven, and then does what the plan says to put it to use; it runs only if everything
+   before it went well.
+6. `conclude` measures the recovery time and the recovery point actual, writes the report into the vault and marks the point.
 
 **At night?** Trigger it with `verified` as the point, back to where the workload lives. Say when the platform was lost, so that the
 recovery time is measured from there. **Failed?** `conclude` says what is missing. Do not put that copy into service. Nothing is ever

@@ -38,6 +38,7 @@ registry: {store: "conn:mlflow_store", artifacts: "conn:mlflow_artifacts", webho
 environment: {lock: model-environment.lock, python: "3.11"}
 configuration: {files: ["conf/*.yaml"], env: [PENGUIN_LIMIT], secrets: ["conn:warehouse", "env:PENGUIN_TOKEN"]}
 smoke: [{model: "models:/penguin-mass@champion"}]
+canary: {every: 12h}
 vault: primary
 targets: {standby: {directory: "conn:standby"}}
 """

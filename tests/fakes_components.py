@@ -76,6 +76,10 @@ class FolderTarget:
         wanted = [(entry, self.folder / entry.path) for entry in tree.entries()]
         return {"files": len(wanted), "promised": details["files"]} if same_files(wanted) else None
 
+    def can_tell(self, details: Mapping[str, Any]) -> bool:
+        del details
+        return True
+
     def aside(self) -> MovedPaths:
         return MovedPaths((self.folder,))
 

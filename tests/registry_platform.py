@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 
 from muster.bootstrap import Platform
@@ -27,13 +28,17 @@ targets:
 """
 
 
-def platform_of(folder: Path, store: str, artifacts: Path, more: str = "", clock: Clock | None = None) -> Platform:
-    """A platform with an empty vault. `more` goes into the registry of the catalog; `bench` is a place to restore to."""
+def platform_of(
+    folder: Path, store: str, artifacts: Path, more: str = "", clock: Clock | None = None, rest: str = ""
+) -> Platform:
+    """
+    A platform with an empty vault. `more` goes into the registry of the catalog, `rest` beside it; `bench` is a place to restore to.
+    """
     catalog = folder / "include" / "catalog"
     (catalog / "workloads").mkdir(parents=True)
     (catalog / "vaults.yaml").write_text("vaults:\n  primary: {url: conn:vault, passphrase: conn:passphrase}\n")
     text = WORKLOAD.format(store=store, artifacts=artifacts, bench=folder / "bench", more=more)
-    (catalog / "workloads" / "models.yaml").write_text(text)
+    (catalog / "workloads" / "models.yaml").write_text(text + rest)
     places = {"conn:vault": (folder / "vault").as_uri(), "conn:passphrase": "correct horse battery staple"}
 
     def resolve(reference: str) -> str:
@@ -44,9 +49,9 @@ def platform_of(folder: Path, store: str, artifacts: Path, more: str = "", clock
     return platform
 
 
-def restored(platform: Platform, status: PointStatus, to: str) -> RecoveryReport:
-    """Restore a point to a place of the catalog."""
-    workload, started = platform.catalog.workload("models"), platform.clock.now()
+def restored(platform: Platform, status: PointStatus, to: str, lost_at: datetime | None = None) -> RecoveryReport:
+    """Restore a point to a place of the catalog. `lost_at` is now, unless it is given."""
+    workload, started = platform.catalog.workload("models"), lost_at or platform.clock.now()
     target = platform.target(workload, status, to)
     request = RestoreRequest("restore", started, override="it was just sealed")
     return platform.restore(platform.vault("primary"), status, target, Incident("restore", started, started), request)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from muster.adapters.disk_space import disks
 from muster.adapters.dvc_datasets import DvcSource, DvcTarget
 from muster.adapters.gx_validator import GxValidator
 from muster.adapters.kms_keys import AwsKeys
+from muster.adapters.mlflow_canary import write_canary
 from muster.adapters.mlflow_merge import MlflowMerge
 from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
 from muster.adapters.mlflow_rest_api import RestServer
@@ -25,13 +27,17 @@ from muster.adapters.mlflow_rest_source import MlflowRestSource
 from muster.adapters.mlflow_rest_tally import REDUCED
 from muster.adapters.mlflow_rest_target import MlflowRestStoreTarget, MlflowRestTarget
 from muster.adapters.mlflow_server import LocalMlflowServer
+from muster.adapters.mlflow_store import StoreUrl
+from muster.adapters.newest import newest_in
 from muster.adapters.path_target import PathTarget
 from muster.adapters.process_model_runner import ProcessModelRunner
 from muster.adapters.stores import open_store
+from muster.adapters.switching import ProcessSwitching, switch_of
 from muster.adapters.system_clock import SystemClock
 from muster.adapters.uv_environment import EnvironmentSource, EnvironmentTarget, UvEnvironment
 from muster.catalog import Anomaly, Catalog, Registry, Retention, TargetRegistry, VaultConfig, Workload
 from muster.domain.anomaly import Limits
+from muster.domain.freshness import Newest, asked_every
 from muster.domain.recovery_point import Component, PointStatus
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.restore_plan import RestorePlan, place_of
@@ -39,7 +45,7 @@ from muster.domain.restore_policy import Circumstances
 from muster.domain.restore_request import RestoreRequest
 from muster.domain.restore_target import RestoreTarget, target_below
 from muster.domain.retention import RetentionPolicy
-from muster.errors import CatalogError, NotFound, UsageError
+from muster.errors import CatalogError, MusterError, NotFound, UsageError
 from muster.operations.conclude import Incident
 from muster.operations.recover import recover
 from muster.operations.restore import plan_restore
@@ -93,6 +99,7 @@ class Platform:
             ProcessModelRunner(),
             LocalMlflowServer(),
             self.state,
+            ProcessSwitching(),
         )
 
     # --- vaults -------------------------------------------------------------------------------------------------------
@@ -181,6 +188,25 @@ class Platform:
         """Take a recovery point of a workload, now."""
         return take_snapshot(self.vault_of(workload), self.snapshot_job(workload), self.tools, progress)
 
+    def write_canary(self, workload: Workload) -> Newest:
+        """
+        Leave a canary in the registry of a workload, now.
+
+        :raises UsageError: if the catalog wants none
+        """
+        canary, registry = workload.canary, workload.registry
+        if canary is None or registry is None:
+            raise UsageError(
+                f"the catalog wants no canary of {workload.workload}, and it would be written into the registry",
+                "give the workload `canary: {every: 5m}`",
+            )
+        reference = canary.through or registry.server or registry.store
+        assert reference is not None  # noqa: S101 - the catalog has been checked
+        address = self._resolve(reference)
+        token = self._resolve(registry.token) if registry.token and not canary.through else None
+        server = self._server(address, token) if address.startswith(("http://", "https://")) else None
+        return write_canary(server or StoreUrl.parse(address), workload.workload, self.clock.now())
+
     def _sources(self, workload: Workload) -> list[ComponentSource]:
         name, root = workload.workload, workload.root
         sources: list[ComponentSource] = [
@@ -262,6 +288,8 @@ class Platform:
             partial(self._component_target, target),
             lambda plan: Circumstances(disks(plan, target), running, allowed),
             docs,
+            partial(self._newest_in, target, status),
+            partial(self._secrets_of, target, workload),
         )
 
     def plan(self, vault: Vault, status: PointStatus, target: RestoreTarget, request: RestoreRequest) -> RestorePlan:
@@ -289,6 +317,21 @@ class Platform:
     def registry_in_use(self, target: RestoreTarget) -> RegistryMerge:
         """The registry of a target, into which single models are brought back."""
         return MlflowMerge.of(target)
+
+    def _newest_in(self, target: RestoreTarget, status: PointStatus, component: Component) -> Newest | None:
+        if component.kind == "registry" and asked_every(status.point.catalog) is None:
+            return None
+        server = self._server(target.server, target.token) if target.server else None
+        return newest_in(target, status.point.workload, component, server)
+
+    def _secrets_of(self, target: RestoreTarget, workload: Workload | None) -> list[str]:
+        """What no output of a command may show, as far as it can be told: in a disaster a connection may be gone, too."""
+        listed = workload.protected_configuration.secrets if workload and workload.protected_configuration else ()
+        found = [target.store, target.artifacts, target.auth_store, target.server, target.token]
+        for reference in listed:
+            with suppress(MusterError):
+                found.append(self._resolve(reference))
+        return [value for value in found if value]
 
     def _component_target(self, target: RestoreTarget, component: Component, path: str = "") -> ComponentTarget:
         if path:
@@ -323,6 +366,7 @@ class Platform:
             configuration=self._own(
                 workload, configuration.directory if configuration else None, ours / "configuration"
             ),
+            switch=switch_of(workload.cut_over, self._resolve),
         )
 
     def _own(self, workload: Workload, reference: str | None, otherwise: Path) -> str:
@@ -332,7 +376,8 @@ class Platform:
         config = workload.targets[to]
         if config.directory:
             below = str(self._path(workload.root, config.directory).absolute())
-            return replace(target_below(below, datasets), name=to, catalogued=True, jurisdiction=config.jurisdiction)
+            named = replace(target_below(below, datasets), name=to, catalogued=True, jurisdiction=config.jurisdiction)
+            return replace(named, switch=switch_of(config.cut_over, self._resolve))
         return RestoreTarget(
             name=to,
             datasets={name: str(self._path(workload.root, ref)) for name, ref in config.datasets.items()},
@@ -342,6 +387,7 @@ class Platform:
             configuration=str(self._path(workload.root, config.configuration)) if config.configuration else None,
             catalogued=True,
             jurisdiction=config.jurisdiction,
+            switch=switch_of(config.cut_over, self._resolve),
         )
 
 

@@ -18,6 +18,7 @@ Every way this package fails on purpose.
     - ValidationFailed          data does not meet its expectations                            exit 5
     - SmokeFailed               a restored model does not answer as it did                     exit 5
     - ObjectiveMissed           everything came back, but too late, or from too long ago          exit 5
+    - CutOverFailed             everything came back, but its place does not serve             exit 1
     - Refused                   a rule forbids it                                              exit 6
       + TargetNotEmpty          a restore would write over something                           exit 6
       + AlreadyExists           an object of this name is there; nothing is ever overwritten   exit 6
@@ -133,6 +134,18 @@ class SmokeFailed(PermanentError):
     """A restored model does not answer as it did when the point was taken."""
 
     exit_code = 5
+
+
+class CutOverFailed(PermanentError):
+    """
+    Everything came back and was proven, but its place does not serve.
+
+    :param output: the end of what a command said, without secrets
+    """
+
+    def __init__(self, message: str, hint: str = "", output: str = "") -> None:
+        super().__init__(message, hint)
+        self.output = output
 
 
 class ObjectiveMissed(PermanentError):

@@ -46,6 +46,7 @@ _OPERATE = May.RUN | May.MEND
 VERBS: Mapping[str, Mapping[str, May]] = MappingProxyType(
     {
         "snapshot": {OPERATOR: _OPERATE, ADMIN: _OPERATE},
+        "canary": {OPERATOR: _OPERATE, ADMIN: _OPERATE},
         "drill": {OPERATOR: _OPERATE, ADMIN: _OPERATE},
         "verify": {OPERATOR: _OPERATE, ADMIN: _OPERATE},
         "expire": {ADMIN: _OPERATE},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import Asset, AssetOrTimeSchedule, CronTriggerTimetable
+from airflow.sdk import Asset, AssetOrTimeSchedule, CronTriggerTimetable, DeltaTriggerTimetable
 
 from muster.catalog import Workload
 from muster_airflow.assets import workload_change_asset
@@ -20,6 +20,11 @@ def at(cron: str) -> CronTriggerTimetable:
     whoever installs it in the two hours after a nightly tick would get a drill.
     """
     return CronTriggerTimetable(cron, timezone="UTC", run_immediately=AT_ONCE_WITHIN)
+
+
+def of_canaries(workload: Workload) -> DeltaTriggerTimetable | None:
+    """As often as the catalog says; the first one at once, which leaves a record and does no harm. None if it wants none."""
+    return DeltaTriggerTimetable(workload.canary.every) if workload.canary else None
 
 
 def of_snapshots(workload: Workload) -> CronTriggerTimetable | AssetOrTimeSchedule | Asset | None:

@@ -64,5 +64,6 @@ def runs(airflow_home: Path, site: AirflowSite) -> Runs:
 
 @pytest.fixture(scope="package")
 def penguin_point(runs: Runs) -> Run:
-    """The snapshot of the whole workload; it takes long, so it is taken once."""
+    """The snapshot of the whole workload, canary included; it takes long, so it is taken once."""
+    assert runs.run("canary__penguins").state == "success"
     return runs.run("snapshot__penguins")

@@ -28,6 +28,14 @@ RECOVERY = {
     "validate": {"conclude"},
     "smoke_inference": {"conclude"},
 }
+PROVEN = (
+    "restore_dataset",
+    "restore_registry",
+    "restore_environment",
+    "restore_configuration",
+    "validate",
+    "smoke_inference",
+)
 MUTATING = ("restore_dataset", "restore_registry", "restore_environment", "restore_configuration")
 SHAPES: dict[str, dict[str, set[str]]] = {
     "snapshot__penguins": {
@@ -52,9 +60,10 @@ SHAPES: dict[str, dict[str, set[str]]] = {
     },
     **{
         f"restore__{name}": {
-            **RECOVERY,
-            "plan": {*RECOVERY["plan"], "approve"},
+            **{task: {*RECOVERY[task], "cut_over"} for task in PROVEN},
+            "plan": {*RECOVERY["plan"], "approve", "cut_over"},
             "approve": {*MUTATING, "conclude"},
+            "cut_over": {"conclude"},
             "conclude": set(),
         }
         for name in ("penguins", "ledger")
@@ -70,6 +79,7 @@ SHAPES: dict[str, dict[str, set[str]]] = {
         }
         for name in ("penguins", "ledger")
     },
+    "canary__penguins": {"write": set()},
     "verify": {"verify": set()},
     "expire": {"expire": set()},
 }
@@ -105,6 +115,7 @@ def test_snapshots_run_when_the_catalog_says_and_restores_only_when_somebody_ask
     schedules = {name: dag.schedule for name, dag in runs.bag.dags.items()}
     hot = schedules["snapshot__penguins"]
     assert [asset.name for asset in hot.asset_condition.objects] == ["workload_change__penguins"]
+    assert schedules.pop("canary__penguins").delta == timedelta(hours=12)
     ticks = schedules | {"snapshot__penguins": hot.timetable}
     assert {cron.run_immediately for cron in ticks.values() if cron} == {timedelta()}
     assert {name: cron and cron.expression for name, cron in ticks.items()} == {
@@ -133,7 +144,7 @@ def test_nothing_is_written_before_the_plan_stands(runs: Runs, name: str) -> Non
 def test_whatever_changes_a_place_stands_behind_its_gate(runs: Runs) -> None:
     """In every DAG there is: a restore's tasks are behind the approval, a drill's behind its sandbox, and no other DAG has any."""
     from muster_airflow.operators.approve import ApproveRestoreOperator
-    from muster_airflow.operators.restore import RestoreComponentOperator
+    from muster_airflow.operators.restore import CutOverOperator, RestoreComponentOperator
     from muster_airflow.operators.sandbox import PrepareSandboxOperator
 
     gates = {"restore": ApproveRestoreOperator, "drill": PrepareSandboxOperator}
@@ -142,19 +153,19 @@ def test_whatever_changes_a_place_stands_behind_its_gate(runs: Runs) -> None:
         changing = {
             task.task_id
             for task in dag.tasks
-            if issubclass(getattr(task, "operator_class", type(task)), RestoreComponentOperator)
+            if issubclass(getattr(task, "operator_class", type(task)), RestoreComponentOperator | CutOverOperator)
         }
         if not changing:
             continue
         (gate,) = [task for task in dag.tasks if isinstance(task, gates[name.split("__")[0]])]
-        assert changing == set(MUTATING)
+        assert changing == {*MUTATING, *(["cut_over"] if name.startswith("restore__") else [])}
         assert changing <= gate.get_flat_relative_ids(upstream=False), name
         found.add(name)
     assert found == {name for name in SHAPES if name.split("__")[0] in gates}
 
 
 def test_the_reports_and_the_broom_wait_for_nobody_to_succeed(runs: Runs) -> None:
-    """Seal, conclude and teardown run after failures too."""
+    """Seal, conclude and teardown run after failures too; what is cut over may lack what was not asked for, but nothing that failed."""
     rules = {
         (name, task.task_id): str(task.trigger_rule.value)
         for name, dag in runs.bag.dags.items()
@@ -163,6 +174,7 @@ def test_the_reports_and_the_broom_wait_for_nobody_to_succeed(runs: Runs) -> Non
     }
     assert rules == {
         ("snapshot__ledger", "seal"): "all_done",
+        ("restore__ledger", "cut_over"): "none_failed",
         ("restore__ledger", "conclude"): "all_done",
         ("drill__ledger", "conclude"): "all_done",
         ("drill__ledger", "remove_sandbox"): "all_done_setup_success",
@@ -279,6 +291,6 @@ def test_without_readable_vaults_nothing_pretends_to_be_protected(airflow_home: 
     """No DAG is made, and every file says why."""
     dags, errors = broken_catalog(tmp_path, {"vaults.yaml": "vaults: [", "workloads/ledger.yaml": LEDGER})
     assert dags == []
-    files = {"catalog.py", "snapshot.py", "restore.py", "drill.py", "verify.py", "expire.py"}
+    files = {"catalog.py", "snapshot.py", "restore.py", "drill.py", "verify.py", "expire.py", "canary.py"}
     assert {file for file, _ in errors} == files
     assert all("vaults.yaml:" in text for _, text in errors)

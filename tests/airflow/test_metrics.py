@@ -32,15 +32,21 @@ def test_a_recovery_is_told_to_statsd(airflow_home: Path) -> None:
         done = subprocess.run([sys.executable, "-c", EMIT], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         told: dict[str, float] = {}
-        while len(told) < 9:
+        while len(told) < 11:
             name, _, value = server.recv(4096).decode().rpartition("|")[0].rpartition(":")
             if ".muster." in name:
                 told[name.partition(".")[2]] = float(value)
     times = {name: value for name, value in told.items() if name.startswith("muster.recovery_time_s,")}
     assert {name.partition("stage=")[2].partition(",")[0] for name in times} == {
-        *("detect", "decide", "restore", "validate", "total")
+        *("detect", "decide", "restore", "validate", "cut_over", "total")
     }
     assert max(times.values()) == pytest.approx(sum(times.values()) / 2)
     assert all("workload=" in name and "kind=" in name for name in told)
     others = {name.partition(",")[0] for name in told.keys() - times.keys()}
-    assert others == {"muster.recovery_point_s", "muster.recovery_passed", "muster.rto_met", "muster.rpo_met"}
+    assert others == {
+        "muster.recovery_point_s",
+        "muster.recovery_point_by_s",
+        "muster.recovery_passed",
+        "muster.rto_met",
+        "muster.rpo_met",
+    }

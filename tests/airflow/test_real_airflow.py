@@ -115,9 +115,10 @@ def test_a_triggered_snapshot_is_sealed_and_published(real: RealAirflow, site: A
 
 
 def test_nothing_ran_that_nobody_asked_for(real: RealAirflow, snapshot: str) -> None:
-    """A new installation does not begin with the ticks of the past: no drill, no verification, no scheduled snapshot."""
+    """A new installation does not begin with the ticks of the past: no drill, no verification, no scheduled snapshot; but with a canary."""
     runs = real.api.call("GET", "/api/v2/dags/~/dagRuns?limit=100")["dag_runs"]
-    assert {run["run_type"] for run in runs} == {"manual"}
+    assert {run["run_type"] for run in runs if run["dag_id"] != "canary__penguins"} == {"manual"}
+    assert [run["run_type"] for run in runs if run["dag_id"] == "canary__penguins"] == ["scheduled"]
 
 
 def test_cleared_tasks_give_the_same_point(real: RealAirflow, site: AirflowSite, snapshot: str) -> None:
@@ -158,6 +159,11 @@ def test_a_whole_workload_comes_back_where_the_catalog_says(
     assert states["restore_dataset [dataset/birds]"] == states["validate [dataset/birds]"] == "success"
     report = real.xcom("restore__penguins", run, "conclude")
     assert (report["passed"], report["models_equal"]) == (True, 1)
+    assert states["cut_over"] == "success"
+    assert report["cut_over"] == "nothing to switch: the target is in place"
+    assert report["recovery_time_s"]["cut_over"] > 0
+    lost = report["recovery_points_s"]["registry/penguins"]
+    assert lost["canary"] >= lost["cut"] > 0
     standby = site.folder / "standby"
     for name in ("biscoe.csv", "dream.csv", "torgersen.csv"):
         restored = standby / "datasets" / "birds" / "data" / "birds" / name

@@ -71,7 +71,12 @@ def test_a_drill_brings_everything_back_and_measures_it(drill: Run, site: Airflo
     assert (report["models"], report["models_equal"]) == (1, 1)
     assert report["rto_met"]
     assert report["rpo_met"]
+    lost = report["recovery_points_s"]["registry/penguins"]
+    assert report["recovery_point_s"] == max(report["recovery_point_by_cut_s"], lost["canary"])
+    assert lost["canary"] >= lost["cut"] > 0
+    assert report["cut_over"] == "not cut over: a drill"
     time = report["recovery_time_s"]
+    assert time["cut_over"] == 0
     assert time["total"] == pytest.approx(sum(time[stage] for stage in ("detect", "decide", "restore", "validate")))
     assert min(time["decide"], time["restore"], time["validate"]) > 0
     (smoke,) = drill.xcom("smoke_inference")

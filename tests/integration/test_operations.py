@@ -14,6 +14,7 @@ import pytest
 from fakes import FrozenClock, MemoryStore
 from fakes_components import EchoRunner, FakeServer, FakeSource, FolderBuilder, FolderTarget, RowsValidator
 from muster import errors
+from muster.adapters.switching import ProcessSwitching
 from muster.domain.approval import Approval
 from muster.domain.fidelity import Difference, FidelityReport, FilesLine
 from muster.domain.recovery_point import Component, Mark, PointStatus
@@ -106,7 +107,7 @@ def world(tmp_path: Path) -> World:
         "environment": FakeSource("environment", "flights", {"requirements.lock": b"x==1\n"}, clock),
         "configuration": FakeSource("configuration", "flights", {"files/a.yaml": b"a: 1\n"}, clock),
     }
-    tools = Tools(clock, FolderBuilder(), RowsValidator(), runner, FakeServer(), tmp_path / "state")
+    tools = Tools(clock, FolderBuilder(), RowsValidator(), runner, FakeServer(), tmp_path / "state", ProcessSwitching())
     return World(store, vault, clock, tools, runner, actor, sources)
 
 

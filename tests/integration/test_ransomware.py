@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from fakes import Fault, FaultyStore, FrozenClock, MemoryStore
 from fakes_components import EchoRunner, FakeServer, FakeSource, FolderBuilder, RowsValidator
 from muster import errors
+from muster.adapters.switching import ProcessSwitching
 from muster.domain.anomaly import Limits
 from muster.domain.recovery_point import PointStatus
 from muster.domain.retention import RetentionPolicy, judge
@@ -96,7 +97,9 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     clock = FrozenClock()
-    tools = Tools(clock, FolderBuilder(), RowsValidator(), EchoRunner({}), FakeServer(), tmp_path / "state")
+    tools = Tools(
+        clock, FolderBuilder(), RowsValidator(), EchoRunner({}), FakeServer(), tmp_path / "state", ProcessSwitching()
+    )
     return World(tools, clock)
 
 

@@ -219,6 +219,20 @@ def test_a_mistake_is_told_with_file_line_field_and_mend(tmp_path: Path, change:
             "registry: {store: s, artifacts: a, auth_store: u, models: [m], scope: models}",
             "registry.scope: takes models alone, and users belong to the store as a whole",
         ),
+        ("canary: {every: 5m}", "a.yaml:8: canary: is written into the registry, and there is none; leave it out"),
+        (
+            "registry: {store: s, artifacts: a, models: [m], scope: models}\ncanary: {every: 5m}",
+            "a.yaml:9: canary: stands in an experiment of its own, which no model needs",
+        ),
+        ("registry: {store: s, artifacts: a}\ncanary: {every: 30s}", "canary.every: 30s is shorter than a minute"),
+        (
+            "registry: {store: s, artifacts: a}\ncanary: {every: 1d}",
+            "canary.every: 1d is no shorter than objectives.rpo",
+        ),
+        ("cut_over: {within: 5m}", "a.yaml:8: cut_over: does nothing; give it command or ready, or leave it out"),
+        ("targets: {x: {directory: /x, cut_over: {}}}", "targets.x.cut_over: does nothing"),
+        ("cut_over: {command: ['']}", "cut_over.command[0]: must not be empty"),
+        ("cut_over: {command: systemctl restart mlflow}", "cut_over.command: must be a list"),
         ("targets: {x: {registry: {}}}", "targets.x.registry.store: is missing; it must be given, unless there is"),
     ],
 )

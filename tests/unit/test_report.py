@@ -183,7 +183,7 @@ def test_the_page_is_made_for_a4() -> None:
     ):
         assert rule in printed
     assert ".scroll { break-inside: avoid; }" not in html
-    assert html.count("<thead>") == 7
+    assert html.count("<thead>") == 8
 
 
 def test_the_postmortem_has_what_was_recorded_and_blanks_for_the_rest() -> None:

@@ -11,7 +11,7 @@ from muster_airflow.access import ALL, EACH, ROLES, VERBS, May
 
 PROJECT = Path(__file__).resolve().parents[2]
 WORKLOADS = ("ledger", "penguins")
-COLUMNS = ("snapshot", "drill", "verify", "expire", "restore")
+COLUMNS = ("snapshot", "canary", "drill", "verify", "expire", "restore")
 WORDS = {May.RUN: "run", May.MEND: "mend", May.APPROVE: "approve"}
 
 
@@ -27,7 +27,7 @@ def test_the_table_in_the_documentation_is_what_the_roles_are() -> None:
     """One line for each role, and each of its cells."""
     lines = (PROJECT / "docs" / "access.md").read_text().splitlines()
     table = {
-        line.split("`")[1]: [part.strip() for part in line.split("|")[2:7]] for line in lines if line.startswith("| `")
+        line.split("`")[1]: [part.strip() for part in line.split("|")[2:8]] for line in lines if line.startswith("| `")
     }
     named = {f"{role}:<workload>" if scope == EACH else role: role for role, scope in ROLES.items()}
     assert table == {name: [cell(role, verb) for verb in COLUMNS] for name, role in named.items()}

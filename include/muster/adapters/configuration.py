@@ -159,6 +159,9 @@ class ConfigurationTarget:
         facts = _measure(self._directory)
         return facts if all(facts[key] == details.get(key) for key in RECONCILED) else None
 
+    def can_tell(self, details: Mapping[str, Json]) -> bool:  # noqa: ARG002
+        return True
+
     def aside(self) -> MovedPaths:
         return MovedPaths((self._directory,))
 

@@ -118,6 +118,9 @@ class DvcTarget:
         """What was measured, if the very repository and its remote are there; a remote on a server is not looked at: None."""
         return standing(self._place, details, tree)
 
+    def can_tell(self, details: Mapping[str, Json]) -> bool:  # noqa: ARG002
+        return self._place.remote_folder is not None
+
     def aside(self) -> MovedPaths:
         remote = self._place.remote_folder
         inside = remote is None or remote.is_relative_to(self._place.directory)

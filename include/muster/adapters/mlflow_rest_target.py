@@ -60,6 +60,9 @@ class MlflowRestTarget:
         """Not told: ids are others on this side, and nothing says which of them are ours."""
         return None
 
+    def can_tell(self, details: Mapping[str, Json]) -> bool:  # noqa: ARG002
+        return False
+
     def aside(self) -> Aside:
         """:raises Refused: always"""
         raise Refused(
@@ -199,6 +202,9 @@ class MlflowRestStoreTarget:
     def holds(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json] | None:  # noqa: ARG002
         """Not told: ids are others on this side, and nothing says which of them are ours."""
         return None
+
+    def can_tell(self, details: Mapping[str, Json]) -> bool:  # noqa: ARG002
+        return False
 
     def aside(self) -> Aside:
         """:raises Refused: always"""

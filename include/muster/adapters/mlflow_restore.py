@@ -17,7 +17,14 @@ from muster.adapters.mlflow_fidelity import Received, compare
 from muster.adapters.mlflow_fill import Filled, Stored, already, fill, require_same
 from muster.adapters.mlflow_locations import LocationMap, Root, root_place, roots_from_json
 from muster.adapters.mlflow_s3 import S3Access, open_folder
-from muster.adapters.mlflow_store import StoreUrl, connect, mlflow_version, require_known, translated
+from muster.adapters.mlflow_store import (
+    StoreUrl,
+    connect,
+    migration_scripts,
+    mlflow_version,
+    require_known,
+    translated,
+)
 from muster.adapters.moved_aside import MovedPaths, Together
 from muster.codec import to_json
 from muster.domain.content import TreeEntry, checked_path
@@ -130,6 +137,12 @@ class MlflowTarget:
                 return self._told(whole, facts, report, details, roots, locations)
         except (PermanentError, SourceChanged):
             return None
+
+    def can_tell(self, details: Mapping[str, Any]) -> bool:
+        databases = [details, *([details["auth"]] if details.get("auth") else [])]
+        revisions = {table: revision for database in databases for table, revision in database["revisions"].items()}
+        newest = all(migration_scripts(table).get_current_head() == at for table, at in revisions.items())
+        return newest and self._store.engine == details["engine"] != "mysql"
 
     def aside(self) -> Together:
         """

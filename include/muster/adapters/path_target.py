@@ -42,6 +42,9 @@ class PathTarget:
             return None
         return _facts(wanted)
 
+    def can_tell(self, details: Mapping[str, Json]) -> bool:  # noqa: ARG002
+        return True
+
     def aside(self) -> MovedPaths:
         return MovedPaths((self._place,))
 

@@ -25,7 +25,7 @@ Json = Any
 TAIL = 4000
 """Characters of a worker's output that an error carries."""
 
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
+PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 _QUIET = {
     "LANG": "C.UTF-8",
     "PATH": os.defpath,
@@ -108,7 +108,7 @@ class ProcessModelRunner:
             raise SmokeFailed(
                 f"the interpreter {python} does not start: {error.strerror}", "build the environment again"
             ) from error
-        code = _wait(process, json.dumps(request).encode(), self._timeout)
+        code = ended(process, json.dumps(request).encode(), self._timeout)
         return _Outcome(
             code, answer.read_bytes() if answer.exists() else None, log.read_bytes().decode(errors="replace")
         )
@@ -126,7 +126,7 @@ class ProcessModelRunner:
         if outcome.code is None:
             raise self._failed(f"{model} did not answer within {self._timeout:.0f} s", outcome)
         if outcome.code != 0 or outcome.answer is None:
-            raise self._failed(f"{model}: the process that ran it {_ending(outcome.code)}", outcome)
+            raise self._failed(f"{model}: the process that ran it {ending(outcome.code)}", outcome)
         try:
             answer = json.loads(outcome.answer)
             if "error" not in answer:
@@ -149,10 +149,10 @@ class ProcessModelRunner:
     def _scrubbed(self, text: str) -> str:
         for value in self._environment.values():
             text = text.replace(value, "…") if len(value) > 3 else text
-        return _PASSWORD.sub("…@", text)
+        return PASSWORD.sub("…@", text)
 
 
-def _wait(process: subprocess.Popen[bytes], request: bytes, timeout: float) -> int | None:
+def ended(process: subprocess.Popen[bytes], request: bytes, timeout: float) -> int | None:
     """The exit code, or None after a timeout. Nothing of the process group is left in either case."""
     try:
         process.communicate(request, timeout=timeout)
@@ -166,7 +166,7 @@ def _wait(process: subprocess.Popen[bytes], request: bytes, timeout: float) -> i
         process.wait()
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code} and no answer"
     try:

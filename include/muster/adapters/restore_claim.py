@@ -90,6 +90,12 @@ def leftovers(final: Path, within: Path) -> set[Path]:
     return {path for abandoned in _abandoned(final, within) for path in abandoned.leftovers()}
 
 
+def claims_on(final: Path) -> list[Path]:
+    """Every claim to a place, held or left behind, that lies beside it or in it."""
+    name = f".{_literal(final.name)}.{MARK}-????????"
+    return sorted(path for within in (final.parent, final) for path in within.glob(name))
+
+
 def vacant(folder: Path, left: Collection[Path]) -> bool:
     """Whether there is nothing at a place, or an empty folder, apart from what was left behind."""
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links are not followed

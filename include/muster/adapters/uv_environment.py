@@ -20,7 +20,14 @@ from muster.adapters.network_cell import Confined
 from muster.adapters.python_interpreter import Interpreter, describe, find_interpreter
 from muster.adapters.requirement_lock import RequirementLock, parse_lock, pin_key
 from muster.adapters.wheel_cache import key_of
-from muster.errors import IncompletePoint, IntegrityError, NotFound, SourceInvalid, StoreUnavailable
+from muster.errors import (
+    IncompletePoint,
+    IntegrityError,
+    NotFound,
+    SourceInvalid,
+    StoreUnavailable,
+    TargetNotEmpty,
+)
 from muster.ports import TreeReader
 
 __all__ = ["EnvironmentCapture", "EnvironmentSource", "EnvironmentTarget", "UvEnvironment"]
@@ -120,9 +127,16 @@ class EnvironmentTarget:
         check_platform(details)
         whole_environment(self._directory, str(details["digest"]))
 
-    def holds(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json] | None:  # noqa: ARG002
-        """Never: a whole environment of the same digest passes `check`, and `restore` leaves it as it is."""
-        return None
+    def holds(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json] | None:
+        """What was measured, if a whole environment of the same digest is there; such a one passes `check`, too."""
+        try:
+            python = whole_environment(self._directory, str(details["digest"]))
+        except (TargetNotEmpty, IntegrityError):
+            return None
+        return self._facts(python, tree) if python else None
+
+    def can_tell(self, details: Mapping[str, Json]) -> bool:  # noqa: ARG002
+        return True
 
     def aside(self) -> MovedPaths:
         return MovedPaths((self._directory,))

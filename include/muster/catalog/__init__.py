@@ -7,8 +7,10 @@ The catalog: what is protected, where it is kept, and what was promised. Read an
 from muster.catalog.load import load_catalog, project_of, read_catalog
 from muster.catalog.model import (
     Anomaly,
+    Canary,
     Catalog,
     Configuration,
+    CutOver,
     Dataset,
     Environment,
     Objectives,
@@ -24,8 +26,10 @@ from muster.catalog.model import (
 
 __all__ = [
     "Anomaly",
+    "Canary",
     "Catalog",
     "Configuration",
+    "CutOver",
     "Dataset",
     "Environment",
     "Objectives",

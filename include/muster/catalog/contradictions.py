@@ -8,7 +8,7 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 
 from muster.catalog.durations import format_duration
-from muster.catalog.model import Registry, Retention, TargetRegistry, VaultConfig, Workload
+from muster.catalog.model import CutOver, Registry, Retention, TargetRegistry, VaultConfig, Workload
 from muster.catalog.schedule import largest_gap
 from muster.catalog.source import Location
 
@@ -30,6 +30,8 @@ def contradictions(workload: Workload, vaults: Mapping[str, VaultConfig]) -> lis
         lambda: _webhook(workload),
         lambda: _retention(workload.retention),
         lambda: _anomaly(workload),
+        lambda: _canary(workload),
+        lambda: _cut_over(workload),
         lambda: _smoke(workload),
         lambda: _targets(workload),
     )
@@ -168,6 +170,35 @@ def _anomaly(workload: Workload) -> Found:
     if "anomaly" not in workload.model_fields_set or workload.datasets or workload.registry:
         return
     yield ("anomaly",), "judges datasets and registries, and there are none; leave it out"
+
+
+def _canary(workload: Workload) -> Found:
+    canary, registry = workload.canary, workload.registry
+    if canary is None:
+        return
+    if registry is None:
+        yield ("canary",), "is written into the registry, and there is none; leave it out"
+    elif registry.scope == "models":
+        yield (
+            ("canary",),
+            "stands in an experiment of its own, which no model needs, and registry.scope takes models alone; leave it out",
+        )
+    every, rpo = canary.every, workload.objectives.rpo
+    if every < timedelta(minutes=1):
+        yield ("canary", "every"), f"{format_duration(every)} is shorter than a minute; that is as fine as it gets"
+    elif every >= rpo:
+        yield (
+            ("canary", "every"),
+            f"{format_duration(every)} is no shorter than objectives.rpo, {format_duration(rpo)}, so no figure of it could meet that",
+        )
+
+
+def _cut_over(workload: Workload) -> Found:
+    steps: list[tuple[Location, CutOver | None]] = [(("cut_over",), workload.cut_over)]
+    steps += [(("targets", name, "cut_over"), target.cut_over) for name, target in workload.targets.items()]
+    for at, step in steps:
+        if step and not (step.command or step.ready):
+            yield at, "does nothing; give it command or ready, or leave it out"
 
 
 def _smoke(workload: Workload) -> Found:

@@ -236,6 +236,33 @@ class Anomaly(Entry):
     shrunk: Share = 0.5
 
 
+class Canary(Entry):
+    """
+    A record of the time that is left in the registry, and looked for in whatever comes back of it (docs/recovery-figures.md).
+
+    :param every: how often it is written
+    :param through: tracking URI of the registry's server, or database URL of its store by a user that may write; None for the
+        place that the registry itself names
+    """
+
+    every: Duration
+    through: Reference | None = None
+
+
+class CutOver(Entry):
+    """
+    What is done at a place when everything there came back and was proven, as the last step of a restore.
+
+    :param command: a program and its arguments; run without a shell and without anything of Muster's own environment
+    :param ready: URL that must answer with 200 before the restore counts; it carries no credentials
+    :param within: how long each of the two may take
+    """
+
+    command: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    ready: Reference | None = None
+    within: Duration = timedelta(minutes=5)
+
+
 class TargetRegistry(Entry):
     """
     Where a restored registry goes: an empty store and an empty artifact root; or, if it was captured from a server, an empty server.
@@ -254,6 +281,7 @@ class TargetConfig(Entry):
     """
     A named place to restore to: one folder for everything, or a place for each component.
 
+    :param cut_over: how it is put to use; None if nothing is to be switched
     :param jurisdiction: whose law holds there; needed where the workload has a residency
     """
 
@@ -262,6 +290,7 @@ class TargetConfig(Entry):
     registry: TargetRegistry | None = None
     environment: Reference | None = None
     configuration: Reference | None = None
+    cut_over: CutOver | None = None
     jurisdiction: Jurisdiction | None = None
 
 
@@ -287,6 +316,8 @@ class Workload(Entry):
 
     :param strategy: ``hot`` takes a point whenever the asset ``workload_change__<workload>`` has an event, besides the schedule
     :param schedule: cron expression in UTC; None for a workload whose points are taken on events or by hand
+    :param canary: None for none: it writes into the registry
+    :param cut_over: how the place where the workload lives is put to use again after a restore to ``origin``
     :param root: absolute folder that relative paths are relative to: that of the project, unless the file says otherwise
     """
 
@@ -305,6 +336,8 @@ class Workload(Entry):
     replicas: tuple[Name, ...] = ()
     retention: Retention | None = None
     anomaly: Anomaly = Anomaly()
+    canary: Canary | None = None
+    cut_over: CutOver | None = None
     approvers: tuple[str, ...] = ()
     targets: Mapping[Name, TargetConfig] = Field(default_factory=dict)
     root: Path = Path()

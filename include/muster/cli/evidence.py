@@ -109,9 +109,26 @@ def _trend_lines(found: Trend, last: int) -> Iterator[str | Table]:
     count, missed = len(found.recoveries), found.missed
     yield f"{found.workload}: {count} drills and restores, {missed} failed or missed an objective; {len(found.exposures)} good points"
     yield ""
-    headings = ("when", "what", "of", "ended", "time", "objective", "", "work lost", "objective ", " ", "stages")
+    headings = (
+        "when",
+        "what",
+        "of",
+        "ended",
+        "time",
+        "objective",
+        "",
+        "work lost",
+        "by canary",
+        "objective ",
+        " ",
+        "stages",
+    )
     rows = [_row(each) for each in found.recoveries[-last:]]
-    yield table(headings, rows, right=("time", "objective", "work lost", "objective ")) if rows else "none yet"
+    yield (
+        table(headings, rows, right=("time", "objective", "work lost", "by canary", "objective "))
+        if rows
+        else "none yet"
+    )
     yield ""
     rows_of_figures = [
         ("recovery time", *_words(found.time)),
@@ -123,12 +140,25 @@ def _trend_lines(found: Trend, last: int) -> Iterator[str | Table]:
 
 
 def _row(each: Recovery) -> tuple[str, ...]:
-    stages = ", ".join(f"{name} {seconds_in_words(seconds)}" for name, seconds in each.stages.items())
+    stages = ", ".join(f"{name.replace('_', ' ')} {seconds_in_words(seconds)}" for name, seconds in each.stages.items())
     ended = "passed" if each.passed else "FAILED"
     time, rto = _span(each.recovery_time), _span(each.rto)
     lost, rpo = _span(each.lost), _span(each.rpo)
     when = moment(each.at)
-    return when, each.kind, each.point, ended, time, rto, _MET[each.rto_met], lost, rpo, _MET[each.rpo_met], stages
+    return (
+        when,
+        each.kind,
+        each.point,
+        ended,
+        time,
+        rto,
+        _MET[each.rto_met],
+        lost,
+        _span(each.by_canary),
+        rpo,
+        _MET[each.rpo_met],
+        stages,
+    )
 
 
 def _words(figures: Figures) -> tuple[str, ...]:

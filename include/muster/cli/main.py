@@ -17,6 +17,7 @@ import click
 from muster import __version__
 from muster.cli.accept import accept
 from muster.cli.audit import audit
+from muster.cli.canary import canary
 from muster.cli.doctor import doctor
 from muster.cli.drills import drill
 from muster.cli.evidence import runbook, trend
@@ -106,6 +107,7 @@ def command(context: click.Context, /, *, as_json: bool, debug: bool, **options:
 for each in (
     init,
     snapshot,
+    canary,
     points,
     show,
     plan,

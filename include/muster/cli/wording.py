@@ -13,6 +13,7 @@ from muster.domain.faults import OUTCOMES, SEEN
 from muster.domain.recovery_point import PointStatus
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.restore_plan import RestorePlan
+from muster.domain.timing import STAGES
 from muster.report import seconds_in_words, size_in_words
 
 Lines = Iterator[str | Table]
@@ -100,6 +101,7 @@ def plan_lines(plan: RestorePlan) -> Lines:
         f"policy {v.policy}: {'overridden' if v.overridden else 'passed' if v.passed else 'forbids it'}: {v.reason}"
         for v in plan.verdicts
     )
+    yield from (f"then, to put it to use: {step}" for step in plan.cut_over)
     yield from (f"left out: {line}" for line in plan.skipped)
     yield from (f"warning: {line}" for line in plan.warnings)
     yield from (
@@ -132,15 +134,20 @@ def report_lines(report: RecoveryReport) -> Lines:
     yield ""
     yield from (f"left out: {line}" for line in report.left_out)
     yield from (f"fidelity of {found.component}: {found.line}" for found in report.fidelity)
+    if report.cut_over:
+        yield f"cut over: {report.cut_over.outcome}"
+    stages = ", ".join(f"{stage.replace('_', ' ')} {seconds_in_words(getattr(time, stage))}" for stage in STAGES)
     yield (
-        f"recovery time actual  {seconds_in_words(time.total)} (detect {seconds_in_words(time.detect)}, decide "
-        f"{seconds_in_words(time.decide)}, restore {seconds_in_words(time.restore)}, validate {seconds_in_words(time.validate)}); "
+        f"recovery time actual  {seconds_in_words(time.total)} ({stages}); "
         f"objective {seconds_in_words(promised['rto_s'])}: {'met' if report.rto_met else 'MISSED'}"
     )
     yield (
         f"recovery point actual {seconds_in_words(report.recovery_point_actual)}; "
         f"objective {seconds_in_words(promised['rpo_s'])}: {'met' if report.rpo_met else 'MISSED'}"
     )
+    by_canary = report.recovery_point_by_canary
+    told = "no canary tells" if by_canary is None else f"by the canary {seconds_in_words(by_canary)}"
+    yield f"                      {told}, by the cut {seconds_in_words(report.recovery_point_by_cut)}"
 
 
 def drill_lines(drilled: DrillOutcome) -> Lines:

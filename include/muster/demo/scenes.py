@@ -158,7 +158,13 @@ def _equal(comparison: Comparison) -> str:
 def _measured(recoveries: Sequence[Mark]) -> list[list[str]]:
     """One line a figure, one column a recovery."""
     summaries = [mark.summary for mark in recoveries]
-    stages = {"detect": "  to detect", "decide": "  to decide", "restore": "  to restore", "validate": "  to validate"}
+    stages = {
+        "detect": "  to detect",
+        "decide": "  to decide",
+        "restore": "  to restore",
+        "validate": "  to validate",
+        "cut_over": "  to cut over",
+    }
     rows = [[shown, *(f"{s['recovery_time_s'][stage]:.1f} s" for s in summaries)] for stage, shown in stages.items()]
     rows.insert(0, ["recovery time actual", *(f"[bold]{s['recovery_time_s']['total']:.1f} s[/]" for s in summaries)])
     rows.append(["  objective (RTO)", *(_against(s["objectives"]["rto_s"], s["rto_met"]) for s in summaries)])

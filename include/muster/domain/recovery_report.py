@@ -10,7 +10,8 @@ from muster.domain.approval import Approval
 from muster.domain.drill import DrillOutcome
 from muster.domain.evidence import AuditProof, Event, ExpectationResult, Failed, first_of
 from muster.domain.fidelity import FidelityReport
-from muster.domain.timing import RecoveryTime, Span
+from muster.domain.freshness import ComponentPoint, Newest, by_canary
+from muster.domain.timing import STAGES, RecoveryTime, Span, recovery_point_actual
 
 Json = Any
 
@@ -23,6 +24,7 @@ class ComponentOutcome:
     :param facts: what was measured at the target after the restore: counts, digests, revisions
     :param fidelity: of a registry: what was captured beside what is there; identical, or it would not be there
     :param sha256: of the list of its files in the vault, with the digest of each; what came back was checked against it
+    :param newest: the newest thing with a time that was found in what came back; None if nothing is looked for in such a component
     """
 
     component: str
@@ -32,6 +34,7 @@ class ComponentOutcome:
     facts: dict[str, Json] = field(default_factory=dict)
     fidelity: FidelityReport | None = None
     sha256: str = ""
+    newest: Newest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +74,37 @@ class SmokeOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class CutOver:
+    """
+    The last step of a restore: what came back is put to use.
+
+    :param done: what was looked at and done, a sentence each
+    :param failure: why the place does not serve; None if it does, or nothing was to be switched
+    :param output: the end of what the command said, without secrets
+    :param span: None where nothing is ever cut over, as in a drill
+    """
+
+    done: tuple[str, ...]
+    failure: str | None = None
+    output: str = ""
+    span: Span | None = None
+
+    @property
+    def outcome(self) -> str:
+        """In a few words."""
+        return f"failed: {self.failure}" if self.failure else self.done[-1]
+
+
+NOT_IN_A_DRILL = CutOver(("not cut over: a drill",))
+
+
+@dataclass(frozen=True, slots=True)
 class RecoveryReport:
     """
     :param failure: the first thing that went wrong, in a sentence; None if all came back
-    :param recovery_point_actual: seconds of work lost: from the cut of the point to the incident
+    :param recovery_point_actual: seconds of work lost: from the cut of the point, or the oldest canary that came back, to the incident
+    :param points: up to when each component came back
+    :param cut_over: None if it did not come to that
     :param left_out: components for which the target had no place, each with the reason
     :param unfaithful: of components that were removed again, since they had come back with a difference
     :param drilled: of a drill: its fault, what must happen, what happened, and how it was kept apart
@@ -113,6 +143,8 @@ class RecoveryReport:
     audit: AuditProof | None = None
     drilled: DrillOutcome | None = None
     whole: bool = True
+    points: tuple[ComponentPoint, ...] = ()
+    cut_over: CutOver | None = None
 
     @property
     def first_failure(self) -> Failed | None:
@@ -138,10 +170,21 @@ class RecoveryReport:
         return self.recovery_point_actual <= self.objectives["rpo_s"]
 
     @property
+    def recovery_point_by_cut(self) -> float:
+        """Seconds of work lost, as far as the time of the cut can tell."""
+        return recovery_point_actual(self.incident_at, self.taken_at)
+
+    @property
+    def recovery_point_by_canary(self) -> float | None:
+        """Seconds of work lost by the canaries that came back; None if there are none."""
+        return by_canary(self.points)
+
+    @property
     def spans(self) -> tuple[Span, ...]:
         """All pieces of work, in the order in which they began."""
         every = [piece.span for piece in self.components] + [piece.span for piece in self.validations]
         every += [piece.span for piece in self.smoke]
+        every += [self.cut_over.span] if self.cut_over and self.cut_over.span else []
         return tuple(sorted(every, key=lambda span: span.started_at))
 
     def summary(self) -> dict[str, Json]:
@@ -150,14 +193,11 @@ class RecoveryReport:
             "passed": self.passed,
             "failure": self.failure,
             "target": self.target,
-            "recovery_time_s": {
-                "detect": self.time.detect,
-                "decide": self.time.decide,
-                "restore": self.time.restore,
-                "validate": self.time.validate,
-                "total": self.time.total,
-            },
+            "recovery_time_s": {stage: getattr(self.time, stage) for stage in (*STAGES, "total")},
             "recovery_point_s": self.recovery_point_actual,
+            "recovery_point_by_cut_s": self.recovery_point_by_cut,
+            "recovery_point_by_canary_s": self.recovery_point_by_canary,
+            "recovery_points_s": {p.component: {"cut": p.by_cut_s, "canary": p.by_canary_s} for p in self.points},
             "objectives": self.objectives,
             "rto_met": self.rto_met,
             "rpo_met": self.rpo_met,
@@ -168,6 +208,7 @@ class RecoveryReport:
             "left_out": list(self.left_out),
             "fidelity": {f.component: f.line for f in self.fidelity},
             "whole": self.whole,
+            "cut_over": self.cut_over.outcome if self.cut_over else None,
             "plan_digest": self.plan_digest,
             "approved_by": self.approval.approved_by if self.approval else None,
             **({"fault": self.drilled.summary()} if self.drilled else {}),

@@ -79,6 +79,7 @@ class RestorePlan:
     :param warnings: what a person should know before saying yes
     :param verdicts: what each policy says, and why
     :param override: why it goes on although a policy forbids it; empty for not at all
+    :param cut_over: what is done to put the place to use when all is back and proven, in words
     :param lost_s: seconds between the point and the loss: what was written in them does not come back
     :param expected_s: seconds that restoring and checking took before, from the workload's history; None if there is none
     """
@@ -95,18 +96,20 @@ class RestorePlan:
     override: str = ""
     lost_s: float = 0.0
     expected_s: float | None = None
+    cut_over: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
         """
-        SHA-256 over what an approval is for: point, place, components, what happens to what is there, and what was overridden.
+        SHA-256 over what an approval is for: point, place, components, what happens to what is there, what is run to put it to use, and
+        what was overridden.
 
         An override is in it with its reason, whatever it is needed for: something that was at work may have ended when it is looked again.
         What changes from one look to the next without changing what is done, such as free space, is not in it.
         """
         actions = [(a.component, a.path, a.where, a.also, a.files, a.size, a.digest, a.effect) for a in self.actions]
         refused = sorted((r.component, r.kind) for r in self.refusals)
-        said = [self.workload, self.point, self.target, actions, self.skipped, refused, self.override]
+        said = [self.workload, self.point, self.target, actions, self.skipped, refused, self.override, self.cut_over]
         return hashlib.sha256(json.dumps(said, separators=(",", ":")).encode()).hexdigest()
 
     @property
@@ -177,12 +180,13 @@ def draw_plan(status: PointStatus, target: RestoreTarget, request: RestoreReques
         refusals=tuple(refusals),
         warnings=tuple(warnings),
         lost_s=max(0.0, (request.at - point.taken_at).total_seconds()),
+        cut_over=target.switch.steps if target.switch and request.kind == "restore" else (),
     )
 
 
 def overlaps(plan: RestorePlan) -> list[Refusal]:
     """Components of which one would lie inside of another's place, or in the same: side by side, one would take away the other."""
-    places = [(a, path) for a in plan.actions for where in (a.where, *a.also) if (path := _local(where)) is not None]
+    places = [(a, path) for a in plan.actions for path in local_places(a)]
     found: list[Refusal] = []
     for (one, inner), (other, outer) in itertools.permutations(places, 2):
         if one.component != other.component and inner.is_relative_to(outer):
@@ -191,6 +195,11 @@ def overlaps(plan: RestorePlan) -> list[Refusal]:
                 Refusal(one.component, "Refused", told, "give each a place of its own, or restore one after the other")
             )
     return found
+
+
+def local_places(action: Action) -> list[PurePosixPath]:
+    """The places of an action that are paths of this machine."""
+    return [path for where in (action.where, *action.also) if (path := _local(where)) is not None]
 
 
 def _local(where: str) -> PurePosixPath | None:

@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """
+    How a place is put to use.
+
+    :param command: a program and its arguments; empty for none
+    :param ready: URL that must answer with 200; None for none
+    :param within_s: seconds that each of the two may take
+    """
+
+    command: tuple[str, ...] = ()
+    ready: str | None = None
+    within_s: float = 300.0
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What is done, in words; two switches that say the same do the same."""
+        within = f"within {self.within_s:g} s"
+        run = (f"run {shlex.join(self.command)} {within}",) if self.command else ()
+        return (*run, *((f"wait for 200 from {self.ready} {within}",) if self.ready else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +45,7 @@ class RestoreTarget:
     :param jurisdiction: whose law holds there, as the catalog says; None if it does not
     :param environment: folder of the model's Python environment
     :param configuration: folder for configuration files, variables and secrets
+    :param switch: how it is put to use when all is back and proven; None if nothing is to be switched
     """
 
     name: str
@@ -36,6 +60,7 @@ class RestoreTarget:
     token: str | None = field(default=None, repr=False)
     catalogued: bool = False
     jurisdiction: str | None = None
+    switch: Switch | None = None
 
 
 def target_below(directory: str, datasets: list[str]) -> RestoreTarget:

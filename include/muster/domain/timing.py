@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-Stage = Literal["detect", "decide", "restore", "validate"]
-STAGES: tuple[Stage, ...] = ("detect", "decide", "restore", "validate")
+Stage = Literal["detect", "decide", "restore", "validate", "cut_over"]
+STAGES: tuple[Stage, ...] = ("detect", "decide", "restore", "validate", "cut_over")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +39,23 @@ class RecoveryTime:
     :param decide: from there to the first byte restored: plan, approval
     :param restore: to the last component restored
     :param validate: to the last check passed
+    :param cut_over: to the moment from which what came back may be used; 0 where nothing was cut over
     """
 
     detect: float
     decide: float
     restore: float
     validate: float
+    cut_over: float = 0.0
 
     @property
     def total(self) -> float:
-        return self.detect + self.decide + self.restore + self.validate
+        return self.detect + self.decide + self.restore + self.validate + self.cut_over
 
 
 def recovery_time(spans: list[Span], *, incident_at: datetime, detected_at: datetime) -> RecoveryTime:
     """
-    Split the wall clock from the incident to the last check. Pieces that overlapped are not counted twice.
+    Split the wall clock from the incident to the last piece of work. Pieces that overlapped are not counted twice.
 
     A stage ends where the last of its spans does; the next begins there. Without spans a stage lasts 0 s.
     """

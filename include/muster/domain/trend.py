@@ -21,7 +21,8 @@ class Recovery:
     One drill or restore, as its mark has it.
 
     :param stages: seconds of each stage of the recovery time
-    :param recovery_time: seconds; likewise what was lost (`lost`) and the two objectives. None where the mark has no such figure
+    :param recovery_time: seconds; likewise what was lost (`lost`), as far as the cut, and the canaries that came back, can tell, and the
+        two objectives. None where the mark has no such figure
     """
 
     at: datetime
@@ -33,6 +34,8 @@ class Recovery:
     lost: float | None
     rto: float | None
     rpo: float | None
+    by_cut: float | None = None
+    by_canary: float | None = None
 
     @property
     def rto_met(self) -> bool | None:
@@ -135,6 +138,8 @@ def _recovery(mark: Mark) -> Recovery:
         _number(told.get("recovery_point_s")),
         _number((objectives or {}).get("rto_s")),
         _number((objectives or {}).get("rpo_s")),
+        _number(told.get("recovery_point_by_cut_s")),
+        _number(told.get("recovery_point_by_canary_s")),
     )
 
 

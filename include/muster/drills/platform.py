@@ -17,6 +17,7 @@ from muster.adapters.mlflow_server import LocalMlflowServer
 from muster.adapters.network_cell import Confined, NetworkCell
 from muster.adapters.process_model_runner import ProcessModelRunner
 from muster.adapters.sandboxed_store import SandboxedStore
+from muster.adapters.switching import ProcessSwitching
 from muster.adapters.uv_environment import EnvironmentTarget, UvEnvironment
 from muster.bootstrap import Platform
 from muster.domain.drill import Harm
@@ -119,7 +120,9 @@ class DrillPlatform:
         """The tools, confined."""
         confined = self._confined
         runner, server = ProcessModelRunner(confined=confined), LocalMlflowServer(confined=confined)
-        return Tools(self.clock, UvEnvironment(confined), GxValidator(), runner, server, self.sandbox.folder)
+        return Tools(
+            self.clock, UvEnvironment(confined), GxValidator(), runner, server, self.sandbox.folder, ProcessSwitching()
+        )
 
     @property
     def _confined(self) -> Confined:

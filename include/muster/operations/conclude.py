@@ -11,17 +11,28 @@ from muster.domain.approval import Approval
 from muster.domain.drill import DrillOutcome
 from muster.domain.evidence import Failed
 from muster.domain.fidelity import FidelityReport
+from muster.domain.freshness import asked_every, by_canary, canary_finding, component_points
 from muster.domain.recovery_point import Mark, PointStatus
-from muster.domain.recovery_report import ComponentOutcome, RecoveryReport, SmokeOutcome, ValidationOutcome
+from muster.domain.recovery_report import (
+    NOT_IN_A_DRILL,
+    ComponentOutcome,
+    CutOver,
+    RecoveryReport,
+    SmokeOutcome,
+    ValidationOutcome,
+)
 from muster.domain.restore_plan import RestorePlan
 from muster.domain.restore_request import RESTORED_KINDS
 from muster.domain.timing import Span, recovery_point_actual, recovery_time
-from muster.errors import IncompletePoint, ObjectiveMissed, SmokeFailed, ValidationFailed
+from muster.errors import CutOverFailed, IncompletePoint, ObjectiveMissed, SmokeFailed, ValidationFailed
 from muster.operations.evidence import named, timeline, trail_of_run, work
 from muster.operations.tools import Tools
 from muster.report import render_fidelity, render_postmortem, render_report
 from muster.vault.sources import bytes_file
 from muster.vault.vault import Vault
+
+CUT_OVER = "cut_over"
+"""The name of the last step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,7 @@ class Outcomes:
     :param failed: every piece of work that ended by an error, with its time where that is known
     :param from_this_vault: whether it was read out of the vault that gets the report, and not out of a copy
     :param drilled: of a drill: tells what it adds, by the point from which everything came back, or None if it did not
+    :param cut_over: None if it did not come to that, and in every drill
     """
 
     decided: Span
@@ -62,12 +74,15 @@ class Outcomes:
     failed: tuple[Failed, ...] = ()
     from_this_vault: bool = True
     drilled: Callable[[str | None], DrillOutcome] | None = None
+    cut_over: CutOver | None = None
 
     @property
     def spans(self) -> list[Span]:
         """Every piece of work that was done."""
         pieces = [piece.span for piece in self.components] + [piece.span for piece in self.validations]
-        return [self.decided, *pieces, *(piece.span for piece in self.smoke)]
+        pieces += [piece.span for piece in self.smoke]
+        pieces += [self.cut_over.span] if self.cut_over and self.cut_over.span else []
+        return [self.decided, *pieces]
 
 
 def conclude(
@@ -77,8 +92,9 @@ def conclude(
     Judge a recovery, store its reports (JSON and HTML, and the draft of a post-mortem if there is one to be held) in the vault and
     below the state folder, mark the point, record it.
 
-    It has passed only if every component of the plan came back, and every suite and every golden prediction of the point was
-    asked again and agreed. The caller raises what the report's `failure` says.
+    It has passed only if every component of the plan came back, with its canary if the catalog wants one, if every suite and every
+    golden prediction of the point was asked again and agreed, and if a restore was cut over. The caller raises what the report's
+    `failure` says.
     """
     report = _judge(status, plan, incident, outcomes, tools.clock.now())
     report = _with_evidence(vault, report, outcomes)
@@ -121,12 +137,14 @@ def _judge(
     status: PointStatus, plan: RestorePlan, incident: Incident, outcomes: Outcomes, now: datetime
 ) -> RecoveryReport:
     point = status.point
-    failures = _failures(status, plan, outcomes)
+    failures = _failures(status, plan, incident, outcomes)
     drilled = outcomes.drilled(None if failures else point.point) if outcomes.drilled else None
     if drilled and drilled.failure:
         failures = (*failures, Failed("fault", drilled.failure, now))
     digests = {component.label: component.tree.root.sha256 for component in point.components}
     components = [replace(outcome, sha256=digests.get(outcome.component, "")) for outcome in outcomes.components]
+    cuts = {component.label: component.cut_at for component in point.components}
+    points = component_points(incident.at, cuts, {outcome.component: outcome.newest for outcome in components})
     return RecoveryReport(
         kind=incident.kind,
         workload=point.workload,
@@ -138,7 +156,7 @@ def _judge(
         finished_at=now,
         taken_at=point.taken_at,
         time=recovery_time(outcomes.spans, incident_at=incident.at, detected_at=incident.detected_at),
-        recovery_point_actual=recovery_point_actual(incident.at, point.taken_at),
+        recovery_point_actual=max(recovery_point_actual(incident.at, point.taken_at), by_canary(points) or 0.0),
         objectives=point.objectives,
         components=tuple(sorted(components, key=lambda o: o.component)),
         validations=outcomes.validations,
@@ -150,6 +168,8 @@ def _judge(
         failures=failures,
         drilled=drilled,
         whole=outcomes.from_this_vault and _whole(status, plan),
+        points=points,
+        cut_over=NOT_IN_A_DRILL if incident.kind == "drill" else outcomes.cut_over,
     )
 
 
@@ -162,7 +182,7 @@ def _with_evidence(vault: Vault, report: RecoveryReport, outcomes: Outcomes) -> 
     """The report with who carried it out, its timeline, and its place in the audit trail."""
     began = min(report.detected_at, outcomes.decided.started_at)
     told, proof = trail_of_run(vault, report.workload, report.point, began)
-    done = work(outcomes.decided, report.components, report.validations, report.smoke)
+    done = work(outcomes.decided, report.components, report.validations, report.smoke, report.cut_over)
     return replace(
         report,
         actor=named(vault.actor),
@@ -173,8 +193,23 @@ def _with_evidence(vault: Vault, report: RecoveryReport, outcomes: Outcomes) -> 
     )
 
 
-def _failures(status: PointStatus, plan: RestorePlan, outcomes: Outcomes) -> tuple[Failed, ...]:
-    """Everything that went wrong: what ended by an error first, then what is missing, unmet, different, or was never asked."""
+def _failures(status: PointStatus, plan: RestorePlan, incident: Incident, outcomes: Outcomes) -> tuple[Failed, ...]:
+    """Everything that went wrong, the cut over included."""
+    failures, cut_over = failures_of(status, plan, outcomes), outcomes.cut_over
+    if incident.kind == "drill" or (cut_over is None and failures):
+        return failures
+    if cut_over is None:
+        return (Failed(CUT_OVER, "it was not cut over"),)
+    if cut_over.failure and CUT_OVER not in {failed.what for failed in failures}:
+        return (*failures, Failed(CUT_OVER, cut_over.failure, cut_over.span.finished_at if cut_over.span else None))
+    return failures
+
+
+def failures_of(status: PointStatus, plan: RestorePlan, outcomes: Outcomes) -> tuple[Failed, ...]:
+    """
+    Everything that went wrong before it is cut over: what ended by an error first, then what is missing, unmet, different, or was
+    never asked.
+    """
     failures = list(outcomes.failed)
     if outcomes.failure and outcomes.failure not in {failed.why for failed in failures}:
         failures.insert(0, Failed(plan.point, outcomes.failure))
@@ -195,7 +230,19 @@ def _failures(status: PointStatus, plan: RestorePlan, outcomes: Outcomes) -> tup
         for s in outcomes.smoke
         if not s.equal
     ]
-    return (*failures, *_unasked(status, plan, outcomes))
+    return (*failures, *_unasked(status, plan, outcomes), *_canaries(status, plan, outcomes))
+
+
+def _canaries(status: PointStatus, plan: RestorePlan, outcomes: Outcomes) -> list[Failed]:
+    """What is wrong with the canaries that the catalog of the point wants; of a registry of which only a path came back, nothing."""
+    every = asked_every(status.point.catalog)
+    whole = {action.component for action in plan.actions if not action.path}
+    cuts = {component.label: component.cut_at for component in status.point.of_kind("registry")}
+    if every is None:
+        return []
+    back = [(o, o.component) for o in outcomes.components if o.component in cuts and o.component in whole]
+    found = [(o, label, canary_finding(every, o.newest, cuts[label])) for o, label in back]
+    return [Failed(f"canary/{label}", f"{label}: {why}", o.span.finished_at) for o, label, why in found if why]
 
 
 def expected_checks(status: PointStatus, plan: RestorePlan) -> tuple[list[str], list[str]]:
@@ -219,6 +266,7 @@ def check_recovery(report: RecoveryReport) -> None:
     """
     :raises SmokeFailed: if a restored model answers otherwise
     :raises ValidationFailed: if restored data does not meet its expectations
+    :raises CutOverFailed: if all that is proven, and the place does not serve
     :raises IncompletePoint: if anything else is missing
     :raises ObjectiveMissed: if a drill brought everything back, and an objective was missed; a restore is not undone for that
     """
@@ -232,6 +280,8 @@ def check_recovery(report: RecoveryReport) -> None:
         raise SmokeFailed(message, hint)
     if any(not outcome.success for outcome in report.validations):
         raise ValidationFailed(message, hint)
+    if report.cut_over and report.cut_over.failure:
+        raise CutOverFailed(message, "see to the place and restore again: what is there, whole and equal, is left")
     raise IncompletePoint(message, hint)
 
 

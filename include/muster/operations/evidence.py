@@ -8,7 +8,7 @@ from datetime import datetime
 
 from muster.domain.approval import Approval
 from muster.domain.evidence import AuditProof, Event, Failed
-from muster.domain.recovery_report import ComponentOutcome, SmokeOutcome, ValidationOutcome
+from muster.domain.recovery_report import ComponentOutcome, CutOver, SmokeOutcome, ValidationOutcome
 from muster.domain.timing import Span
 from muster.errors import MusterError
 from muster.vault.audit import AuditRecord
@@ -70,13 +70,26 @@ def work(
     components: Iterable[ComponentOutcome],
     validations: Iterable[ValidationOutcome],
     smoke: Iterable[SmokeOutcome],
+    cut_over: CutOver | None,
 ) -> list[Event]:
-    """Each piece of work that came to an end."""
+    """Each piece of work that came to an end, and when the newest of what came back was written."""
+    components = list(components)
     done = [_piece(decided, "plan", "drawn")]
     done += [_piece(one.span, one.component, "restored") for one in components]
     done += [_piece(v.span, f"validation/{v.dataset}", "met" if v.success else "unmet") for v in validations]
     done += [_piece(s.span, s.model, "equal" if s.equal else "different") for s in smoke]
-    return done
+    if cut_over and cut_over.span:
+        done.append(_piece(cut_over.span, cut_over.span.name, cut_over.outcome))
+    return done + [
+        Event(
+            one.newest.at,
+            f"{one.newest.what} {one.newest.id[:12]}",
+            "measured",
+            f"the newest in {one.component} that came back",
+        )
+        for one in components
+        if one.newest and one.newest.at
+    ]
 
 
 def _piece(span: Span, what: str, outcome: str) -> Event:

@@ -15,7 +15,8 @@ from muster.domain.restore_plan import Action, RestorePlan
 from muster.domain.timing import Span, stamp_of
 from muster.errors import MusterError, Unfaithful
 from muster.operations.approve import require_same_plan
-from muster.operations.conclude import Incident, Outcomes, check_recovery, conclude, expected_checks
+from muster.operations.conclude import CUT_OVER, Incident, Outcomes, check_recovery, conclude, expected_checks
+from muster.operations.cut_over import cut_over, hindrances
 from muster.operations.restore import plan_restore, restore_component
 from muster.operations.restore_job import RestoreJob
 from muster.operations.smoke import ask_again
@@ -37,7 +38,7 @@ def recover(
     concluding: Concluding = conclude,
 ) -> RecoveryReport:
     """
-    Plan, restore all components side by side, validate, ask the models again, and report.
+    Plan, restore all components side by side, validate, ask the models again, cut over unless it is a drill, and report.
 
     :param digest: of the plan that was approved; no other is applied
     :param concluding: writes the report; a drill reports elsewhere than where it reads
@@ -65,6 +66,9 @@ def recover(
             outcomes = replace(outcomes, validations=validate_all(vault, job, plan, tools))
             step = "smoke inference"
             outcomes = replace(outcomes, smoke=smoke_all(vault, job, plan, tools))
+            step = CUT_OVER
+            if incident.kind == "restore" and not hindrances(job, plan, outcomes):
+                outcomes = replace(outcomes, cut_over=cut_over(vault, job, plan, outcomes, tools))
     except MusterError as error:
         failed.append(Failed(step, error.message, tools.clock.now()))
         errors.append(error)

@@ -66,7 +66,8 @@ def restore_component(vault: Vault, job: RestoreJob, action: Action, stamp: str,
     """
     Put one component back, reconciled with what was captured. If it fails, its place is as it was.
 
-    What is there already, whole and equal, is left. What is in the way is moved aside under the stamp, if the plan says so.
+    What is there already, whole and equal, is left. What is in the way is moved aside under the stamp, if the plan says so. Then the
+    newest thing with a time is read out of what came back.
 
     :raises Unfaithful: if it came back with a difference; the report that it carries names the component
     """
@@ -80,8 +81,9 @@ def restore_component(vault: Vault, job: RestoreJob, action: Action, stamp: str,
         raise
     told = facts.pop("fidelity_report", None)
     fidelity = replace(from_json(FidelityReport, told), component=action.component) if told else None
+    newest = None if action.path else job.newest_in(component)
     span = Span("restore", action.component, started, clock.now())
-    return ComponentOutcome(action.component, action.files, action.size, span, facts, fidelity)
+    return ComponentOutcome(action.component, action.files, action.size, span, facts, fidelity, newest=newest)
 
 
 def _there_or_restored(

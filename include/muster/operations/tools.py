@@ -10,6 +10,7 @@ from pathlib import Path
 
 from muster.folders import remove_folder
 from muster.ports import Clock, EnvironmentBuilder, ModelRunner, RegistryServer, Validator
+from muster.ports.switching import Switching
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Tools:
     runner: ModelRunner
     server: RegistryServer
     state: Path
+    switch: Switching
 
     @contextmanager
     def scratch(self, purpose: str) -> Iterator[Path]:

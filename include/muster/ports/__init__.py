@@ -230,6 +230,9 @@ class ComponentTarget(Protocol):
         Everything is read and compared by its digest; nothing is changed.
         """
 
+    def can_tell(self, details: Mapping[str, Json]) -> bool:
+        """Whether `holds` looks at such a place at all; if not, its None says nothing."""
+
     def aside(self) -> Aside:
         """
         How what lies at this place is moved out of the way.

@@ -86,7 +86,7 @@ def _page(report: RecoveryReport) -> dict[str, Any]:
     """What the template shows besides the report: everything that has to be computed."""
     total, promised = report.time.total, report.objectives["rto_s"]
     scale = max(total, promised) or 1.0
-    stages = [{"name": stage, "seconds": getattr(report.time, stage)} for stage in STAGES]
+    stages = [{"name": s, "shown": s.replace("_", " "), "seconds": getattr(report.time, s)} for s in STAGES]
     for stage in stages:
         stage["percent"] = 100 * stage["seconds"] / scale
     return {

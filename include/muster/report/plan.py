@@ -28,6 +28,7 @@ def _lines(plan: RestorePlan, requested_by: str, approvers: Sequence[str]) -> It
     yield f"- to be written: {size_in_words(plan.size)}"
     if plan.expected_s is not None:
         yield f"- restoring and checking took before: {seconds_in_words(plan.expected_s)}"
+    yield from (f"- **then, to put it to use**: `{_cell(step)}`" for step in plan.cut_over)
     yield f"- plan: `{plan.digest}`"
     yield ""
     yield "| component | to | files | size | what happens |"

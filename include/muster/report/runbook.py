@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ _PARTS: dict[str, Any] = {
     "environment": None,
     "configuration": None,
     "smoke": (),
+    "canary": None,
+    "cut_over": None,
     "residency": None,
     "vault": "not said",
     "replicas": (),
@@ -48,6 +51,7 @@ def _shown(runbook: Runbook) -> dict[str, Any]:
         "targets": ["origin", *sorted(entry["targets"])],
         "protected": [*_protected(runbook.workload, entry)],
         "kept": _kept(entry["retention"]),
+        "cut_over": _cut_over(entry["cut_over"]),
         "muster": __version__,
         "nan": math.nan,
     }
@@ -59,6 +63,13 @@ def _kept(retention: Mapping[str, Any] | None) -> str:
     counts = [f"{retention[each]} {each}" for each in _COUNTS if retention.get(each)]
     lock = f"; locked by the store for {retention['lock']}" if retention.get("lock") else ""
     return f"{', '.join(counts) or 'the newest good point'}{lock}"
+
+
+def _cut_over(asked: Mapping[str, Any] | None) -> str:
+    if not asked:
+        return ""
+    run = [f"run {shlex.join(asked['command'])}"] if asked.get("command") else []
+    return ", ".join([*run, *([f"wait for 200 from {_place(asked['ready'])}"] if asked.get("ready") else [])])
 
 
 def _protected(name: str, entry: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -1,9 +1,9 @@
-"""The steps of a restore, and of a drill, after its plan: restore, validate, ask again, conclude."""
+"""The steps of a restore, and of a drill, after its plan: restore, validate, ask again, cut over, conclude."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -12,7 +12,7 @@ from muster.codec import from_json, to_json
 from muster.domain.approval import Approval
 from muster.domain.evidence import Failed
 from muster.domain.fidelity import FidelityReport
-from muster.domain.recovery_report import ComponentOutcome, SmokeOutcome, ValidationOutcome
+from muster.domain.recovery_report import ComponentOutcome, CutOver, SmokeOutcome, ValidationOutcome
 from muster.errors import NotFound, SmokeFailed, Unfaithful, ValidationFailed
 from muster_airflow.metrics import emit_recovery
 from muster_airflow.operators.plan import PLAN, PlannedRecovery, run_of
@@ -21,6 +21,7 @@ from muster_airflow.report_link import ReportLink, report_url
 
 if TYPE_CHECKING:
     from muster.domain.drill import DrillOutcome
+    from muster.operations.conclude import Outcomes
     from muster.operations.restore_job import RestoreJob
 
 FIDELITY = "fidelity"
@@ -169,6 +170,61 @@ class SmokeInferenceOperator(PlannedOperator):
         return hand_on(at, [to_json(outcome) for outcome in outcomes], failed if wrong else None)
 
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """
+    The tasks whose outcomes make a recovery.
+
+    :param restored_by: ids of the tasks that restore components
+    :param validated_by: id of the task that validates datasets
+    :param asked_by: id of the task that asks the models
+    """
+
+    restored_by: Sequence[str]
+    validated_by: str
+    asked_by: str
+
+    def outcomes(self, at: Site, planned: PlannedRecovery) -> Outcomes:
+        """What they have handed on so far."""
+        from muster.operations.conclude import Outcomes
+
+        return Outcomes(
+            planned.decided,
+            tuple(from_json(ComponentOutcome, value) for value in handed_on(at, self.restored_by)),
+            tuple(from_json(ValidationOutcome, value) for value in handed_on(at, [self.validated_by])),
+            tuple(from_json(SmokeOutcome, value) for value in handed_on(at, [self.asked_by])),
+            unfaithful=tuple(from_json(FidelityReport, value) for value in handed_on(at, self.restored_by, FIDELITY)),
+        )
+
+
+class CutOverOperator(PlannedOperator):
+    """
+    See once more that what was proven is still there, and put it to use as the plan says. Returns a `CutOver`, also when it fails;
+    skipped if not everything came back and was proven, which the last task says.
+
+    :param steps: the tasks before it
+    :raises CutOverFailed: if the place does not serve
+    """
+
+    def __init__(self, *, steps: Steps, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.steps = steps
+
+    def perform(self, at: Site) -> Any:
+        from muster.operations.cut_over import cut_over, failed, hindrances
+
+        planned = self.approved(at)
+        job, outcomes = self.job(at, planned), self.steps.outcomes(at, planned)
+        if found := hindrances(job, planned.plan, outcomes):
+            raise AirflowSkipException(f"it is not cut over: {found[0].why}")
+        outcome = cut_over(at.vault, job, planned.plan, outcomes, at.platform.tools)
+        for line in outcome.done:
+            self.log.info("%s", line)
+        if outcome.output:
+            self.log.info("The command said: %s", outcome.output)
+        return hand_on(at, to_json(outcome), failed(outcome.failure) if outcome.failure else None)
+
+
 class ConcludeRecoveryOperator(GatedOperator):
     """
     Measure, write the report into the vault, mark the point. Returns the figures of the report.
@@ -177,9 +233,8 @@ class ConcludeRecoveryOperator(GatedOperator):
     forbids it lies in the point or in this machine.
 
     :param planned_by: id of the task that drew the plan
-    :param restored_by: ids of the tasks that restore components
-    :param validated_by: id of the task that validates datasets
-    :param asked_by: id of the task that asks the models
+    :param steps: the tasks that did the work
+    :param cut_over_by: id of the task that cuts over; None in a drill
     :raises PermanentError: if not everything came back as it was; the report is written all the same
     """
 
@@ -187,30 +242,27 @@ class ConcludeRecoveryOperator(GatedOperator):
     report = ""
     """Where the report is to be read, when there is one."""
 
-    def __init__(
-        self, *, planned_by: str, restored_by: Sequence[str], validated_by: str, asked_by: str, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, planned_by: str, steps: Steps, cut_over_by: str | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.planned_by = planned_by
-        self.restored_by = restored_by
-        self.validated_by = validated_by
-        self.asked_by = asked_by
+        self.steps = steps
+        self.cut_over_by = cut_over_by
 
     def perform(self, at: Site) -> Any:
-        from muster.operations.conclude import Incident, Outcomes, check_recovery, conclude
+        from muster.operations.conclude import Incident, check_recovery, conclude
 
         planned, failed = self._planned(at), self._failed(at)
         approval = self.approval(at, planned)  # without one, a restore has not begun
-        outcomes = Outcomes(
-            replace(planned.decided, finished_at=approval.approved_at) if approval else planned.decided,
-            tuple(from_json(ComponentOutcome, value) for value in handed_on(at, self.restored_by)),
-            tuple(from_json(ValidationOutcome, value) for value in handed_on(at, [self.validated_by])),
-            tuple(from_json(SmokeOutcome, value) for value in handed_on(at, [self.asked_by])),
-            failed[0].why if failed else None,
-            tuple(from_json(FidelityReport, value) for value in handed_on(at, self.restored_by, FIDELITY)),
-            failed,
-            self.from_this_vault(),
-            self.drilled(),
+        cut_over = handed_on(at, [self.cut_over_by]) if self.cut_over_by else []
+        decided = replace(planned.decided, finished_at=approval.approved_at) if approval else planned.decided
+        outcomes = replace(
+            self.steps.outcomes(at, planned),
+            decided=decided,
+            failure=failed[0].why if failed else None,
+            failed=failed,
+            from_this_vault=self.from_this_vault(),
+            drilled=self.drilled(),
+            cut_over=from_json(CutOver, cut_over[0]) if cut_over else None,
         )
         incident = Incident(planned.request.kind, planned.request.at, planned.detected_at, approval)
         status = at.vault.point(planned.plan.point, planned.plan.workload)
