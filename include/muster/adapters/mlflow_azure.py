@@ -135,7 +135,7 @@ class AzureObjects:
             try:
                 yield
             except HttpResponseError as error:
-                if error.status_code in (HTTPStatus.PRECONDITION_FAILED, HTTPStatus.CONFLICT):
+                if error.status_code == HTTPStatus.PRECONDITION_FAILED or error.error_code == "BlobAlreadyExists":
                     raise changed(f"{self.location}/{path}") from None
                 raise
 
