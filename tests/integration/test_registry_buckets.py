@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from cloud_servers import AzureServer, GcsServer
 from fakes_trees import FolderTree
 from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
 from muster.adapters.mlflow_server import LocalMlflowServer
+from muster.adapters.process_model_runner import ProcessModelRunner
 from muster.errors import SourceChanged, SourceInvalid, StoreUnavailable, UsageError
 from muster.ports import SourceFile
 from registry_seed import ROWS, Captured, SmallStore, capture, empty_store, query
@@ -251,6 +253,22 @@ def test_a_model_goes_to_disk_and_back_and_says_the_same(
     ((place,),) = query(stores[2], "SELECT artifact_location FROM experiments WHERE experiment_id = 1")
     assert place == f"{other.location}/1"
     assert answer(stores[2]) == said
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_a_model_is_asked_without_credentials(
+    cloud: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process is given none, and loads through the server even where the registry names the bucket itself."""
+    bucket, store = make_bucket(cloud, request), f"sqlite:///{tmp_path}/mlflow.db"
+    with monkeypatch.context() as patch:
+        for name, value in bucket.variables.items():
+            patch.setenv(name, value)
+        said = trained(store, bucket.location)
+    with LocalMlflowServer().serve(store, bucket.address) as uri:
+        ask = {"inputs": ROWS}
+        asked = ProcessModelRunner().predict(Path(sys.executable), uri, "models:/delay/1", ask, bucket.address)
+        assert [float(value) for value in asked.outputs["values"]] == said
 
 
 def trained(store: str, root: str) -> list[float]:
