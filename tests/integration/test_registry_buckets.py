@@ -16,6 +16,9 @@ import pytest
 from artifact_buckets import CLOUDS, ArtifactBucket, AzureContainer, GcsBucket, make_bucket
 from cloud_servers import AzureServer, GcsServer
 from fakes_trees import FolderTree
+from muster.adapters.mlflow_access import Access
+from muster.adapters.mlflow_buckets import BucketFolder
+from muster.adapters.mlflow_locations import root_place
 from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
 from muster.adapters.mlflow_server import LocalMlflowServer
 from muster.adapters.process_model_runner import ProcessModelRunner
@@ -120,6 +123,23 @@ def test_a_large_artifact_comes_and_goes_in_parts(
         assert max(len(asked.body) for asked in bucket.server.relay.asked) < PART + 4096
     assert hashlib.sha256(other.get(f"{PLACE}/large.bin")).digest() == hashlib.sha256(LARGE).digest()
     assert other.get(f"{PLACE}/empty.bin") == b""
+
+
+def test_a_large_object_is_never_written_over(bucket: ArtifactBucket, tmp_path: Path) -> None:
+    """However many requests a cloud's client makes of it; and what is gone already may be removed."""
+    folder = Access.of(bucket.address).open(root_place(bucket.address))
+    assert isinstance(folder, BucketFolder)
+    for name, content in (("large", LARGE), ("other", LARGE[::-1]), ("empty", b"")):
+        (tmp_path / name).write_bytes(content)
+    for name in ("large", "empty"):
+        folder.add(f"a/{name}.bin", tmp_path / name)
+        with pytest.raises(SourceChanged, match=f"{name}.bin appeared just now"):
+            folder.add(f"a/{name}.bin", tmp_path / "other")
+    assert bucket.get("a/large.bin") == LARGE
+    assert bucket.get("a/empty.bin") == b""
+    for path in ("a/large.bin", "a/large.bin", "a/empty.bin"):
+        folder.remove(path)
+    assert folder.is_empty()
 
 
 @pytest.mark.servers

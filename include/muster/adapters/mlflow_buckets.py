@@ -19,6 +19,8 @@ BATCH_BYTES = 1 << 30
 PART_BYTES = 8 << 20
 """What comes or goes in one request where a cloud's client would else hold a whole object in memory."""
 RETRIES = 3
+UPLOADS = 4
+"""At once: each may itself send several parts."""
 _CREDENTIALS_HINT = "see bucket, endpoint and credentials"
 
 
@@ -140,7 +142,7 @@ class BucketFolder:
             self._objects.remove(path)
 
     def _put_all(self, files: Mapping[str, Path]) -> None:
-        in_bulk(lambda path: self._put(path, files[path], create=False), files)
+        in_bulk(lambda path: self._put(path, files[path], create=False), files, UPLOADS)
 
     def _put(self, path: str, file: Path, *, create: bool) -> None:
         with self._objects.errors(path):

@@ -20,6 +20,8 @@ from muster.adapters.mlflow_locations import Place
 EMULATOR = "STORAGE_EMULATOR_HOST"
 """The variable by which Google's own client, which MLflow uses, is sent elsewhere, without credentials."""
 _TRY_AGAIN_FOR_S = 15.0
+_IN_ONE_REQUEST = 8 << 20
+"""Up to so many bytes the client itself sends in one."""
 _TYPE = "application/octet-stream"
 
 
@@ -82,13 +84,14 @@ class GcsObjects:
         return body
 
     def put(self, path: str, file: Path, *, create: bool) -> None:
-        if create:
-            self._create(path, file)
+        if create and file.stat().st_size > _IN_ONE_REQUEST:
+            self._create_large(path, file)
         else:
-            self._blob(path).upload_from_filename(str(file), content_type=_TYPE, **_patiently())
+            how = {**ONCE, "if_generation_match": 0} if create else _patiently()
+            self._blob(path).upload_from_filename(str(file), content_type=_TYPE, **how)
 
-    def _create(self, path: str, file: Path) -> None:
-        """In one request, unlike the client's own uploads: of several it is not documented at which the precondition counts."""
+    def _create_large(self, path: str, file: Path) -> None:
+        """In one request, unlike what the client would send: of several it is not documented at which the precondition counts."""
         from google.api_core.exceptions import from_http_response
 
         location = self._client.location
@@ -96,7 +99,7 @@ class GcsObjects:
             answer = self._client.session.post(
                 f"{location.endpoint}/upload/storage/v1/b/{location.bucket}/o",
                 params={"uploadType": "media", "name": self._prefix + path, "ifGenerationMatch": "0"},
-                data=data if file.stat().st_size else b"",
+                data=data,
                 headers={"Content-Type": _TYPE},
                 timeout=ONCE["timeout"],
             )

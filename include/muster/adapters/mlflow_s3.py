@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from muster.adapters.mlflow_artifacts import Artifact
-from muster.adapters.mlflow_buckets import Body, changed
+from muster.adapters.mlflow_buckets import UPLOADS, Body, changed
 from muster.adapters.mlflow_locations import Place
 from muster.errors import SourceInvalid, StoreUnavailable
 
@@ -67,7 +67,12 @@ class S3Access:
             aws_access_key_id=self.key,
             aws_secret_access_key=self.secret,
             region_name=self.region or ("us-east-1" if self.endpoint else None),
-            config=Config(connect_timeout=10, read_timeout=60, retries={"max_attempts": 4, "mode": "standard"}),
+            config=Config(
+                connect_timeout=10,
+                read_timeout=60,
+                retries={"max_attempts": 4, "mode": "standard"},
+                max_pool_connections=10 * UPLOADS,
+            ),
         )
 
 
