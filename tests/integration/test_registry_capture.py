@@ -94,7 +94,14 @@ def test_unsupported_store_is_refused(url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "root", ["./mlruns", "mlflow-artifacts:/", "abfss://files@account.dfs.core.windows.net/x", "wasbs://bucket/x"]
+    "root",
+    [
+        "./mlruns",
+        "mlflow-artifacts:/",
+        "abfss://files@account.dfs.core.windows.net/x",
+        "wasbs://bucket/x",
+        "azure://account/models/../x",
+    ],
 )
 def test_unsupported_artifact_root_is_refused(root: str) -> None:
     """An artifact root that cannot be read from here is refused before anything is read."""

@@ -145,15 +145,14 @@ def root_place(artifact_root: str) -> Place:
     return place
 
 
-def _azure_place(artifact_root: str) -> Place:
-    """The place of ``azure://[KEY@]account/container[/prefix][?endpoint=URL]``."""
+def _azure_place(artifact_root: str) -> Place | None:
+    """The place, as MLflow writes it, of ``azure://[KEY@]account/container[/prefix][?endpoint=URL]``."""
     location = azure_location(for_artifacts(artifact_root, AZURE_FORM, segments=1))
     path = urlsplit(artifact_root).path.strip("/")
     prefix = path.removeprefix(location.container).rstrip("/")
-    own = f"{location.container}@{urlsplit(location.server).hostname}"
-    return Place(
-        "wasbs", (own if WASBS.match(own) else f"{location.container}@{location.account}.{AZURE_CLOUD}") + prefix
-    )
+    host = urlsplit(location.server).hostname
+    own = place_of(f"wasbs://{location.container}@{host}{prefix}")
+    return own or place_of(f"wasbs://{location.container}@{location.account}.{AZURE_CLOUD}{prefix}")
 
 
 # --- roots ------------------------------------------------------------------------------------------------------------
