@@ -12,6 +12,7 @@ pytest.register_assert_rewrite(
 )
 
 pytest_plugins = [
+    "artifact_buckets",
     "cloud_servers",
     "dvc_repositories",
     "environments",

@@ -108,8 +108,15 @@ class EchoRunner:
 
     answers: dict[str, list[float]]
 
-    def predict(self, python: Path, tracking_uri: str, model: str, inputs: Mapping[str, Any] | None) -> Prediction:
-        del python, tracking_uri
+    def predict(
+        self,
+        python: Path,
+        tracking_uri: str,
+        model: str,
+        inputs: Mapping[str, Any] | None,
+        artifact_root: str | None = None,
+    ) -> Prediction:
+        del python, tracking_uri, artifact_root
         if model not in self.answers:
             raise SmokeFailed(f"{model} cannot be loaded", "look at its version")
         values = self.answers[model]

@@ -4,7 +4,8 @@ What Google Cloud Storage answers where its emulator only nods: preconditions of
 A `Relay` with this rule stands before the emulator, which keeps the objects. It answers as the service's reference says, and
 only to a request that says what the reference asks for, so a client that leaves anything out is found out:
 
-* https://cloud.google.com/storage/docs/request-preconditions: ``ifGenerationMatch=0`` is 412 if there is a live object
+* https://cloud.google.com/storage/docs/request-preconditions: ``ifGenerationMatch=0`` is 412 if there is a live object, and of a
+  read another number than that of the live object is
 * https://cloud.google.com/storage/docs/json_api/v1/objects/patch: ``retention``, ``temporaryHold``, ``overrideUnlockedRetention``
 * https://cloud.google.com/storage/docs/object-lock: what Locked and Unlocked forbid; a bucket must be made for it
 * https://cloud.google.com/storage/docs/object-versioning: a deletion without ``generation`` only makes an object noncurrent
@@ -76,7 +77,7 @@ class GcsGate:
         return bool(self.settings.get("versioning", {}).get("enabled"))
 
     def _create(self, asked: Asked, ask: Ask, bucket: str) -> Answer:
-        name = json.loads(asked.body.split(b"\r\n\r\n", 2)[1].split(b"\r\n")[0])["name"]
+        name = _name(asked)
         path = f"/storage/v1/b/{bucket}/o/{name}"
         with self._turn:
             if path in self.live and asked.query.get("ifGenerationMatch") == "0":
@@ -97,6 +98,10 @@ class GcsGate:
             return self._of_old(asked, path, old)
         if asked.method == "DELETE":
             return self._delete(asked, ask, path, name)
+        if asked.method == "GET" and (wanted := asked.query.get("ifGenerationMatch")):
+            there = ask(Asked("GET", path.removesuffix(name) + quote(name, safe=""), {}, b""))
+            if there.status == 200 and json.loads(there.body)["generation"] != wanted:
+                return _error(412, "conditionNotMet", "The generation does not match.")
         answer, lock = ask(asked), self.locks.get(name, {})
         return _merged(answer, lock) if answer.status == 200 and asked.query.get("alt") != "media" else answer
 
@@ -168,6 +173,15 @@ class GcsGate:
         ).lower() != "true":
             return _error(403, "forbidden", "overrideUnlockedRetention is needed to shorten or lock a retention.")
         return None
+
+
+def _name(asked: Asked) -> str:
+    """Of the object that an upload, or the first request of one, makes."""
+    kind = asked.query["uploadType"]
+    if kind == "media":
+        return asked.query["name"]
+    about = asked.body.split(b"\r\n\r\n", 2)[1].split(b"\r\n")[0] if kind == "multipart" else asked.body
+    return str(json.loads(about)["name"])
 
 
 def _forbidden(lock: dict[str, Any]) -> Answer | None:

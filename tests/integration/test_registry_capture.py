@@ -93,7 +93,16 @@ def test_unsupported_store_is_refused(url: str, tmp_path: Path) -> None:
     assert "s3cret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("root", ["./mlruns", "mlflow-artifacts:/", "gs://bucket"])
+@pytest.mark.parametrize(
+    "root",
+    [
+        "./mlruns",
+        "mlflow-artifacts:/",
+        "abfss://files@account.dfs.core.windows.net/x",
+        "wasbs://bucket/x",
+        "azure://account/models/../x",
+    ],
+)
 def test_unsupported_artifact_root_is_refused(root: str) -> None:
     """An artifact root that cannot be read from here is refused before anything is read."""
     with pytest.raises(SourceInvalid, match="cannot be read"):
@@ -195,7 +204,9 @@ def test_roots_elsewhere_are_taken_too(small_store: SmallStore, tmp_path: Path) 
     assert details["roots"] == [str(small_store.artifacts), str(tmp_path / "else where" / "r1")]
 
 
-@pytest.mark.parametrize("location", ["gs://bucket/r1", "./mlruns/0/r1/artifacts", "/root/../etc"])
+@pytest.mark.parametrize(
+    "location", ["abfss://f@a.dfs.core.windows.net/r1", "hdfs://h/r1", "./mlruns/0/r1/artifacts", "/root/../etc"]
+)
 def test_location_out_of_reach_is_refused(location: str, small_store: SmallStore, tmp_path: Path) -> None:
     """Artifacts that cannot be read from here are not silently left out."""
     small_store.add_run("r1", location)

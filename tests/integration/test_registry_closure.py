@@ -1,4 +1,4 @@
-"""What belongs to a model, link by link, in stores that were made by hand; and artifacts on S3."""
+"""What belongs to a model, link by link, in stores that were made by hand; and artifacts in buckets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from artifact_buckets import ArtifactBucket
 from live_registries import MODEL
 from muster.adapters.mlflow_closure import Closure
 from muster.adapters.mlflow_facts import values
@@ -18,7 +19,6 @@ from muster.adapters.mlflow_store import StoreUrl, connect
 from muster.domain.selection import Wanted
 from muster.errors import SourceChanged
 from registry_seed import Captured, SmallStore, capture, fill, query
-from servers import S3Server
 
 
 def closure(store: SmallStore, *names: str) -> dict[str, list[Any]]:
@@ -132,52 +132,38 @@ def test_a_table_that_nobody_knows_goes_with_what_its_key_belongs_to(store: Smal
     assert closure(store, "a")["site_notes"] == [["r1", 1, "mine"]]
 
 
-# --- artifacts on S3 --------------------------------------------------------------------------------------------------
+# --- artifacts in buckets ---------------------------------------------------------------------------------------------
 
 
-def test_artifacts_on_s3_come_back_and_are_never_written_over(
-    several_models: tuple[Captured, Any], moto_s3: S3Server, tmp_path: Path
+def test_artifacts_in_a_bucket_come_back_and_are_never_written_over(
+    several_models: tuple[Captured, Any], bucket: ArtifactBucket, tmp_path: Path
 ) -> None:
     """Lost objects are put again; one that differs refuses everything; a failure takes back what it put."""
-    url, root = f"sqlite:///{tmp_path}/live.db", moto_s3.address(moto_s3.make_bucket(), "deep/prefix")
+    url, root = f"sqlite:///{tmp_path}/live.db", bucket.address
     MlflowTarget(url, root).restore(*several_models[0])
     details, tree = capture(url, root, tmp_path / "point")
     merge, wanted = MlflowMerge(url, root), [Wanted(MODEL, "champion")]
     assert not merge.plan(details, tree, wanted).changes
-    keys, client = _objects(moto_s3, root)
-    lost = [key for key in keys if ("/artifacts/" in key and "notes" in key) or key.endswith("MLmodel")]
-    for key in lost:
-        client.delete_object(Bucket=_bucket(root), Key=key)
+    lost = [path for path in bucket.paths() if ("/artifacts/" in path and "notes" in path) or path.endswith("MLmodel")]
+    for path in lost:
+        bucket.delete(path)
     query(url, f"UPDATE registered_model_aliases SET version = 1 WHERE alias = 'champion' AND name = '{MODEL}'")
     plan = merge.plan(details, tree, wanted)
     assert 2 <= plan.artifacts.add < len(lost)
-    seen: list[str] = []
 
     def appear(path: str) -> None:
-        seen.append(path)
         if path.startswith("artifacts/") and path.endswith("MLmodel"):
-            client.put_object(Bucket=_bucket(root), Key=f"deep/prefix/{path.removeprefix('artifacts/')}", Body=b"other")
+            bucket.put(path.removeprefix("artifacts/"), b"other")
 
-    before = _objects(moto_s3, root)[0]
+    before = bucket.paths()
     tree.before_extract = appear
-    with pytest.raises(SourceChanged):
+    with pytest.raises(SourceChanged, match="appeared just now"):
         merge.merge(details, tree, wanted, "refuse")
     tree.before_extract = lambda _path: None
-    (other,) = set(_objects(moto_s3, root)[0]) - set(before)
-    assert client.get_object(Bucket=_bucket(root), Key=other)["Body"].read() == b"other"
+    (other,) = set(bucket.paths()) - set(before)
+    assert bucket.get(other) == b"other"
     assert merge.plan(details, tree, wanted).conflicts[0].id.endswith("MLmodel")
-    client.delete_object(Bucket=_bucket(root), Key=other)
+    bucket.delete(other)
     assert merge.merge(details, tree, wanted, "refuse") == plan
-    assert len(_objects(moto_s3, root)[0]) == len(before) + plan.artifacts.add
+    assert len(bucket.paths()) == len(before) + plan.artifacts.add
     assert not merge.plan(details, tree, wanted).changes
-
-
-def _bucket(root: str) -> str:
-    return root.partition("@")[2].partition("/")[0]
-
-
-def _objects(server: S3Server, root: str) -> tuple[list[str], Any]:
-    from muster.adapters.mlflow_s3 import S3Access
-
-    client = S3Access.of(root).client()
-    return [o["Key"] for o in client.list_objects_v2(Bucket=_bucket(root))["Contents"]], client

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from artifact_buckets import ArtifactBucket
 from muster.adapters.mlflow_registry import MlflowTarget
 from muster.errors import IntegrityError, SourceInvalid, TargetNotEmpty
 from postgres import Cluster
 from registry_seed import Captured, SmallStore, capture, query, spoil_a_row
-from servers import S3Server
 
 
 def test_users_come_back(small_store: SmallStore, tmp_path: Path, embedded_postgres: Cluster) -> None:
@@ -44,17 +45,21 @@ def test_users_come_back(small_store: SmallStore, tmp_path: Path, embedded_postg
     assert query(f"sqlite:///{tmp_path}/one.db", "SELECT id, username FROM users") == [(7, "ada")]
 
 
-def test_artifacts_move_between_disk_and_s3(captured: Captured, moto_s3: S3Server, tmp_path: Path) -> None:
-    """From a folder to a bucket, and from the bucket to a folder; keys of the bucket are nowhere in what is stored."""
+def test_artifacts_move_between_disk_and_bucket(captured: Captured, bucket: ArtifactBucket, tmp_path: Path) -> None:
+    """From a folder to a bucket, and from the bucket to a folder; the keys of the bucket are nowhere in what is stored."""
     details, tree = captured
-    root = moto_s3.address(moto_s3.make_bucket(), "deep/prefix")
-    facts = MlflowTarget(f"sqlite:///{tmp_path}/s3.db", root).restore(details, tree)
+    facts = MlflowTarget(f"sqlite:///{tmp_path}/there.db", bucket.address).restore(details, tree)
     assert facts["artifacts"] == details["artifacts"]
-    with pytest.raises(TargetNotEmpty, match="artifact root s3://muster-"):
-        MlflowTarget(f"sqlite:///{tmp_path}/other.db", root).check(details)
-    again, tree2 = capture(f"sqlite:///{tmp_path}/s3.db", root, tmp_path / "tree2")
+    assert facts["roots"] == [bucket.location]
+    assert bucket.get("0/r1/artifacts/sub/b.txt") == b"b"
+    assert query(f"sqlite:///{tmp_path}/there.db", "SELECT artifact_uri FROM runs") == [
+        (f"{bucket.location}/0/r1/artifacts",)
+    ]
+    with pytest.raises(TargetNotEmpty, match=f"artifact root {re.escape(bucket.location)} is not empty"):
+        MlflowTarget(f"sqlite:///{tmp_path}/other.db", bucket.address).check(details)
+    again, tree2 = capture(f"sqlite:///{tmp_path}/there.db", bucket.address, tmp_path / "tree2")
     assert again["artifacts"] == details["artifacts"]
-    assert moto_s3.secret_key not in json.dumps(again) + tree2.read(tree2.entry("schema.json")).decode()
+    assert bucket.secret not in json.dumps(again) + tree2.read(tree2.entry("schema.json")).decode()
     back = MlflowTarget(f"sqlite:///{tmp_path}/back.db", str(tmp_path / "back")).restore(again, tree2)
     assert back["artifacts"] == details["artifacts"]
     assert (tmp_path / "back" / "0" / "r1" / "artifacts" / "sub" / "b.txt").read_text() == "b"
@@ -63,12 +68,14 @@ def test_artifacts_move_between_disk_and_s3(captured: Captured, moto_s3: S3Serve
     ]
 
 
-def test_failed_restore_to_s3_leaves_no_object(captured: Captured, moto_s3: S3Server, tmp_path: Path) -> None:
+def test_failed_restore_to_a_bucket_leaves_no_object(
+    captured: Captured, bucket: ArtifactBucket, tmp_path: Path
+) -> None:
     """What was uploaded before the failure is removed again."""
     details, tree = captured
     spoil_a_row(tree, details)
-    root = moto_s3.address(moto_s3.make_bucket())
-    target = MlflowTarget(f"sqlite:///{tmp_path}/s3.db", root)
+    target = MlflowTarget(f"sqlite:///{tmp_path}/there.db", bucket.address)
     with pytest.raises((IntegrityError, SourceInvalid)):
         target.restore(details, tree)
+    assert bucket.paths() == []
     target.check(details)

@@ -148,6 +148,9 @@ def test_a_plan_that_would_restore_nothing_is_refused() -> None:
         ("postgresql://h/db?user=u&password=p&sslmode=require", "postgresql://h/db?user=u&password=…&sslmode=require"),
         ("postgresql://u:p@h/db?SSLPassword=x", "postgresql://…@h/db?SSLPassword=…"),
         ("s3://KEY:SECRET@bucket/x?endpoint=http://h", "s3://…@bucket/x?endpoint=http://h"),
+        ("azure://KEY@account/models/x", "azure://…@account/models/x"),
+        ("wasbs://models@account.blob.core.windows.net/x", "wasbs://models@account.blob.core.windows.net/x"),
+        ("wasbs://models:KEY==@account.blob.core.windows.net/x", "wasbs://…@account.blob.core.windows.net/x"),
     ],
 )
 def test_urls_are_shown_without_user_and_password(url: str, shown: str) -> None:

@@ -26,7 +26,14 @@ TRACE_TAGS = Table("trace_tags", tuple(Column(n, "text", True) for n in ("key", 
         ("models:/m-1", None),
         ("runs:/r/model", None),
         ("dummy-source", None),
-        ("gs://bucket", None),
+        ("s3://bucket/a@b/c", Place("s3", "bucket/a@b/c")),
+        ("gs://bucket/prefix/", Place("gs", "bucket/prefix")),
+        ("gs://%7B%22a%22%7D@bucket/prefix?endpoint=http://h:1", Place("gs", "bucket/prefix")),
+        ("wasbs://c@acct.blob.core.windows.net/p/", Place("wasbs", "c@acct.blob.core.windows.net/p")),
+        ("wasbs://c@acct.blob.core.usgovcloudapi.net", Place("wasbs", "c@acct.blob.core.usgovcloudapi.net")),
+        ("wasbs://c@acct.blob.example.org/p", None),
+        ("wasbs://c:KEY@acct.blob.core.windows.net/p", None),
+        ("abfss://c@acct.dfs.core.windows.net/p", None),
         ("./mlruns", None),
         ("file:relative", None),
         ("mlflow-artifacts:/../../etc", None),
@@ -40,6 +47,26 @@ def test_places_are_told_by_their_spelling(value: str, place: Place | None) -> N
 def test_credentials_are_in_no_place() -> None:
     """A root given with keys is kept without them."""
     assert "SECRET" not in repr(root_place("s3://KEY:SECRET@bucket/x?endpoint=http://h"))
+    assert root_place("gs://SECRET@bucket/x?endpoint=http://h") == Place("gs", "bucket/x")
+    assert root_place("azure://SECRET@acct/models/x y?endpoint=http://127.0.0.1:1/acct") == Place(
+        "wasbs", "models@acct.blob.core.windows.net/x y"
+    )
+
+
+@pytest.mark.parametrize(
+    ("root", "location"),
+    [
+        ("azure://acct/models", "wasbs://models@acct.blob.core.windows.net"),
+        ("azure://acct/models/a/b/", "wasbs://models@acct.blob.core.windows.net/a/b"),
+        (
+            "azure://acct/models?endpoint=https://acct.blob.core.chinacloudapi.cn",
+            "wasbs://models@acct.blob.core.chinacloudapi.cn",
+        ),
+    ],
+)
+def test_a_container_written_as_for_a_vault_is_where_mlflow_finds_it(root: str, location: str) -> None:
+    """MLflow has a spelling of its own, and that is what the tables say."""
+    assert root_place(root).location == location
 
 
 def test_places_elsewhere_get_the_topmost_root() -> None:
@@ -70,6 +97,9 @@ def between(old: str, new: str) -> LocationMap:
         ("/a b", "/c d", "file:///a%20b/1", "file:///c%20d/1"),
         ("/ml", "s3://bucket/x", "/ml/1", "s3://bucket/x/1"),
         ("s3://bucket", "/new", "s3://bucket/1", "/new/1"),
+        ("gs://bucket/a", "azure://acct/models/b", "gs://bucket/a/1", "wasbs://models@acct.blob.core.windows.net/b/1"),
+        ("azure://acct/models", "gs://bucket", "wasbs://models@acct.blob.core.windows.net/1", "gs://bucket/1"),
+        ("s3://bucket", "gs://bucket", "s3://bucket/1", "gs://bucket/1"),
         ("/ml", "/ml/restored", "/ml/1", "/ml/restored/1"),
         ("/ml", "/new", "mlflow-artifacts:/1", "mlflow-artifacts:/1"),
         ("/ml", "/ml", "/ml/1", "/ml/1"),

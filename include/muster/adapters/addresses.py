@@ -102,6 +102,24 @@ class Form:
         return options
 
 
+def for_artifacts(url: str, hint: str, segments: int = 0) -> str:
+    """
+    The address of a folder of artifacts as that of the bucket: its path may hold what a vault's may not, and is left out.
+
+    :param hint: how such an address is written
+    :param segments: how many segments of the path belong to the bucket
+    :raises UsageError: if it has options that are a vault's alone
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise UsageError("the address of the artifacts cannot be read", f"use {hint}") from None
+    foreign = sorted(dict(parse_qsl(parts.query, keep_blank_values=True)).keys() - {"endpoint", "insecure"})
+    if foreign:
+        raise UsageError(f"an address of artifacts has no option {foreign[0]!r}", "it has endpoint and insecure")
+    return parts._replace(path="/".join(parts.path.split("/")[: segments + 1])).geturl()
+
+
 def is_loopback(endpoint: str) -> bool:
     """Whether a server is on this machine."""
     try:

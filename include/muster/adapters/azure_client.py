@@ -26,17 +26,21 @@ class AzureClient:
     Azure's client for one container, made when it is first needed. Many threads use it at once.
 
     What it throws inside of `translated` comes out as an error of `muster.errors`.
+
+    :param one_request: bytes that go or come in one request, all of them in memory; a vault's object does as a whole
+    :param retries: how often a request without an answer is sent again
     """
 
-    def __init__(self, location: AzureLocation) -> None:
+    def __init__(self, location: AzureLocation, *, one_request: int = _ONE_REQUEST, retries: int = 0) -> None:
         self.location = location
+        self._one_request, self._retries = one_request, retries
 
     @cached_property
     def container(self) -> Any:
-        """The container. A request is tried once, and an object goes and comes in one request."""
+        """The container."""
         import requests
         from azure.core.pipeline.transport import RequestsTransport
-        from azure.storage.blob import ContainerClient
+        from azure.storage.blob import ContainerClient, ExponentialRetry
         from requests.adapters import HTTPAdapter
 
         session = requests.Session()
@@ -46,11 +50,15 @@ class AzureClient:
             self.location.container,
             credential=_credential(self.location),
             transport=RequestsTransport(session=session, session_owner=False),
-            retry_total=0,
+            retry_policy=ExponentialRetry(
+                initial_backoff=1, increment_base=2, random_jitter_range=1, retry_total=self._retries
+            ),
             connection_timeout=_CONNECT_S,
             read_timeout=_ANSWER_S,
-            max_single_put_size=_ONE_REQUEST,
-            max_single_get_size=_ONE_REQUEST,
+            max_single_put_size=self._one_request,
+            max_block_size=self._one_request,
+            max_single_get_size=self._one_request,
+            max_chunk_get_size=self._one_request,
         )
 
     @contextmanager

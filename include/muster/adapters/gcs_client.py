@@ -75,14 +75,14 @@ class GcsClient:
         :param key: what the messages speak of
         :param hint: of a refusal
         """
-        from google.api_core.exceptions import GoogleAPICallError
+        from google.api_core.exceptions import GoogleAPIError
         from google.auth.exceptions import GoogleAuthError
         from google.cloud.storage.exceptions import DataCorruption
         from urllib3.exceptions import HTTPError
 
         try:
             yield
-        except (GoogleAPICallError, GoogleAuthError, DataCorruption, HTTPError, OSError) as error:
+        except (GoogleAPIError, GoogleAuthError, DataCorruption, HTTPError, OSError) as error:
             # From None: the causes repeat the answer of the server, which may quote credentials.
             raise self._error(error, key, hint) from None
 

@@ -25,7 +25,7 @@ class Artifact:
     A file (or an empty folder) below a root.
 
     :param path: relative to the root
-    :param version: what changes when the content does: the ETag on S3, empty on disk
+    :param version: what changes when the content does: the ETag on S3 and Azure, the generation on Google Cloud Storage, empty on disk
     """
 
     path: str

@@ -16,8 +16,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
+from muster.adapters.addresses import for_artifacts
+from muster.adapters.azure_location import AZURE_FORM, azure_location
 from muster.adapters.mlflow_lines import Row
 from muster.adapters.mlflow_rows import Table
 from muster.domain.restore_plan import without_secrets
@@ -57,6 +59,15 @@ HISTORY_TABLES = frozenset(
 
 _PROXIED = re.compile(r"mlflow-artifacts:(?://[^/]*)?/+(.*)", re.DOTALL)
 
+AZURE_CLOUD = "blob.core.windows.net"
+WASBS = re.compile(
+    r"(?P<container>[^@/:?]+)@(?P<account>[^.@/:?]+)\."
+    r"(?P<domain>blob\.core\.(?:windows\.net|chinacloudapi\.cn|usgovcloudapi\.net))(?=/|\Z)"
+)
+"""How a place in Azure Blob Storage begins: what MLflow takes."""
+
+SUPPORTED = "absolute folders, s3://bucket/prefix, gs://bucket/prefix and wasbs://container@account.blob.core.windows.net/prefix"
+
 _ELSEWHERE = re.compile(r"(?!runs:|models:)[A-Za-z][\w+.-]*:")
 
 
@@ -65,8 +76,8 @@ class Place:
     """
     A location, whatever way it was written.
 
-    :param base: ``proxied`` (below the server's artifact root), ``file`` or ``s3``
-    :param path: relative for ``proxied``; absolute for ``file``; ``bucket/key`` for ``s3``
+    :param base: ``proxied`` (below the server's artifact root), ``file``, or what stands before the ``://``: ``s3``, ``gs``, ``wasbs``
+    :param path: relative for ``proxied``; absolute for ``file``; ``bucket/key``, for Azure ``container@account.domain/key``
     """
 
     base: str
@@ -75,7 +86,13 @@ class Place:
     @property
     def location(self) -> str:
         """As MLflow writes it, without secrets."""
-        return self.path if self.base == "file" else f"s3://{self.path}"
+        return self.path if self.base == "file" else f"{self.base}://{self.path}"
+
+    @property
+    def in_bucket(self) -> tuple[str, str]:
+        """The bucket, and what the keys below this place begin with."""
+        bucket, _, key = self.path.partition("/")
+        return bucket, f"{key}/" if key else ""
 
     def below(self, root: Place) -> str | None:
         """The path relative to a root, empty for the root itself; None if this lies elsewhere."""
@@ -88,7 +105,7 @@ class Place:
 
 
 def place_of(value: str) -> Place | None:
-    """The place that a value names, or None if it is no place that can be read from here (``models:/…``, ``dummy-source``, ``gs://…``)."""
+    """The place that a value names, or None if it is no place that can be read from here (``models:/…``, ``dummy-source``, ``abfss://…``)."""
     if ".." in value.split("/"):
         return None
     if proxied := _PROXIED.fullmatch(value):
@@ -98,9 +115,14 @@ def place_of(value: str) -> Place | None:
         return Place("file", _folder(unquote(path))) if path.startswith("/") else None
     if value.startswith("/"):
         return Place("file", _folder(value))
-    if value.startswith("s3://"):
-        return Place("s3", value.removeprefix("s3://").partition("?")[0].rpartition("@")[2].rstrip("/"))
-    return None
+    scheme, separator, rest = value.partition("://")
+    path = rest.partition("?")[0].rstrip("/")
+    if not separator:
+        return None
+    if scheme == "wasbs":
+        return Place(scheme, path) if WASBS.match(path) else None
+    bucket, slash, key = path.partition("/")
+    return Place(scheme, bucket.rpartition("@")[2] + slash + key) if scheme in ("s3", "gs") else None
 
 
 def _folder(path: str) -> str:
@@ -112,14 +134,25 @@ def root_place(artifact_root: str) -> Place:
     The place of an artifact root as an operator gives it.
 
     :raises SourceInvalid: if it is relative, proxied, or of a scheme that is not supported
+    :raises UsageError: if it is one in Azure that is written as a vault's, and is wrong
     """
-    place = place_of(artifact_root)
+    place = _azure_place(artifact_root) if artifact_root.startswith("azure://") else place_of(artifact_root)
     if place is None or place.base == "proxied":
         raise SourceInvalid(
             f"the artifact root {without_secrets(artifact_root)} cannot be read",
-            "give an absolute folder or s3://bucket/prefix: what `mlflow server` has as --artifacts-destination",
+            f"give what `mlflow server` has as --artifacts-destination; supported are {SUPPORTED}",
         )
     return place
+
+
+def _azure_place(artifact_root: str) -> Place | None:
+    """The place, as MLflow writes it, of ``azure://[KEY@]account/container[/prefix][?endpoint=URL]``."""
+    location = azure_location(for_artifacts(artifact_root, AZURE_FORM, segments=1))
+    path = urlsplit(artifact_root).path.strip("/")
+    prefix = path.removeprefix(location.container).rstrip("/")
+    host = urlsplit(location.server).hostname
+    own = place_of(f"wasbs://{location.container}@{host}{prefix}")
+    return own or place_of(f"wasbs://{location.container}@{location.account}.{AZURE_CLOUD}{prefix}")
 
 
 # --- roots ------------------------------------------------------------------------------------------------------------
@@ -289,6 +322,6 @@ def placed_values(rows: Mapping[str, Iterable[str]]) -> dict[str, list[Place]]:
             elif not where.startswith("model_versions.") or _ELSEWHERE.match(value):
                 raise SourceInvalid(
                     f"{where} names artifacts at {without_secrets(value)}, which cannot be read from here",
-                    "supported are absolute folders, file:, s3:// and mlflow-artifacts:/",
+                    f"supported are {SUPPORTED}, file: and mlflow-artifacts:/",
                 )
     return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from muster.adapters.mlflow_access import Access
 from muster.adapters.mlflow_closure import Closure
 from muster.adapters.mlflow_fetch import fetch
 from muster.adapters.mlflow_fill import Stored
@@ -31,7 +32,6 @@ from muster.adapters.mlflow_mysql_types import single_columns
 from muster.adapters.mlflow_relations import Relations
 from muster.adapters.mlflow_rest_tally import REDUCED
 from muster.adapters.mlflow_rows import Table, tables_of
-from muster.adapters.mlflow_s3 import S3Access, open_folder
 from muster.adapters.mlflow_store import StoreUrl, require_known
 from muster.adapters.mlflow_tables import same_columns
 from muster.domain.merge_plan import Conflict, MergePlan, OnConflict
@@ -100,7 +100,7 @@ class MlflowMerge:
     def __init__(self, store_url: str, artifact_root: str) -> None:
         self._store = StoreUrl.parse(store_url)
         self._root = root_place(artifact_root)
-        self._access = S3Access.of(artifact_root)
+        self._access = Access.of(artifact_root)
 
     @staticmethod
     def of(target: RestoreTarget) -> MlflowMerge:
@@ -156,9 +156,7 @@ class MlflowMerge:
         if not work.incomplete:
             return []
         versions = [(row["name"], row["version"], row["run_id"]) for row in work.rows("model_versions")]
-        folders = {
-            root.tree: open_folder(place, self._access) for root, place in zip(work.roots, work.places, strict=True)
-        }
+        folders = {root.tree: self._access.open(place) for root, place in zip(work.roots, work.places, strict=True)}
         missing = still_missing(versions, tree, work.roots, folders)
         return [
             Conflict("artifacts", one.path, f"{one.what} was missing at the point", keepable=False) for one in missing

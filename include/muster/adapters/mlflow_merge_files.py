@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -12,20 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from muster.adapters.bulk import in_bulk
 from muster.adapters.made_folders import missing_folders, take_back
+from muster.adapters.mlflow_access import Access
 from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder, LocalFolder, disk_errors
+from muster.adapters.mlflow_buckets import BucketFolder, extracted
 from muster.adapters.mlflow_locations import Place, Root, home_of
-from muster.adapters.mlflow_s3 import S3Access, S3Folder, batches, open_folder, s3_errors
 from muster.adapters.restore_claim import claimed
 from muster.domain.content import TreeEntry, checked_path
 from muster.domain.merge_plan import Conflict, FileCounts
-from muster.errors import IntegrityError, Refused, SourceChanged, SourceInvalid
+from muster.errors import IntegrityError, Refused, SourceChanged
 from muster.ports import TreeReader
 
 HASHERS = 4
 CLAIM = "rollback"
-LARGEST_PUT = 5 * (1 << 30)
-"""Bytes that S3 takes at once."""
 Wanted = tuple[TreeEntry, str]
 """An entry of the stored tree, and its path below a root."""
 
@@ -79,7 +78,7 @@ def look(
     new: Sequence[Place],
     named: Iterable[Place],
     own: Collection[Place],
-    access: S3Access,
+    access: Access,
 ) -> FileMerge:
     """
     Hold the artifacts of chosen rows against what lies at their places now.
@@ -98,7 +97,7 @@ def look(
     merge = FileMerge()
     for root, place in zip(roots, new, strict=True):
         if entries := wanted.get(root.tree):
-            folder = open_folder(place, access)
+            folder = access.open(place)
             merge.found.append(
                 _compared(Found(folder, place.location), entries, below[root.tree], model.get(root.tree, set()))
             )
@@ -212,8 +211,8 @@ class Added:
 def _adding(folder: ArtifactFolder) -> Adding:
     if isinstance(folder, LocalFolder):
         return LocalAdding(folder.root)
-    if isinstance(folder, S3Folder):
-        return S3Adding(folder)
+    if isinstance(folder, BucketFolder):
+        return BucketAdding(folder)
     raise TypeError(folder)
 
 
@@ -269,32 +268,18 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-class S3Adding:
-    """Objects are put only if there is none of their name. Empty folders are left out: S3 has none."""
+class BucketAdding:
+    """Objects are put only if there is none of their name. Empty folders are left out: a bucket has none."""
 
-    def __init__(self, folder: S3Folder) -> None:
+    def __init__(self, folder: BucketFolder) -> None:
         self._folder = folder
         self._placed: list[str] = []
 
     def put(self, wanted: Sequence[Wanted], tree: TreeReader) -> None:
-        files = [(entry, relative) for entry, relative in wanted if entry.kind == "file"]
-        for batch in batches(files):
-            with tempfile.TemporaryDirectory(prefix="muster-artifacts-") as scratch:
-                tree.extract((entry, Path(scratch) / relative) for entry, relative in batch)
-                for _, relative in batch:
-                    self._put(Path(scratch) / relative, relative)
-
-    def _put(self, file: Path, relative: str) -> None:
-        folder, what = self._folder, f"{self._folder.location}/{relative}"
-        if file.stat().st_size > LARGEST_PUT:
-            raise SourceInvalid(
-                f"{what} is larger than what S3 takes at once", "restore the point to a place of its own"
-            )
-        with file.open("rb") as body, s3_errors(what):
-            folder.client.put_object(Bucket=folder.bucket, Key=folder.prefix + relative, Body=body, IfNoneMatch="*")
-        self._placed.append(relative)
+        for batch in extracted(wanted, tree):
+            for path, file in batch.items():
+                self._folder.add(path, file)
+                self._placed.append(path)
 
     def give_back(self) -> None:
-        for relative in self._placed:
-            with s3_errors(f"{self._folder.location}/{relative}"):
-                self._folder.client.delete_object(Bucket=self._folder.bucket, Key=self._folder.prefix + relative)
+        in_bulk(self._folder.remove, self._placed)

@@ -31,6 +31,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from muster.adapters.mlflow_access import Access
 from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder
 from muster.adapters.mlflow_facts import (
     WALKED,
@@ -46,7 +47,6 @@ from muster.adapters.mlflow_locations import Place, Root, home_of, root_place, r
 from muster.adapters.mlflow_missing import LOADED_META, MLMODEL, missing_artifacts, refuse
 from muster.adapters.mlflow_restore import MlflowTarget
 from muster.adapters.mlflow_rows import tables_of
-from muster.adapters.mlflow_s3 import S3Access, open_folder
 from muster.adapters.mlflow_store import Copy, StoreUrl, one_look, translated
 from muster.adapters.mlflow_tables import LEFT_OUT, Dump, dump_database, schema_document
 from muster.adapters.rereading import compared, due
@@ -196,8 +196,8 @@ class MlflowSource:
     An MLflow registry: tracking and registry tables, artifacts, and the users of its basic-auth app.
 
     :param store_url: ``sqlite:////file``, ``postgresql://…`` or ``mysql://…`` (MariaDB too); a user that may read is enough
-    :param artifact_root: the folder or ``s3://[KEY:SECRET@]bucket/prefix[?endpoint=URL&region=NAME]`` below which artifacts lie:
-        the server's ``--artifacts-destination``
+    :param artifact_root: below which artifacts lie, the server's ``--artifacts-destination``: a folder, or a bucket as docs/artifacts.md
+        writes it (``s3://…``, ``gs://…``, ``wasbs://…`` or ``azure://…``)
     :param auth_store_url: the basic-auth database, where it is not the store itself
     :param incomplete: take model versions whose artifacts are missing, and say so in the details, instead of refusing them
     :param only: names or shell patterns of models that are taken alone, with what they need (`muster.adapters.mlflow_closure`); empty
@@ -222,7 +222,7 @@ class MlflowSource:
         self._store = StoreUrl.parse(store_url)
         self._auth = StoreUrl.parse(auth_store_url) if auth_store_url else None
         self._root = root_place(artifact_root)
-        self._access = S3Access.of(artifact_root)
+        self._access = Access.of(artifact_root)
 
     @contextmanager
     def capture(self, previous: TreeReader | None) -> Iterator[RegistryCapture]:
@@ -252,7 +252,7 @@ class MlflowSource:
         _let_go(copy, main)
         dumps = [main, *self._auth_dump(scratch, known, cut_at)]
         roots = roots_of(self._root, [*(p for found in places.values() for p in found), *(v.place for v in versions)])
-        folders = {root.tree: open_folder(root.place, self._access) for root in roots}
+        folders = {root.tree: self._access.open(root.place) for root in roots}
         walked = [p for where, found in places.items() if where.startswith(WALKED) for p in found]
         named = _named([*walked, *(v.place for v in versions)], roots)
         return RegistryCapture(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from muster.adapters.mlflow_access import Access
 from muster.adapters.mlflow_artifacts import ArtifactFolder, LocalFolder
 from muster.adapters.mlflow_aside import database_aside
 from muster.adapters.mlflow_build import building, require_empty
@@ -16,7 +17,6 @@ from muster.adapters.mlflow_fetch import fetch
 from muster.adapters.mlflow_fidelity import Received, compare
 from muster.adapters.mlflow_fill import Filled, Stored, already, fill, require_same
 from muster.adapters.mlflow_locations import LocationMap, Root, root_place, roots_from_json
-from muster.adapters.mlflow_s3 import S3Access, open_folder
 from muster.adapters.mlflow_store import (
     StoreUrl,
     connect,
@@ -39,7 +39,7 @@ class MlflowTarget:
     An empty place for a registry.
 
     :param store_url: an SQLite file that is not there, or a PostgreSQL, MySQL or MariaDB database without content
-    :param artifact_root: an empty or missing folder, or ``s3://…`` as for `MlflowSource`
+    :param artifact_root: an empty or missing folder, or an empty place in a bucket, as for `MlflowSource`
     :param auth_store_url: where a basic-auth database of its own goes; else ``basic_auth.db`` beside an SQLite store, or the same
         PostgreSQL database
     """
@@ -47,7 +47,7 @@ class MlflowTarget:
     def __init__(self, store_url: str, artifact_root: str, *, auth_store_url: str | None = None) -> None:
         self._store = StoreUrl.parse(store_url)
         self._root = root_place(artifact_root)
-        self._access = S3Access.of(artifact_root)
+        self._access = Access.of(artifact_root)
         self._auth = StoreUrl.parse(auth_store_url) if auth_store_url else _beside(self._store)
 
     def check(self, details: Mapping[str, Any]) -> None:
@@ -127,7 +127,7 @@ class MlflowTarget:
                 filled = [_looked_at(d, locations) for d in databases]
                 if not all(filled):
                     return None
-                received = Received(open_folder(self._root, self._access), _due(_artifact_entries(tree, roots)))
+                received = Received(self._access.open(self._root), _due(_artifact_entries(tree, roots)))
                 whole = [one for one in filled if one is not None]
                 places = [d.store for d in databases]
                 report, facts = compare(whole, places, locations, received, details["left_out"])
@@ -146,10 +146,10 @@ class MlflowTarget:
 
     def aside(self) -> Together:
         """
-        :raises Refused: if the store is on MySQL, or the artifacts are on S3
+        :raises Refused: if the store is on MySQL, or the artifacts are in a bucket
         """
         stores = {store.url: store for store in (self._store, self._auth)}.values()
-        if not isinstance(folder := open_folder(self._root, self._access), LocalFolder):
+        if not isinstance(folder := self._access.open(self._root), LocalFolder):
             raise Refused(
                 f"what lies at {without_secrets(self._root.location)} cannot be moved aside",
                 "restore to another artifact root, and let the catalog name that",
@@ -157,7 +157,7 @@ class MlflowTarget:
         return Together((*(database_aside(store) for store in stores), MovedPaths((folder.root,))))
 
     def _empty_folder(self) -> ArtifactFolder:
-        folder = open_folder(self._root, self._access)
+        folder = self._access.open(self._root)
         if not folder.is_empty():
             raise TargetNotEmpty(
                 f"the artifact root {self._root.location} is not empty", "restore to an empty or missing one"

@@ -1,24 +1,22 @@
-"""Artifact folders on S3, or on what speaks its language."""
+"""Artifacts on S3, or on what speaks its language."""
 
 from __future__ import annotations
 
-import io
 import os
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder, LocalFolder
+from muster.adapters.mlflow_artifacts import Artifact
+from muster.adapters.mlflow_buckets import UPLOADS, Body, changed
 from muster.adapters.mlflow_locations import Place
-from muster.domain.content import TreeEntry
-from muster.errors import SourceChanged, SourceInvalid, StoreUnavailable
-from muster.ports import TreeReader
+from muster.errors import SourceInvalid, StoreUnavailable
 
-BATCH_BYTES = 1 << 30
+LARGEST_PUT = 5 * (1 << 30)
+"""Bytes that S3 takes at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,137 +67,69 @@ class S3Access:
             aws_access_key_id=self.key,
             aws_secret_access_key=self.secret,
             region_name=self.region or ("us-east-1" if self.endpoint else None),
-            config=Config(connect_timeout=10, read_timeout=60, retries={"max_attempts": 4, "mode": "standard"}),
+            config=Config(
+                connect_timeout=10,
+                read_timeout=60,
+                retries={"max_attempts": 4, "mode": "standard"},
+                max_pool_connections=10 * UPLOADS,
+            ),
         )
 
 
-def open_folder(place: Place, access: S3Access) -> ArtifactFolder:
-    """The root at a place."""
-    return S3Folder(place, access) if place.base == "s3" else LocalFolder(Path(place.path))
-
-
-@contextmanager
-def s3_errors(what: str) -> Iterator[None]:
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        if code in ("NoSuchKey", "404", "PreconditionFailed", "412"):
-            raise SourceChanged(
-                f"{what} is not there any more, or was replaced: {code}", "take the snapshot again"
-            ) from None
-        if code in ("NoSuchBucket", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403"):
-            raise SourceInvalid(f"{what} cannot be reached: {code}", "see bucket, endpoint and credentials") from None
-        raise StoreUnavailable(f"{what}: the store answers {code}", "try again") from None
-    except (BotoCoreError, Boto3Error) as error:
-        said = type(error).__name__
-        raise StoreUnavailable(f"{what} does not answer: {said}", "see endpoint and credentials") from None
-
-
-class S3Folder:
-    """A root on S3, or on what speaks its language."""
+class S3Objects:
+    """The objects below a root. The version of an object is its ETag."""
 
     def __init__(self, place: Place, access: S3Access) -> None:
         self.location = place.location
-        self.bucket, _, prefix = place.path.partition("/")
-        self.prefix = f"{prefix}/" if prefix else ""
-        self._received: list[str] = []
-        with s3_errors(self.location):
-            self.client = access.client()
+        self._bucket, self._prefix = place.in_bucket
+        with self.errors():
+            self._client = access.client()
 
-    def below(self, named: Sequence[str]) -> Iterator[Artifact]:
-        """One listing of the whole root: a request for each named folder would be far more of them."""
-        wanted = set(named)
-        for artifact in self._list():
-            parts = artifact.path.split("/")
-            if any("/".join(parts[:n]) in wanted for n in range(len(parts) + 1)):
-                yield artifact
+    def list(self) -> Iterator[Artifact]:
+        pages = self._client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix):
+            for item in page.get("Contents", ()):
+                written = int(item["LastModified"].timestamp() * 1_000_000_000)
+                yield Artifact(item["Key"][len(self._prefix) :], int(item["Size"]), written, version=item["ETag"])
 
-    def is_empty(self) -> bool:
-        return next(self._list(), None) is None
+    def open(self, artifact: Artifact) -> Body:
+        body: Body = self._client.get_object(
+            Bucket=self._bucket, Key=self._prefix + artifact.path, IfMatch=artifact.version
+        )["Body"]
+        return body
 
-    def _list(self) -> Iterator[Artifact]:
-        with s3_errors(self.location):
-            pages = self.client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix):
-                for item in page.get("Contents", ()):
-                    path = item["Key"][len(self.prefix) :]
-                    if path and not path.endswith("/"):
-                        written = int(item["LastModified"].timestamp() * 1_000_000_000)
-                        yield Artifact(path, int(item["Size"]), written, version=item["ETag"])
-
-    def open(self, artifact: Artifact) -> BinaryIO:
-        what = f"{self.location}/{artifact.path}"
-        with s3_errors(what):
-            answer = self.client.get_object(
-                Bucket=self.bucket, Key=self.prefix + artifact.path, IfMatch=artifact.version
+    def put(self, path: str, file: Path, *, create: bool) -> None:
+        if not create:
+            self._client.upload_file(str(file), self._bucket, self._prefix + path)
+            return
+        if file.stat().st_size > LARGEST_PUT:
+            raise SourceInvalid(
+                f"{self.location}/{path} is larger than what S3 takes at once",
+                "restore the point to a place of its own",
             )
-        return io.BufferedReader(_S3Stream(answer["Body"], what), 1 << 20)
+        with file.open("rb") as body:
+            self._client.put_object(Bucket=self._bucket, Key=self._prefix + path, Body=body, IfNoneMatch="*")
 
-    def unchanged(self, artifacts: Sequence[Artifact]) -> str | None:
-        now = {a.path: a.version for a in self._list()}
-        return next((f"{self.location}/{a.path}" for a in artifacts if now.get(a.path) != a.version), None)
+    def remove(self, path: str) -> None:
+        self._client.delete_object(Bucket=self._bucket, Key=self._prefix + path)
 
-    def receive(self, wanted: Sequence[tuple[TreeEntry, str]], tree: TreeReader) -> None:
-        """Empty folders are left out: S3 has none."""
-        files = [(entry, relative) for entry, relative in wanted if entry.kind == "file"]
+    @contextmanager
+    def errors(self, path: str = "") -> Iterator[None]:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        what = f"{self.location}/{path}" if path else self.location
         try:
-            for batch in batches(files):
-                with tempfile.TemporaryDirectory(prefix="muster-artifacts-") as scratch:
-                    pairs = [(entry, Path(scratch) / relative) for entry, relative in batch]
-                    tree.extract(pairs)
-                    for (_, path), (_, relative) in zip(pairs, batch, strict=True):
-                        with s3_errors(f"{self.location}/{relative}"):
-                            self._received.append(relative)
-                            self.client.upload_file(str(path), self.bucket, self.prefix + relative)
-        except BaseException:
-            self.give_back()
-            raise
-
-    def keep(self) -> None:
-        self._received.clear()
-
-    def give_back(self) -> None:
-        for relative in self._received:
-            with s3_errors(f"{self.location}/{relative}"):
-                self.client.delete_object(Bucket=self.bucket, Key=self.prefix + relative)
-        self._received.clear()
-
-
-def batches(files: Sequence[tuple[TreeEntry, str]]) -> Iterator[list[tuple[TreeEntry, str]]]:
-    """Slices of at most `BATCH_BYTES` (one larger file makes one of its own), so that the scratch folder stays small."""
-    batch: list[tuple[TreeEntry, str]] = []
-    held = 0
-    for entry, relative in files:
-        size = entry.content.size if entry.content else 0
-        if batch and held + size > BATCH_BYTES:
-            yield batch
-            batch, held = [], 0
-        batch.append((entry, relative))
-        held += size
-    if batch:
-        yield batch
-
-
-class _S3Stream(io.RawIOBase):
-    """An object being read; what goes wrong on the way is an error of ours."""
-
-    def __init__(self, body: Any, what: str) -> None:
-        super().__init__()
-        self._body, self._what = body, what
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        with s3_errors(self._what):
-            block = self._body.read(len(buffer))
-        buffer[: len(block)] = block
-        return len(block)
-
-    def close(self) -> None:
-        self._body.close()
-        super().close()
+            yield
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if code in ("NoSuchKey", "404", "PreconditionFailed", "412"):
+                raise changed(what, code) from None
+            if code in ("NoSuchBucket", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403"):
+                raise SourceInvalid(
+                    f"{what} cannot be reached: {code}", "see bucket, endpoint and credentials"
+                ) from None
+            raise StoreUnavailable(f"{what}: the store answers {code}", "try again") from None
+        except (BotoCoreError, Boto3Error) as error:
+            said = type(error).__name__
+            raise StoreUnavailable(f"{what} does not answer: {said}", "see endpoint and credentials") from None

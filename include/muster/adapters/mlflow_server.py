@@ -16,18 +16,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from muster.adapters.mlflow_access import Access
 from muster.adapters.mlflow_locations import root_place
-from muster.adapters.mlflow_s3 import S3Access
 from muster.adapters.mlflow_store import StoreUrl
 from muster.adapters.network_cell import Confined
 from muster.errors import StoreUnavailable
 
 PASSED_ON = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"),
+    *("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCESS_KEY", "AZURE_CLIENT_ID", "AZURE_TENANT_ID"),
+    *("AZURE_CLIENT_SECRET", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_AUTHORITY_HOST"),
+    *("IDENTITY_ENDPOINT", "IDENTITY_HEADER", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT"),
+    *("CLOUDSDK_CONFIG", "GCE_METADATA_HOST", "STORAGE_EMULATOR_HOST"),
     *("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"),
     *("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "MLFLOW_CRYPTO_KEK_PASSPHRASE"),
 )
-"""The only variables of our own environment that the server gets: what finds programs and S3, and the keys of its secrets."""
+"""The only variables of our own environment that the server gets: what finds programs and buckets, and the keys of its secrets."""
 CONFINED_TO = ("PATH", "LANG", "LC_ALL", "TZ")
 """The same for a server of a sandbox: no credentials, no keys."""
 DEATH_SIGNAL = 1
@@ -83,8 +87,10 @@ class LocalMlflowServer:
         :raises StoreUnavailable: if it does not come up; the message carries the end of its log
         """
         store, place = StoreUrl.parse(store_url), root_place(artifact_root)
-        environment = _environment(store, place.location, S3Access.of(artifact_root), self._confined)
+        access = Access.of(artifact_root)
         with tempfile.TemporaryDirectory(prefix="muster-mlflow-") as scratch:
+            buckets = access.environment(Path(scratch))
+            environment = _environment(store, place.location, buckets, self._confined)
             log = Path(scratch) / "server.log"
             process, uri = self._started(environment, log, store.shown)
             try:
@@ -156,11 +162,11 @@ def _owns_port(process: subprocess.Popen[bytes], port: int) -> bool:
     return False
 
 
-def _environment(store: StoreUrl, artifacts: str, access: S3Access, confined: Confined | None) -> dict[str, str]:
+def _environment(store: StoreUrl, artifacts: str, buckets: dict[str, str], confined: Confined | None) -> dict[str, str]:
     return {
         **{name: os.environ[name] for name in (CONFINED_TO if confined else PASSED_ON) if name in os.environ},
         **(confined.environment if confined else {}),
-        **access.environment(),
+        **buckets,
         "MLFLOW_BACKEND_STORE_URI": store.url,
         "MLFLOW_ARTIFACTS_DESTINATION": artifacts,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

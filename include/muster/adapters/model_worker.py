@@ -2,8 +2,8 @@
 Runs one model, in the environment that it was captured with.
 
 A script of its own: it imports nothing of ours, since the environment has nothing of ours. It reads one JSON request from
-standard input, ``{"model": …, "inputs": … or null, "scratch": folder, "answer": file, "loopback_only": …}``, and writes its answer
-to that file, whole or not at all. Standard output and error belong to the libraries, which are talkative.
+standard input, ``{"model": …, "inputs": … or null, "proxied": bucket or null, "scratch": folder, "answer": file, "loopback_only": …}``, and
+writes its answer to that file, whole or not at all. Standard output and error belong to the libraries, which are talkative.
 
 The answer is ``{"version", "model_id", "inputs", "outputs", "seconds"}``, or ``{"error": kind, "message": …}`` with kind
 ``no_example`` or ``model``. The form of outputs is that of muster.domain.predictions.
@@ -44,7 +44,7 @@ def main() -> None:
     if request.get("loopback_only"):
         sys.addaudithook(stay_on_loopback)
     try:
-        answer = answered(request["model"], request["inputs"], request["scratch"])
+        answer = answered(request["model"], request["inputs"], request["scratch"], request.get("proxied"))
     except NoExample as error:
         answer = {"error": "no_example", "message": str(error)}
     except BaseException as error:  # noqa: BLE001 - whatever a model raises is an answer: even SystemExit
@@ -68,7 +68,7 @@ def stay_on_loopback(event: str, given: tuple[Any, ...]) -> None:
         raise PermissionError(f"a rehearsal reaches nothing but its own machine: no connection to {host}")
 
 
-def answered(uri: str, inputs: Any, scratch: str) -> dict[str, Any]:
+def answered(uri: str, inputs: Any, scratch: str, proxied: str | None) -> dict[str, Any]:
     started = time.perf_counter()
     import mlflow
     import mlflow.pyfunc
@@ -76,7 +76,8 @@ def answered(uri: str, inputs: Any, scratch: str) -> dict[str, Any]:
     imported = time.perf_counter()
     version, name = resolved(mlflow.MlflowClient(), uri)
     # load_model on the registered URI writes a file into a local artifact root; a copy keeps the original as it was
-    folder = mlflow.artifacts.download_artifacts(artifact_uri=f"models:/{name}/{version.version}", dst_path=scratch)
+    source = source_of(mlflow.MlflowClient(), name, version.version, proxied)
+    folder = mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=scratch)
     model = mlflow.pyfunc.load_model(folder)
     loaded = time.perf_counter()
     if inputs is None:
@@ -103,6 +104,14 @@ def resolved(client: Any, uri: str) -> tuple[Any, str]:
         return client.get_model_version_by_alias(name, alias), name
     name, _, version = path.rpartition("/")
     return client.get_model_version(name, version), name
+
+
+def source_of(client: Any, name: str, version: str, proxied: str | None) -> str:
+    """Where a version is loaded from: the server, if it passes on the bucket in which its files lie."""
+    place = str(client.get_model_version_download_uri(name, version)) if proxied else ""
+    if proxied and place.startswith(proxied + "/"):
+        return "mlflow-artifacts:" + place.removeprefix(proxied)
+    return f"models:/{name}/{version}"
 
 
 def stored_example(metadata: Any, folder: str, uri: str) -> Any:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from muster.adapters.mlflow_locations import root_place
 from muster.adapters.network_cell import Confined
 from muster.codec import from_json
 from muster.domain.predictions import count_values
@@ -71,11 +72,19 @@ class ProcessModelRunner:
         self._environment = dict(environment or {})
         self._confined = confined
 
-    def predict(self, python: Path, tracking_uri: str, model: str, inputs: Mapping[str, Json] | None) -> Prediction:
+    def predict(
+        self,
+        python: Path,
+        tracking_uri: str,
+        model: str,
+        inputs: Mapping[str, Json] | None,
+        artifact_root: str | None = None,
+    ) -> Prediction:
         """
         Load a model by its URI with the given interpreter and ask it.
 
         :param inputs: a stored request; None takes the model's own stored input example
+        :param artifact_root: what the server passes on: the process has no credentials for a bucket, and loads through the server
         :raises SmokeFailed: if it cannot be loaded, does not answer, dies, or takes too long; carries the end of its output
         :raises SourceInvalid: if `inputs` is None and the model was stored without an input example
         """
@@ -84,7 +93,8 @@ class ProcessModelRunner:
                 f"{model!r} names no registered model", "write models:/name@alias or models:/name/version"
             )
         with tempfile.TemporaryDirectory(prefix="muster-model-", ignore_cleanup_errors=True) as folder:
-            outcome = self._run(python, tracking_uri, {"model": model, "inputs": inputs}, Path(folder))
+            request = {"model": model, "inputs": inputs, "proxied": _bucket(artifact_root)}
+            outcome = self._run(python, tracking_uri, request, Path(folder))
         return self._prediction(model, inputs, outcome)
 
     def _run(self, python: Path, tracking_uri: str, request: dict[str, Json], folder: Path) -> _Outcome:
@@ -150,6 +160,12 @@ class ProcessModelRunner:
         for value in self._environment.values():
             text = text.replace(value, "…") if len(value) > 3 else text
         return PASSWORD.sub("…@", text)
+
+
+def _bucket(artifact_root: str | None) -> str | None:
+    """An artifact root in a bucket, as the tables of the registry name it; None if it is a folder, which can be read as it is."""
+    place = root_place(artifact_root) if artifact_root else None
+    return place.location if place and place.base != "file" else None
 
 
 def ended(process: subprocess.Popen[bytes], request: bytes, timeout: float) -> int | None:

@@ -136,7 +136,7 @@ class Registry(Entry):
     An MLflow model registry: its store and artifact root, or else the server before them.
 
     :param store: database URL of the backend store
-    :param artifacts: artifact root
+    :param artifacts: artifact root: a folder, ``s3://…``, ``gs://…``, ``azure://…`` or ``wasbs://…`` (docs/artifacts.md)
     :param server: tracking URI of a server whose store is out of reach; what its API does not give is not kept (docs/mlflow-rest.md)
     :param token: sent to that server as a bearer token
     :param models: names of the models that the workload needs, as shell patterns

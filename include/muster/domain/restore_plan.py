@@ -23,6 +23,7 @@ ORIGIN = "origin"
 _SECRET_OPTION = re.compile(r"([?&][^=&#]*(?:passw|pwd|secret|token|key|sig|credential)[^=&#]*=)[^&#]+", re.IGNORECASE)
 POLICY = "policy/"
 """Before the name of a policy, where a refusal is not about a component."""
+_CONTAINER = re.compile(r"[a-z0-9$-]{3,63}")
 
 Effect = Literal["create", "replace", "keep"]
 """Nothing is there; what is there is moved aside; it is there already, whole and equal."""
@@ -233,10 +234,15 @@ def others_of(target: RestoreTarget, kind: str, name: str) -> tuple[str, ...]:
 
 
 def without_secrets(url: str) -> str:
-    """A URL with user and password taken out, wherever they stand: ``postgresql://…@host/db?sslpassword=…``."""
+    """
+    A URL with user and password taken out, wherever they stand: ``postgresql://…@host/db?sslpassword=…``.
+
+    What stands before the ``@`` of ``wasbs://container@account…`` is no secret, unless it is more than a name.
+    """
     scheme, separator, rest = url.partition("://")
     before, at, after = rest.rpartition("@")
-    shown = f"{scheme}{separator}…@{after}" if separator and at and before else url
+    secret = separator and at and before and not (scheme == "wasbs" and _CONTAINER.fullmatch(before))
+    shown = f"{scheme}{separator}…@{after}" if secret else url
     return _SECRET_OPTION.sub(r"\1…", shown)
 
 

@@ -49,7 +49,7 @@ def golden_predictions(
     with tools.server.serve(*store) as uri:
         for question in questions:
             try:
-                predictions.append(tools.runner.predict(python, uri, question.model, None))
+                predictions.append(tools.runner.predict(python, uri, question.model, None, store[1]))
             except (SmokeFailed, SourceInvalid) as error:
                 failures.append(error.message)
     with vault.writer() as writer:
@@ -97,15 +97,17 @@ def ask_again(
     """
     tree = vault.tree(golden.tree)
     with tools.server.serve(*store) as uri:
-        return tuple(_ask_one(tree, known, python, uri, tools) for known in golden.details["models"])
+        return tuple(_ask_one(tree, known, python, uri, store[1], tools) for known in golden.details["models"])
 
 
-def _ask_one(tree: TreeReader, known: Mapping[str, Any], python: Path, uri: str, tools: Tools) -> SmokeOutcome:
+def _ask_one(
+    tree: TreeReader, known: Mapping[str, Any], python: Path, uri: str, artifact_root: str, tools: Tools
+) -> SmokeOutcome:
     started = tools.clock.now()
     expected = from_json(Prediction, json_of(tree, known["file"]))
     rtol, atol = float(known["rtol"]), float(known["atol"])
     try:
-        found = tools.runner.predict(python, uri, expected.model, expected.inputs)
+        found = tools.runner.predict(python, uri, expected.model, expected.inputs, artifact_root)
     except SmokeFailed as error:
         version, differences = "none", [error.message]
     else:

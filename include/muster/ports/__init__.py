@@ -327,11 +327,19 @@ class Prediction:
 class ModelRunner(Protocol):
     """Runs models in a process and an environment of their own."""
 
-    def predict(self, python: Path, tracking_uri: str, model: str, inputs: Mapping[str, Json] | None) -> Prediction:
+    def predict(
+        self,
+        python: Path,
+        tracking_uri: str,
+        model: str,
+        inputs: Mapping[str, Json] | None,
+        artifact_root: str | None = None,
+    ) -> Prediction:
         """
         Load a model by its URI with the given interpreter and ask it.
 
         :param inputs: a stored request; None takes the model's own stored input example
+        :param artifact_root: what the server passes on; what lies there in a bucket is then loaded through it, without credentials
         :raises SmokeFailed: if the model cannot be loaded or does not answer; the message carries the end of its output
         :raises SourceInvalid: if `inputs` is None and the model was stored without an input example
         """
