@@ -21,6 +21,7 @@ pytest_plugins = [
     "mysql",
     "postgres",
     "registry_seed",
+    "registry_tables",
     "rest_registries",
     "servers",
 ]

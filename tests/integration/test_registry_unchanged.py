@@ -128,7 +128,7 @@ def test_a_table_that_the_vault_has_lost_is_read_again(captured: Captured, store
             assert stream.read() == tree.read(tree.entry("tables/metrics.jsonl"))
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"format":2,"pages":{},"rows":{}}'])
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"format":1,"pages":{},"rows":{}}'])
 def test_what_cannot_be_read_of_the_point_before_is_not_believed(captured: Captured, damage: bytes) -> None:
     """A look of another format, or none: everything is read."""
     assert captured.tree is not None

@@ -15,7 +15,7 @@ from muster.domain.content import ContentRef, TreeEntry
 from muster.errors import IntegrityError, NotFound
 from muster.ports import TreeReader
 
-LOOK_FORMAT = 1
+LOOK_FORMAT = 2
 """Another one as soon as the same rows are written in another way."""
 SETTLED = 2.0
 """Seconds by which a file must be older than a cut before equal size and time mean equal content (S3 tells whole seconds only)."""
@@ -26,12 +26,13 @@ class Look:
     """
     ``look.json``: by what the tables of a database are known again.
 
-    :param pages: table to the digest of its pages (`muster.adapters.mlflow_pages`)
+    :param digests: table to the digest of its pages (`muster.adapters.mlflow_pages`) or, on a server, of its content
+        (`muster.adapters.mlflow_digests`)
     :param rows: table to its number of rows
     """
 
     format: int
-    pages: dict[str, str]
+    digests: dict[str, str]
     rows: dict[str, int]
 
     def document(self) -> Any:
@@ -82,11 +83,11 @@ class Known:
             return None
         return entry.content if (entry.content.size, entry.mtime_ns) == (artifact.size, artifact.mtime_ns) else None
 
-    def same_tables(self, prefix: str, tables: Mapping[str, Table], pages: Mapping[str, str]) -> dict[str, RowSum]:
+    def same_tables(self, prefix: str, tables: Mapping[str, Table], digests: Mapping[str, str]) -> dict[str, RowSum]:
         """
-        What those tables add up to that have the same columns and lie in the same pages as at the point before.
+        What those tables add up to that have the same columns and the same digest as at the point before.
 
-        :param pages: of the tables as they are now
+        :param digests: of the tables as they are now
         """
         try:
             look = from_json(Look, self._json(f"{prefix}look.json"))
@@ -98,7 +99,9 @@ class Known:
         same = {}
         for name, table in tables.items():
             content = self._content(table_path(prefix, name))
-            unchanged = name in pages and look.pages.get(name) == pages[name] and before.get(name) == to_json(table)
+            unchanged = (
+                name in digests and look.digests.get(name) == digests[name] and before.get(name) == to_json(table)
+            )
             if unchanged and content and name in look.rows:
                 same[name] = RowSum(look.rows[name], content.sha256)
         return same

@@ -87,6 +87,25 @@ def ordered(connection: Connection, column: str, *, textual: bool) -> Any:
     return sa.cast(sa.literal_column(f"CONVERT({quoted} USING utf8mb4)"), sa.LargeBinary)
 
 
+def row_text(connection: Connection, table: Table) -> str:
+    """
+    An SQL expression of text that stands for one row alone: each value as the server would show it, texts and bytes with their length
+    before them, null told from all of them. Null if a text cannot be shown.
+    """
+    quote = connection.dialect.identifier_preparer.quote
+    singles = single_columns(connection, table.name)
+    parts = []
+    for column in table.columns:
+        name = quote(column.name)
+        if column.kind in ("text", "json", "bytes"):
+            shown = name if column.kind == "bytes" else f"CONVERT({name} USING utf8mb4)"
+            parts += [f"IF({name} IS NULL, 'n', OCTET_LENGTH({shown})), ':', IF({name} IS NULL, '', {shown})"]
+        else:
+            shown = f"{name} * 1e0" if column.name in singles else name
+            parts += [f"IF({name} IS NULL, 'n', {shown}), ';'"]
+    return ", ".join(parts)
+
+
 def unknown_types(table: Table) -> dict[str, Any]:
     """
     Types for the columns of a table that MLflow does not make, by kind; ``key text`` and ``key bytes`` for those of its key.

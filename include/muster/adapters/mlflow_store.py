@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql as mysql
 from muster.domain.restore_plan import without_secrets
-from muster.errors import MusterError, SourceChanged, SourceInvalid, StoreUnavailable
+from muster.errors import MusterError, SourceInvalid, StoreUnavailable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -133,15 +133,14 @@ class Copy:
 
     @contextmanager
     def again(self) -> Iterator[Connection]:
-        """
-        One more connection to the same moment.
-
-        :raises SourceChanged: if the store is a server: that moment is gone
-        """
-        if self.file is None:
-            raise SourceChanged(f"{self.store.shown} has moved on", "take the snapshot again")
-        with translated(self.store.shown), connect(_at(self.file, self.store)).connect() as connection:
-            yield connection
+        """One more connection: to this moment of an SQLite store, to a server as it is now."""
+        with translated(self.store.shown):
+            if self.file is None:
+                with _seeing_one_moment(self.store) as connection:
+                    yield connection
+            else:
+                with connect(_at(self.file, self.store)).connect() as connection:
+                    yield connection
 
     def drop(self) -> None:
         """It is not needed any more, and may be large."""
@@ -170,19 +169,25 @@ def one_look(store: StoreUrl, scratch: Path) -> Iterator[tuple[Connection, Copy]
     :raises SourceInvalid: if there is no such SQLite file (it is never created), or it is damaged
     :raises StoreUnavailable: if the server does not answer, or the file stays locked
     """
+    copy = Copy(store, scratch / "store.db" if store.engine == "sqlite" else None)
     with translated(store.shown):
-        if store.engine == "sqlite":
-            copy = Copy(store, scratch / "store.db")
-            _copy_sqlite(store, scratch / "store.db")
-            engine = connect(_at(scratch / "store.db", store))
-        else:
-            copy, engine = Copy(store, None), connect(store, isolation_level="REPEATABLE READ")
-        with engine.connect() as connection:
-            if store.engine == "postgresql":
-                connection.execution_options(postgresql_readonly=True)
-            if store.engine == "mysql":
-                mysql.begin_look(connection)
-            yield connection, copy
+        if copy.file:
+            _copy_sqlite(store, copy.file)
+    with copy.again() as connection:
+        yield connection, copy
+
+
+@contextmanager
+def _seeing_one_moment(store: StoreUrl) -> Iterator[Connection]:
+    with connect(store, isolation_level="REPEATABLE READ").connect() as connection:
+        if store.engine == "postgresql":
+            connection.execution_options(postgresql_readonly=True)
+            connection.exec_driver_sql(
+                "SET LOCAL extra_float_digits = 3"
+            )  # all that a float has, whatever the role is set to
+        if store.engine == "mysql":
+            mysql.begin_look(connection)
+        yield connection
 
 
 def _at(file: Path, store: StoreUrl) -> StoreUrl:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from muster.adapters.mlflow_closure import ChosenTables, Closure
+from muster.adapters.mlflow_digests import server_digests
 from muster.adapters.mlflow_facts import values
-from muster.adapters.mlflow_known import LOOK_FORMAT, Known, Look
+from muster.adapters.mlflow_known import LOOK_FORMAT, Known, Look, table_path
 from muster.adapters.mlflow_lines import RowSum, write_lines
 from muster.adapters.mlflow_locations import Root
 from muster.adapters.mlflow_pages import page_digests
@@ -19,12 +22,15 @@ from muster.adapters.mlflow_relations import Relations
 from muster.adapters.mlflow_rows import Column, Table, rows_of, tables_of
 from muster.adapters.mlflow_schema import sequences_of
 from muster.adapters.mlflow_store import Copy, mlflow_version, require_known, revisions_of
+from muster.adapters.rereading import due
 from muster.codec import from_json, to_json
 from muster.domain.selection import Wanted
-from muster.errors import IntegrityError, SourceInvalid
+from muster.errors import IntegrityError, SourceChanged, SourceInvalid
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 1
 LEFT_OUT = {
@@ -72,8 +78,8 @@ class Dump:
 
     :param prefix: folder of the stored tree, empty or ending in ``/``
     :param folder: where the files lie
-    :param again: a connection to the same moment of the store
-    :param pages: digests of the tables' pages (`muster.adapters.mlflow_pages`); empty if there are none
+    :param again: one more connection to the store: to the copy of an SQLite store, or to a server as it is then
+    :param digests: of the tables, by which they are known again (`Look`)
     :param left_out: tables that were not carried, with the number of their rows
     """
 
@@ -83,7 +89,7 @@ class Dump:
     folder: Path
     again: Callable[[], AbstractContextManager[Connection]]
     sums: dict[str, RowSum] = field(default_factory=dict)
-    pages: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
 
     def file(self, name: str) -> Path:
@@ -95,13 +101,19 @@ class Dump:
         A stream of the rows of a table.
 
         :raises IntegrityError: if they are not what the point before was believed to have
+        :raises SourceChanged: if they are not, and the store is a server, where somebody may have changed them since the cut
         """
         path = self.file(name)
         if not path.exists():
+            anew = path.with_suffix(".anew")
+            anew.unlink(missing_ok=True)
             with self.again() as connection:
-                found = write_lines(rows_of(connection, self.tables[name]), path)
+                found = write_lines(rows_of(connection, self.tables[name]), anew)
             if found != self.sums[name]:
+                if self.schema.engine != "sqlite":
+                    raise SourceChanged(f"the table {name} changed while it was captured", "take the snapshot again")
                 raise IntegrityError(f"{name} is not what the point before has of it", "verify the vault")
+            anew.rename(path)
         return path.open("rb")
 
     @property
@@ -111,9 +123,9 @@ class Dump:
 
     @property
     def look(self) -> Look | None:
-        """By what the tables are known again at the next point; None if nothing is known of their pages."""
+        """By what the tables are known again at the next point; None if nothing is."""
         rows = {name: total.rows for name, total in self.sums.items()}
-        return Look(LOOK_FORMAT, dict(sorted(self.pages.items())), rows) if self.pages else None
+        return Look(LOOK_FORMAT, dict(sorted(self.digests.items())), rows) if self.digests else None
 
     def details(self) -> dict[str, Any]:
         """The facts that a restore is reconciled with; of a part of a store, what it is a part of as well."""
@@ -159,9 +171,11 @@ def dump_database(
     if wanted:
         read = functools.partial(values, connection, found)
         dump.tables = ChosenTables(dump.tables, Closure.of(Relations.of(connection, found), read, wanted, alone=True))
+        same: dict[str, RowSum] = {}
     else:
-        dump.pages = page_digests(copy.file) if copy.file else {}
-        dump.sums |= known.same_tables(prefix, dump.tables, dump.pages)
+        dump.digests = page_digests(copy.file) if copy.file else server_digests(connection, carried, copy.store.shown)
+        same = known.same_tables(prefix, dump.tables, dump.digests)
+    dump.sums |= {name: total for name, total in same.items() if copy.file or not _due(prefix, name, cut_at)}
     if dump.sums.keys() != dump.tables.keys():
         copy.check()
     folder.mkdir(parents=True)
@@ -170,9 +184,18 @@ def dump_database(
             rows = rows_of(connection, table)
             chosen = dump.tables.chosen(name, rows) if isinstance(dump.tables, ChosenTables) else rows
             dump.sums[name] = write_lines(chosen, dump.file(name))
+            if same.get(name, dump.sums[name]) != dump.sums[name]:
+                logger.error(
+                    "%s has other rows in %s than the point before, but the same digest", copy.store.shown, name
+                )
     for name in found.keys() & LEFT_OUT.keys():
         dump.left_out[name] = sum(1 for _ in rows_of(connection, found[name]))
     return dump
+
+
+def _due(prefix: str, name: str, cut_at: float) -> bool:
+    """Whether a table of a server is read on this day whatever its digest says, which is the server's word alone."""
+    return due(table_path(prefix, name), datetime.fromtimestamp(cut_at, UTC))
 
 
 def schema_document(schema: Schema, roots: Iterable[Root]) -> dict[str, Any]:

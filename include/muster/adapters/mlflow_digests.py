@@ -1,0 +1,157 @@
+"""
+Which tables of a server are, row by row, what they were: the server computes it where the rows lie, and hands over a digest.
+
+It is asked within the transaction that the rows are read in, so that both see the same moment, and no writer can come between: the
+question itself locks a table's definition until the look ends. Every SHA-256 here is of bytes that stand for one content alone, null
+told from text, and of all rows, in the order in which the server finds them. Another order gives another digest, which proves nothing:
+such a table is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from muster.adapters import mlflow_mysql_types as mysql_types
+from muster.adapters.mlflow_rows import Table
+from muster.adapters.mlflow_store import translated
+from muster.codec import canonical
+from muster.domain.holdings import bounded
+from muster.errors import MusterError, SourceInvalid
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+logger = logging.getLogger(__name__)
+
+RANGE = 4096
+"""Blocks of a PostgreSQL table that are digested at once: what the server keeps of them, 32 bytes for each row, is some 20 MB."""
+OLDEST_POSTGRESQL = (14,)
+"""Earlier ones would read the whole table for each range."""
+
+_DIGEST = (
+    "pg_catalog.encode(pg_catalog.sha256(pg_catalog.string_agg(pg_catalog.sha256(pg_catalog.record_send(ROW(r.*))),"
+    " ''::pg_catalog.bytea)), 'hex')"
+)
+"""
+What a range of rows comes to. ``record_send`` is a row as it lies in memory: types, lengths, all bits of a float, and no setting of a
+session changes it. Functions are named with their schema, since a ``search_path`` may lead to others of the same name.
+"""
+_BLOCKS = (
+    "SELECT pg_catalog.pg_relation_size(CAST(pg_catalog.quote_ident(:name) AS pg_catalog.regclass))"
+    " / CAST(pg_catalog.current_setting('block_size') AS pg_catalog.int8)"
+)
+_SHOWING = ("server_version_num", "client_encoding", "TimeZone", "DateStyle")
+_CHAIN = "SELECT COUNT(*), SUM(OCTET_LENGTH(@muster := SHA2(CONCAT(@muster, {row}), 256))) FROM {table}"
+"""
+Each row with the digest of those before it. A row that is too long for one packet makes it null, and null it stays.
+"""
+
+
+class Asking(Protocol):
+    """How the tables of an engine are asked for their digests."""
+
+    def of(self, table: Table) -> list[Any]:
+        """What stands for the content of a table, as JSON has it, the question included."""
+
+
+def server_digests(connection: Connection, tables: Iterable[Table], shown: str) -> dict[str, str]:
+    """
+    Hex SHA-256 of each table's content, of the question that was asked for it, and of the settings by which the server shows values.
+
+    Equal digests mean equal rows. Tables of which the server cannot tell are left out, and named in the log.
+
+    :param shown: the store, for the log
+    :raises StoreUnavailable: if the server is gone
+    """
+    found: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    with _attempt(connection, shown, refused, "all of them"):
+        asking: Asking = _ENGINES[connection.dialect.name](connection)
+        for table in tables:
+            with _attempt(connection, shown, refused, table.name):
+                found[table.name] = hashlib.sha256(canonical(asking.of(table))).hexdigest()
+    if refused:
+        named, why = ", ".join(bounded(sorted(refused))), next(iter(refused.values()))
+        logger.warning("%s cannot tell whether these tables changed, so they are read: %s (%s)", shown, named, why)
+    return found
+
+
+@contextmanager
+def _attempt(connection: Connection, shown: str, refused: dict[str, str], what: str) -> Iterator[None]:
+    """What the server refuses within is noted, and the transaction goes on as if it had not been asked."""
+    try:
+        with translated(shown), connection.begin_nested():
+            yield
+    except MusterError as error:
+        if connection.invalidated or connection.closed:
+            raise
+        refused[what] = error.message
+
+
+class _PostgreSql:
+    """Ranges of blocks, in the order of the blocks, as pages are on SQLite."""
+
+    def __init__(self, connection: Connection) -> None:
+        version = connection.dialect.server_version_info or ()
+        if version < OLDEST_POSTGRESQL:
+            raise SourceInvalid("PostgreSQL before 14 reads a whole table for each part of it", "upgrade the server")
+        self._connection = connection
+        for setting in ("jit", "synchronize_seqscans"):
+            connection.exec_driver_sql(f"SET LOCAL {setting} = off")
+        connection.exec_driver_sql("SET LOCAL max_parallel_workers_per_gather = 0")
+        self._settings = [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in _SHOWING]
+
+    def of(self, table: Table) -> list[Any]:
+        import sqlalchemy as sa
+
+        rows = sa.table(table.name).alias("r")
+        sums: list[Any] = [sa.literal_column(text) for text in ("pg_catalog.count(*)", _DIGEST)]
+        parts = []
+        starts = range(0, max(self._blocks(table), 1), RANGE)
+        for start in starts:
+            asked = sa.select(*sums).select_from(rows).where(_block(">=", start))
+            if start != starts[-1]:
+                asked = asked.where(_block("<", start + RANGE))
+            count, digest = self._connection.execute(asked).one()
+            parts += [[start, count, digest]] if count else []
+        return ["postgresql", _DIGEST, self._settings, parts]
+
+    def _blocks(self, table: Table) -> int:
+        """Into how many blocks the table is divided; wherever rows lie, they are in a range."""
+        from sqlalchemy import text
+
+        return int(self._connection.execute(text(_BLOCKS), {"name": table.name}).scalar_one())
+
+
+def _block(operator: str, number: int) -> Any:
+    import sqlalchemy as sa
+
+    place = f"'({number},0)'::pg_catalog.tid"
+    return sa.literal_column(f"r.ctid OPERATOR(pg_catalog.{operator}) {place}", sa.Boolean)
+
+
+class _MySql:
+    """One digest through all rows, in the order of their keys, in which InnoDB keeps them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._version = connection.exec_driver_sql("SELECT VERSION()").scalar_one()
+
+    def of(self, table: Table) -> list[Any]:
+        asked = _CHAIN.format(
+            row=mysql_types.row_text(self._connection, table),
+            table=self._connection.dialect.identifier_preparer.quote(table.name),
+        )
+        self._connection.exec_driver_sql("SET @muster = ''")
+        count, length = self._connection.exec_driver_sql(asked).one()
+        digest = self._connection.exec_driver_sql("SELECT @muster").scalar_one()
+        if int(length or 0) != 64 * count or digest is None:
+            raise SourceInvalid("a row is too long for one packet", "raise max_allowed_packet")
+        return ["mysql", asked, self._version, count, digest]
+
+
+_ENGINES: Mapping[str, Any] = {"postgresql": _PostgreSql, "mysql": _MySql}
