@@ -6,12 +6,15 @@ who approves its plan, the progress, the report. Debian's Chromium clicks and ty
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import TimeoutError as NothingYet
 
 from airflow_site import AirflowSite
 from muster.demo.airflow_platform import (
@@ -28,6 +31,7 @@ from muster.demo.processes import ProcessTree
 pytestmark = [pytest.mark.airflow, pytest.mark.servers, pytest.mark.timeout(1500)]
 RUN_MS = 400_000.0
 PAGE_MS = 60_000.0
+NEWS_MS = 10_000.0
 READING_MS = 8_000.0
 """Nobody decides faster; and Airflow 3.3 loses an answer that comes while its scheduler is not yet done with the question."""
 REASON = "it was sealed a moment ago"
@@ -68,9 +72,15 @@ class Person:
 
     def reads_plan(self, subject: str) -> str:
         """From the first page by *Required Actions* to the question, as soon as it is put; all that is to be read there."""
-        self.page.goto("/")
-        self.page.get_by_role("link", name="Required Actions").click(timeout=RUN_MS)
-        self.page.get_by_role("link", name=subject).first.click(timeout=RUN_MS)
+        actions = self.page.get_by_role("link", name="Required Actions")
+        deadline = time.monotonic() + RUN_MS / 1000
+        while not actions.is_visible():
+            assert time.monotonic() < deadline, "nobody is asked anything"
+            self.page.goto("/")
+            with suppress(NothingYet):
+                actions.wait_for(timeout=NEWS_MS)
+        actions.click()
+        self.page.get_by_role("link", name=subject).first.click()
         expect(self.page.get_by_role("button", name="Approve", exact=True)).to_be_visible()
         self.page.wait_for_timeout(READING_MS)
         return self.in_plain_sight()
