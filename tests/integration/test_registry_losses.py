@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fakes import FrozenClock
-from muster.adapters import mlflow_registry
+from muster.adapters.mlflow_access import Access
 from muster.bootstrap import Platform
 from muster.cli.accept import change_lines
 from muster.cli.wording import plan_lines, point_lines, points_table, report_lines
@@ -363,16 +363,16 @@ def test_artifacts_cleared_up_during_the_cut_are_no_dangling_reference(
     lossy: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A version that is deleted with its files between the look at the tables and the listing: the cut is taken again without it."""
-    opened, cuts = mlflow_registry.open_folder, []
+    opened, cuts = Access.open, []
 
-    def cleared_up(place: Any, access: Any) -> Any:
+    def cleared_up(access: Access, place: Any) -> Any:
         cuts.append(place)
         if len(cuts) == 1:
             client_of(lossy.store).delete_model_version("delay", "2")
             shutil.rmtree(lossy.store.artifacts / "0" / "delay2")
-        return opened(place, access)
+        return opened(access, place)
 
-    monkeypatch.setattr(mlflow_registry, "open_folder", cleared_up)
+    monkeypatch.setattr(Access, "open", cleared_up)
     status = lossy.night()
     assert len(cuts) == 2
     assert status.incomplete == ()
