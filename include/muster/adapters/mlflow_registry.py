@@ -5,7 +5,7 @@ MLflow's API cannot give back ids, creation times, deleted versions or secrets; 
 a table which nobody here has heard of is carried and not lost. The stored tree::
 
     about.json                  experiments, which models are prompts, artifacts that are missing (`muster.domain.holdings`)
-    look.json                   by what an unchanged table of an SQLite store is known again
+    look.json                   by what an unchanged table is known again
     schema.json                 revision, tables with columns and keys, engine, MLflow version, sequences, artifact roots
     tables/<table>.jsonl        canonical rows (`muster.adapters.mlflow_rows` describes them)
     auth/schema.json, auth/tables/<table>.jsonl     the basic-auth database, where there is one of its own
