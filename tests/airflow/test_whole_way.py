@@ -89,7 +89,7 @@ def test_a_drill_leaves_its_report_and_nothing_else(drill: Run, site: AirflowSit
     assert not Path(drill.xcom("prepare_sandbox")).exists()
     assert list((site.state / "drills").iterdir()) == []
     vault = site.platform().vault("primary")
-    status = vault.point(drill.xcom("plan")["point"])
+    status = vault.point(drill.xcom("strike"))
     assert marks(status)[-1:] == ["drilled"]
     mark = status.marks[-1]
     assert mark.summary["passed"]
