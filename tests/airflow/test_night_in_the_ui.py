@@ -71,16 +71,15 @@ class Person:
         expect(self.page.get_by_test_id("state-badge").first).to_have_text(state, timeout=RUN_MS)
 
     def reads_plan(self, subject: str) -> str:
-        """From the first page by *Required Actions* to the question, as soon as it is put; all that is to be read there."""
-        actions = self.page.get_by_role("link", name="Required Actions")
+        """From *Required Actions* to the question, as soon as it is put; all that is to be read there."""
+        question = self.page.get_by_role("link", name=subject).first
         deadline = time.monotonic() + RUN_MS / 1000
-        while not actions.is_visible():
+        while not question.is_visible():
             assert time.monotonic() < deadline, "nobody is asked anything"
-            self.page.goto("/")
+            self.page.goto("/required_actions")
             with suppress(NothingYet):
-                actions.wait_for(timeout=NEWS_MS)
-        actions.click()
-        self.page.get_by_role("link", name=subject).first.click()
+                question.wait_for(timeout=NEWS_MS)
+        question.click()
         expect(self.page.get_by_role("button", name="Approve", exact=True)).to_be_visible()
         self.page.wait_for_timeout(READING_MS)
         return self.in_plain_sight()
@@ -123,7 +122,9 @@ def album(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def signed_in(browser: Browser, airflow: Airflow, album: Path, name: str) -> Person:
     """Sign in by the page that a stranger is led to."""
-    page = browser.new_context(base_url=airflow.url, viewport={"width": 1440, "height": 1000}).new_page()
+    page = browser.new_context(
+        base_url=airflow.url, viewport={"width": 1440, "height": 1000}, reduced_motion="reduce"
+    ).new_page()
     page.set_default_timeout(PAGE_MS)
     expect.set_options(timeout=PAGE_MS)
     page.goto("/")
