@@ -196,10 +196,10 @@ def test_the_restore_form_proposes_and_refuses(runs: Runs) -> None:
         "point": "latest",
         "before": None,
         "to": "origin",
-        "only": [],
+        "only": None,
         "replace": False,
         "incident_at": None,
-        "override": "",
+        "override": None,
     }
     assert params.get_param("to").schema["examples"] == ["origin", "standby"]
     for name in params:
