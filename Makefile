@@ -65,9 +65,11 @@ lock: .venv/ready  ## pin anew what the *.in files ask for
 runbooks: .venv/ready  ## render docs/runbooks anew from the catalog
 	PYTHONPATH=include $(BIN)/python -m muster runbook --all --catalog-only --out docs/runbooks
 
-bench: .venv/ready  ## side by side with restic, DVC and tar on the same work
+bench: .venv/ready  ## side by side with restic, DVC, tar, mlflow-export-import and a recovery by hand, on the same work
 	$(BIN)/python benchmarks/vault_vs_peers.py
 	$(BIN)/python benchmarks/snapshot_vs_dvc.py
+	$(BIN)/python benchmarks/registry_growth.py --exporter
+	$(BIN)/python benchmarks/recovery_vs_naive.py
 
 clean: down  ## remove what was made here, except for the package cache
 	rm -rf .venv .state .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build tests/azurite/node_modules
