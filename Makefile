@@ -14,7 +14,7 @@ export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins
 # Airflow imports three times as fast with byte code, so nothing may forbid it.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo up down test test-whole test-parts test-servers lint format lock runbooks bench clean
+.PHONY: help demo up down test test-whole test-parts test-registry test-servers lint format lock runbooks bench clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1 — /p' Makefile
@@ -28,14 +28,18 @@ up: .venv/ready  ## start the demo's platform and leave it running
 down: .venv/ready  ## end what `make up` started
 	@$(BIN)/python -m muster.demo down
 
-test: .venv/ready  ## all tests that need nothing but the package index; in two halves, side by side
-	$(MAKE) --no-print-directory --jobs 2 --keep-going test-whole test-parts
+test: .venv/ready  ## all tests that need nothing but the package index; in three parts, side by side
+	$(MAKE) --no-print-directory --jobs 3 --keep-going test-whole test-parts test-registry
 
 test-whole: .venv/ready
 	$(BIN)/python -m pytest -m "not servers" tests/airflow tests/faults
 
 test-parts: .venv/ready
-	$(BIN)/python -m pytest -m "not servers" --ignore tests/airflow --ignore tests/faults
+	$(BIN)/python -m pytest -m "not servers" --ignore tests/airflow --ignore tests/faults --ignore tests/unit \
+		--ignore-glob '*/integration/test_registry*'
+
+test-registry: .venv/ready
+	$(BIN)/python -m pytest -m "not servers" tests/unit $(wildcard tests/integration/test_registry*.py)
 
 test-servers: .venv/ready $(AZURITE)  ## tests against Ceph, PostgreSQL, MariaDB, Azurite and a GCS emulator; installs them, fails without them
 	dpkg -s $(SERVER_PACKAGES) > /dev/null 2>&1 || { $(SUDO) apt-get update -q && \
