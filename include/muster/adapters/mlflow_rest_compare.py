@@ -21,12 +21,15 @@ from muster.adapters.mlflow_rest_reading import digest, pairs
 from muster.adapters.mlflow_rest_register import Registrar
 from muster.adapters.mlflow_rest_source import RestCapture
 from muster.adapters.mlflow_rest_stored import Stored
+from muster.domain.holdings import ABOUT
 from muster.errors import IntegrityError
 from muster.ports import SourceFile
 
 Json = Any
 Print = Mapping[str, str]
 """A digest for each part of a document, so that a difference can be named; of other files one of all."""
+DERIVED = frozenset({INDEX, ABOUT})
+"""Files that say once more what the documents say, by ids that are others on each server."""
 AT_A_TIME = 256
 _BLOCK = 1 << 20
 
@@ -71,7 +74,7 @@ class Compared:
 
     def _wanted(self) -> Iterator[tuple[str, Print]]:
         for path, entry in self._stored.entries.items():
-            if path == INDEX or entry.content is None:
+            if path in DERIVED or entry.content is None:
                 continue
             if _is_document(path):
                 yield self._ids.path(path), _print(self._expected.form(path, self._stored.document(path)))
@@ -92,7 +95,7 @@ def _prints(files: Iterable[SourceFile]) -> Iterator[tuple[str, Print]]:
     remaining = iter(files)
     while batch := {file.path: file for file in islice(remaining, AT_A_TIME)}:
         found = in_bulk(lambda path, batch=batch: _print_of(batch[path]), batch)  # type: ignore[misc]
-        yield from ((path, what) for path, what in zip(batch, found, strict=True) if path != INDEX)
+        yield from ((path, what) for path, what in zip(batch, found, strict=True) if path not in DERIVED)
 
 
 def _print_of(file: SourceFile) -> Print:
