@@ -77,7 +77,8 @@ def restore(story: Story, running: Running, questions: Any) -> Restored:
     tree = vault.tree(mark.report)
     report = json.loads(tree.read(tree.entry("report.json")))
     approved = datetime.fromisoformat(report["approval"]["approved_at"])
-    done = [piece["span"] for kind in ("components", "validations", "smoke") for piece in report[kind]]
+    pieces_of = [piece for kind in ("components", "validations", "smoke") for piece in report[kind]]
+    done = [piece["span"] for piece in (*pieces_of, report["cut_over"])]
     spans = [(datetime.fromisoformat(s["started_at"]), datetime.fromisoformat(s["finished_at"])) for s in done]
     pieces: dict[str, float] = {}
     for span, (begin, end) in zip(done, spans, strict=True):
