@@ -1,9 +1,10 @@
-"""Run DAGs in this process, as ``airflow dags test`` does, and look at what came of them."""
+"""Run DAGs in this process, as ``airflow dags test`` does, and look at what came of them; or in an Airflow of their own."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_answers import answering
+from muster.demo.airflow_api import AirflowApi
+from muster.demo.airflow_platform import Airflow, Settings, prepare_airflow, start_airflow, wait_until_healthy
+from muster.demo.processes import ProcessTree
 from muster.domain.recovery_point import PointStatus
 
 APPROVED = (("lead", "Approve"),)
@@ -90,6 +94,17 @@ class Runs:
             for ti in done.get_task_instances()
         }
         return Run(dag_id, done.run_id, str(done.state), states, tuple(asked))
+
+
+@contextmanager
+def real_airflow(settings: Settings, dags: Iterable[str]) -> Iterator[tuple[Airflow, AirflowApi]]:
+    """A real Airflow that has read these DAGs, and its API; whatever happens, no process of it is left."""
+    with ProcessTree() as tree:
+        airflow = start_airflow(tree, prepare_airflow(tree, settings))
+        api = wait_until_healthy(airflow)
+        for dag in dags:
+            api.wait_for_dag(dag)
+        yield airflow, api
 
 
 def marks(status: PointStatus) -> list[str]:

@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
 
+from muster.domain.timing import stamp_of
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
@@ -18,7 +20,7 @@ def report_url(workload: str, point: str, at: datetime) -> str:
     from airflow.sdk.configuration import conf
 
     server = conf.get("api", "base_url", fallback="").rstrip("/")
-    return f"{server}/muster/points/{quote(workload)}/{quote(point)}/reports/{at:%Y%m%dT%H%M%S%fZ}"
+    return f"{server}/muster/points/{quote(workload)}/{quote(point)}/reports/{stamp_of(at)}"
 
 
 class ReportLink(BaseOperatorLink):

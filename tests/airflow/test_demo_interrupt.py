@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from airflow_runs import real_airflow
 from muster.demo.airflow_api import AirflowApi
-from muster.demo.airflow_platform import Settings, prepare_airflow, start_airflow, wait_until_healthy
+from muster.demo.airflow_platform import Settings
 from muster.demo.processes import ProcessTree
 from muster.errors import MusterError, NotFound
 
@@ -121,12 +122,8 @@ def test_airflow_tells_how_runs_end(tmp_path: Path, guard: ProcessTree) -> None:
     (dags / "some.py").write_text(DAGS)
     (dags / "torn.py").write_text("from airflow.sdk import dag\nraise RuntimeError('half a page')\n")
     settings = Settings(tmp_path / "airflow", tmp_path / "logs", dags, tmp_path / "plugins")
-    with ProcessTree() as tree:
-        airflow = start_airflow(tree, prepare_airflow(tree, settings))
-        api = wait_until_healthy(airflow)
+    with real_airflow(settings, ("sound", "unsound")) as (airflow, api):
         assert not [word for word in airflow.passwords.values() if word in repr(airflow)]
-        for dag in ("sound", "unsound"):
-            api.wait_for_dag(dag)
         told: list[str] = []
         run = api.trigger("sound", {})
         api.wait_for_run("sound", run, lambda task: told.append(f"{task.name} {task.state}"), 120)

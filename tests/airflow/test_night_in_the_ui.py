@@ -16,17 +16,9 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from playwright.sync_api import TimeoutError as NothingYet
 
+from airflow_runs import real_airflow
 from airflow_site import AirflowSite
-from muster.demo.airflow_platform import (
-    APPROVER,
-    USER,
-    Airflow,
-    Settings,
-    prepare_airflow,
-    start_airflow,
-    wait_until_healthy,
-)
-from muster.demo.processes import ProcessTree
+from muster.demo.airflow_platform import APPROVER, USER, Airflow, Settings
 
 pytestmark = [pytest.mark.airflow, pytest.mark.servers, pytest.mark.timeout(1500)]
 RUN_MS = 400_000.0
@@ -98,14 +90,10 @@ class Person:
 
 @pytest.fixture(scope="module")
 def airflow(site: AirflowSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """A real Airflow over the site's catalog; whatever happens, no process of it is left."""
+    """A real Airflow over the site's catalog."""
     folder = tmp_path_factory.mktemp("night")
     settings = Settings(home=folder / "home", logs=folder / "logs", environment=site.environment)
-    with ProcessTree() as tree:
-        started = start_airflow(tree, prepare_airflow(tree, settings))
-        api = wait_until_healthy(started)
-        for dag in ("snapshot__ledger", "drill__ledger", "restore__ledger"):
-            api.wait_for_dag(dag)
+    with real_airflow(settings, ("snapshot__ledger", "drill__ledger", "restore__ledger")) as (started, _):
         yield started
 
 

@@ -15,11 +15,10 @@ from urllib.parse import quote
 
 import pytest
 
-from airflow_runs import Run, marks
+from airflow_runs import Run, marks, real_airflow
 from airflow_site import AirflowSite
 from muster.demo.airflow_api import FINISHED, AirflowApi
-from muster.demo.airflow_platform import APPROVER, USER, Settings, prepare_airflow, start_airflow, wait_until_healthy
-from muster.demo.processes import ProcessTree
+from muster.demo.airflow_platform import APPROVER, USER, Settings
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(1200)]
 
@@ -84,14 +83,10 @@ class RealAirflow:
 
 @pytest.fixture(scope="module")
 def real(site: AirflowSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealAirflow]:
-    """A real Airflow; whatever happens, no process of it is left."""
+    """A real Airflow over the site's catalog."""
     folder = tmp_path_factory.mktemp("real-airflow")
     settings = Settings(home=folder / "home", logs=folder / "logs", environment=site.environment)
-    with ProcessTree() as tree:
-        airflow = start_airflow(tree, prepare_airflow(tree, settings))
-        api = wait_until_healthy(airflow)
-        for dag in ("snapshot__ledger", "restore__penguins", "verify"):
-            api.wait_for_dag(dag)
+    with real_airflow(settings, ("snapshot__ledger", "restore__penguins", "verify")) as (airflow, api):
         yield RealAirflow(airflow.url, api, airflow.api(APPROVER), folder)
 
 

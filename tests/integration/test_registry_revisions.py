@@ -7,13 +7,19 @@ import sys
 
 import pytest
 
-from muster.adapters.mlflow_store import VERSION_TABLES, known_revisions, migration_scripts, require_known
+from muster.adapters.mlflow_store import (
+    VERSION_TABLES,
+    known_revisions,
+    migration_scripts,
+    newest_revision,
+    require_known,
+)
 from muster.errors import SourceInvalid
 
 CHEAP = """
 import sys
-from muster.adapters.mlflow_store import VERSION_TABLES, known_revisions
-assert all(known_revisions(table) for table in VERSION_TABLES)
+from muster.adapters.mlflow_store import VERSION_TABLES, known_revisions, newest_revision
+assert all(newest_revision(table) in known_revisions(table) for table in VERSION_TABLES)
 sys.exit("mlflow" in sys.modules)
 """
 
@@ -23,6 +29,7 @@ def test_revisions_in_the_texts_are_those_that_alembic_finds(table: str) -> None
     """None is missed and none is made up: what MLflow's migrations say when they are imported is the measure."""
     imported = {script.revision for script in migration_scripts(table).walk_revisions()}
     assert known_revisions(table) == imported
+    assert newest_revision(table) == migration_scripts(table).get_current_head()
     assert len(imported) >= 1
     require_known(dict.fromkeys([table], imported.pop()), "the store", "nothing")
 

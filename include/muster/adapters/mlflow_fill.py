@@ -14,7 +14,7 @@ from muster.adapters.mlflow_locations import LocationMap
 from muster.adapters.mlflow_mysql_types import single_columns
 from muster.adapters.mlflow_rows import Table, insert_rows, rows_of, tables_of
 from muster.adapters.mlflow_schema import create_schema, create_unknown, migrate, reserve_numbers, set_sequences
-from muster.adapters.mlflow_store import StoreUrl, migration_scripts, revisions_of
+from muster.adapters.mlflow_store import StoreUrl, newest_revision, revisions_of
 from muster.adapters.mlflow_tables import Schema, same_columns
 from muster.codec import to_json
 from muster.errors import IntegrityError, SourceInvalid
@@ -114,7 +114,7 @@ def fill(connection: Connection, stored: Stored, locations: LocationMap) -> Fill
             )
     set_sequences(connection, schema.sequences)
     tables = tuple(order)
-    old = [name for name in schema.revisions if migration_scripts(name).get_current_head() != schema.revisions[name]]
+    old = [name for name in schema.revisions if newest_revision(name) != schema.revisions[name]]
     if old:
         tables = _upgraded(connection, tables, due, locations, old)
         due = {table.name: sum_of_rows(rows_of(connection, table)) for table in tables}
@@ -129,7 +129,7 @@ def already(connection: Connection, stored: Stored, locations: LocationMap) -> F
     None for a schema that `fill` would have brought up to date, and on MySQL, which holds some floats otherwise.
     """
     schema, engine = stored.schema, connection.dialect.name
-    heads = {name: migration_scripts(name).get_current_head() for name in schema.revisions}
+    heads = {name: newest_revision(name) for name in schema.revisions}
     if engine == "mysql" or revisions_of(connection) != schema.revisions or heads != schema.revisions:
         return None
     here, wanted = tables_of(connection), {table.name: table for table in schema.tables}

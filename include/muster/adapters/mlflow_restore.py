@@ -20,8 +20,8 @@ from muster.adapters.mlflow_locations import LocationMap, Root, root_place, root
 from muster.adapters.mlflow_store import (
     StoreUrl,
     connect,
-    migration_scripts,
     mlflow_version,
+    newest_revision,
     require_known,
     translated,
 )
@@ -141,7 +141,7 @@ class MlflowTarget:
     def can_tell(self, details: Mapping[str, Any]) -> bool:
         databases = [details, *([details["auth"]] if details.get("auth") else [])]
         revisions = {table: revision for database in databases for table, revision in database["revisions"].items()}
-        newest = all(migration_scripts(table).get_current_head() == at for table, at in revisions.items())
+        newest = all(newest_revision(table) == at for table, at in revisions.items())
         return newest and self._store.engine == details["engine"] != "mysql"
 
     def aside(self) -> Together:

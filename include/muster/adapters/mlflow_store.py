@@ -27,7 +27,7 @@ LOCK_WAIT = 60.0
 
 VERSION_TABLES = {"alembic_version": "store/db_migrations", "alembic_version_auth": "server/auth/db/migrations"}
 """Where Alembic keeps the revision of MLflow's two schemas, and where below the package their migrations are."""
-_REVISION = re.compile(r"""^revision(?:\s*:\s*str)?\s*=\s*["'](\w+)["']""", re.MULTILINE)
+_REVISION = re.compile(r"""^(revision|down_revision)\b[^=\n]*=\s*["'](\w+)["']""", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +182,8 @@ def _seeing_one_moment(store: StoreUrl) -> Iterator[Connection]:
     with connect(store, isolation_level="REPEATABLE READ").connect() as connection:
         if store.engine == "postgresql":
             connection.execution_options(postgresql_readonly=True)
-            connection.exec_driver_sql(
-                "SET LOCAL extra_float_digits = 3"
-            )  # all that a float has, whatever the role is set to
+            # all that a float has, whatever the role is set to
+            connection.exec_driver_sql("SET LOCAL extra_float_digits = 3")
         if store.engine == "mysql":
             mysql.begin_look(connection)
         yield connection
@@ -252,15 +251,39 @@ def migration_scripts(table: str) -> Any:
     return ScriptDirectory(str(_migrations(table)))
 
 
-@cache
 def known_revisions(table: str) -> frozenset[str]:
-    """
-    All revisions of a schema that the installed MLflow has a migration to.
+    """All revisions of a schema that the installed MLflow has a migration to."""
+    return frozenset(_named_revisions(table)["revision"])
 
-    They are read out of the texts: Alembic imports every migration, and one of them all of MLflow, which takes seconds.
+
+def newest_revision(table: str) -> str:
     """
-    texts = (path.read_text() for path in (_migrations(table) / "versions").glob("*.py"))
-    return frozenset(match[1] for text in texts if (match := _REVISION.search(text)))
+    The revision of a schema to which the installed MLflow brings it.
+
+    :raises SourceInvalid: if its migrations lead to none, or to several
+    """
+    named = _named_revisions(table)
+    newest = named["revision"] - named["down_revision"]
+    if len(newest) != 1:
+        raise SourceInvalid(
+            f"the migrations of the installed MLflow {mlflow_version()} lead to {len(newest)} revisions ({table})",
+            "install MLflow again",
+        )
+    return next(iter(newest))
+
+
+@cache
+def _named_revisions(table: str) -> dict[str, set[str]]:
+    """
+    What the migrations of a schema are called, and what they build on.
+
+    It is read out of the texts: Alembic imports every migration, and one of them all of MLflow, which takes seconds.
+    """
+    named: dict[str, set[str]] = {"revision": set(), "down_revision": set()}
+    for path in (_migrations(table) / "versions").glob("*.py"):
+        for what, revision in _REVISION.findall(path.read_text()):
+            named[what].add(revision)
+    return named
 
 
 def _migrations(table: str) -> Path:

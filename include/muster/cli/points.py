@@ -13,6 +13,7 @@ from muster.cli.break_glass import break_glass, break_the_glass
 from muster.cli.session import Session
 from muster.cli.wording import plan_lines, point_lines, points_table, report_lines
 from muster.codec import to_json
+from muster.domain.timing import stamp_of
 from muster.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ def _write_reports(vault: Vault, status: PointStatus, folder: Path) -> list[Path
 
 
 def _report_name(mark: Mark) -> str:
-    return f"{mark.kind}-{mark.at:%Y%m%dT%H%M%S%fZ}"
+    return f"{mark.kind}-{stamp_of(mark.at)}"
 
 
 def to_list(values: list[Any]) -> list[Any]:

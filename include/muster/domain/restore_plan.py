@@ -181,8 +181,13 @@ def draw_plan(status: PointStatus, target: RestoreTarget, request: RestoreReques
         refusals=tuple(refusals),
         warnings=tuple(warnings),
         lost_s=max(0.0, (request.at - point.taken_at).total_seconds()),
-        cut_over=target.switch.steps if target.switch and request.kind == "restore" else (),
+        cut_over=steps_of(target, request),
     )
+
+
+def steps_of(target: RestoreTarget, request: RestoreRequest) -> tuple[str, ...]:
+    """What is done to put the place to use in the end; nothing in a drill."""
+    return target.switch.steps if target.switch and request.kind == "restore" else ()
 
 
 def overlaps(plan: RestorePlan) -> list[Refusal]:

@@ -72,5 +72,5 @@ def recovery_point_actual(incident_at: datetime, taken_at: datetime) -> float:
 
 
 def stamp_of(at: datetime) -> str:
-    """The name of a restore in what it moves aside: ``20261126T031500123456Z``."""
+    """A moment of UTC as part of a name, of a restore, a report, a sandbox: ``20261126T031500123456Z``."""
     return f"{at:%Y%m%dT%H%M%S%fZ}"

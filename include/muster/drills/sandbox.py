@@ -17,6 +17,7 @@ from typing import Any
 from muster.codec import from_json, to_json
 from muster.domain.drill import Choice, DrillOutcome, Harm
 from muster.domain.faults import BY_NAME, Fault, Observed, Outcome
+from muster.domain.timing import stamp_of
 from muster.errors import MusterError, NotFound, Refused, StoreUnavailable
 from muster.folders import remove_folder
 from muster.ports import Clock
@@ -192,7 +193,7 @@ def make(state: Path, workload: str, clock: Clock) -> Sandbox:
 
     :raises StoreUnavailable: if it cannot be made; nothing is left then
     """
-    folder = state / "drills" / f"{workload}-{clock.now():%Y%m%dT%H%M%S%fZ}"
+    folder = state / "drills" / f"{workload}-{stamp_of(clock.now())}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700)

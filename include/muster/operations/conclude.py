@@ -23,7 +23,7 @@ from muster.domain.recovery_report import (
 )
 from muster.domain.restore_plan import RestorePlan
 from muster.domain.restore_request import RESTORED_KINDS
-from muster.domain.timing import Span, recovery_point_actual, recovery_time
+from muster.domain.timing import Span, recovery_point_actual, recovery_time, stamp_of
 from muster.errors import CutOverFailed, IncompletePoint, ObjectiveMissed, SmokeFailed, ValidationFailed
 from muster.operations.evidence import named, timeline, trail_of_run, work
 from muster.operations.tools import Tools
@@ -101,7 +101,7 @@ def conclude(
     documents = _documents(report)
     folder = tools.state / "reports" / report.workload
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{report.kind}-{report.point}-{report.finished_at:%Y%m%dT%H%M%S%fZ}"
+    name = f"{report.kind}-{report.point}-{stamp_of(report.finished_at)}"
     for path, document in documents.items():
         stem = path.removeprefix("report") if path.startswith("report") else f"-{path}"
         (folder / f"{name}{stem}").write_bytes(document)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from muster.domain.evidence import Failed
 from muster.domain.recovery_report import CutOver
-from muster.domain.restore_plan import Action, RestorePlan, local_places
+from muster.domain.restore_plan import Action, RestorePlan, local_places, steps_of
 from muster.domain.timing import Span
 from muster.errors import CutOverFailed, PermanentError, Refused
 from muster.operations.conclude import CUT_OVER, Outcomes, failures_of
@@ -13,11 +12,6 @@ from muster.operations.tools import Tools
 from muster.vault.vault import Vault
 
 NOTHING_TO_SWITCH = "nothing to switch: the target is in place"
-
-
-def hindrances(job: RestoreJob, plan: RestorePlan, outcomes: Outcomes) -> tuple[Failed, ...]:
-    """Why it may not be cut over: whatever is missing, unmet, different, or was never asked. Empty if all came back and was proven."""
-    return failures_of(job.status, plan, outcomes)
 
 
 def cut_over(vault: Vault, job: RestoreJob, plan: RestorePlan, outcomes: Outcomes, tools: Tools) -> CutOver:
@@ -29,7 +23,7 @@ def cut_over(vault: Vault, job: RestoreJob, plan: RestorePlan, outcomes: Outcome
     :raises Refused: if not everything came back and was proven: then nothing was done
     :raises StoreUnavailable: if the vault or a place does not answer
     """
-    if found := hindrances(job, plan, outcomes):
+    if found := failures_of(job.status, plan, outcomes):
         raise Refused(f"it is not cut over: {found[0].why}", "see to that first")
     started, done, output = tools.clock.now(), list[str](), ""
     try:
@@ -61,8 +55,7 @@ def failed(why: str) -> CutOverFailed:
 
 
 def _require_planned_steps(job: RestoreJob, plan: RestorePlan) -> None:
-    now = job.target.switch.steps if job.target.switch and job.request.kind == "restore" else ()
-    if now != plan.cut_over:
+    if steps_of(job.target, job.request) != plan.cut_over:
         raise Refused(
             "the catalog puts the place to use in another way now than the plan says",
             "it was changed after the plan was drawn: plan again",

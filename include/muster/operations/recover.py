@@ -15,8 +15,16 @@ from muster.domain.restore_plan import Action, RestorePlan
 from muster.domain.timing import Span, stamp_of
 from muster.errors import MusterError, Unfaithful
 from muster.operations.approve import require_same_plan
-from muster.operations.conclude import CUT_OVER, Incident, Outcomes, check_recovery, conclude, expected_checks
-from muster.operations.cut_over import cut_over, hindrances
+from muster.operations.conclude import (
+    CUT_OVER,
+    Incident,
+    Outcomes,
+    check_recovery,
+    conclude,
+    expected_checks,
+    failures_of,
+)
+from muster.operations.cut_over import cut_over
 from muster.operations.restore import plan_restore, restore_component
 from muster.operations.restore_job import RestoreJob
 from muster.operations.smoke import ask_again
@@ -67,7 +75,7 @@ def recover(
             step = "smoke inference"
             outcomes = replace(outcomes, smoke=smoke_all(vault, job, plan, tools))
             step = CUT_OVER
-            if incident.kind == "restore" and not hindrances(job, plan, outcomes):
+            if incident.kind == "restore" and not failures_of(job.status, plan, outcomes):
                 outcomes = replace(outcomes, cut_over=cut_over(vault, job, plan, outcomes, tools))
     except MusterError as error:
         failed.append(Failed(step, error.message, tools.clock.now()))

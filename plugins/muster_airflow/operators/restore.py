@@ -211,11 +211,12 @@ class CutOverOperator(PlannedOperator):
         self.steps = steps
 
     def perform(self, at: Site) -> Any:
-        from muster.operations.cut_over import cut_over, failed, hindrances
+        from muster.operations.conclude import failures_of
+        from muster.operations.cut_over import cut_over, failed
 
         planned = self.approved(at)
         job, outcomes = self.job(at, planned), self.steps.outcomes(at, planned)
-        if found := hindrances(job, planned.plan, outcomes):
+        if found := failures_of(job.status, planned.plan, outcomes):
             raise AirflowSkipException(f"it is not cut over: {found[0].why}")
         outcome = cut_over(at.vault, job, planned.plan, outcomes, at.platform.tools)
         for line in outcome.done:

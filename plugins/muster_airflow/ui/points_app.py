@@ -69,6 +69,7 @@ def kept_report(workload: str, point: str, at: str, user: Any) -> bytes:
 
     :raises NotFound: if there is none, or the user may not see the workload
     """
+    from muster.domain.timing import stamp_of
     from muster.errors import NotFound
     from muster_airflow.hooks.recovery import RecoveryHook
 
@@ -78,7 +79,7 @@ def kept_report(workload: str, point: str, at: str, user: Any) -> bytes:
         raise missing
     vault = platform.vault_of(platform.catalog.workload(workload))
     for mark in vault.point(point, workload).marks:
-        if mark.report and f"{mark.at:%Y%m%dT%H%M%S%fZ}" == at:
+        if mark.report and stamp_of(mark.at) == at:
             tree = vault.tree(mark.report)
             return tree.read(tree.entry("report.html"))
     raise missing
