@@ -168,6 +168,15 @@ def terminate() -> None:
     time.sleep(30)
 
 
+def terminate_a_destructor() -> None:
+    class Deaf:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    Deaf()
+    time.sleep(30)
+
+
 def test_what_was_there_before_is_spared(tmp_path: Path) -> None:
     """Processes that the caller started before the scope outlive it, also when the scope ends by an error."""
     before = subprocess.Popen(["sleep", "600"])
@@ -181,11 +190,13 @@ def test_what_was_there_before_is_spared(tmp_path: Path) -> None:
         before.wait()
 
 
-def test_sigterm_ends_the_scope_as_ctrl_c_does(tmp_path: Path) -> None:
-    """A terminated demonstration ends its processes before it goes, and the old handlers are back afterwards."""
+@pytest.mark.parametrize("end", [terminate, terminate_a_destructor])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_sigterm_ends_the_scope_as_ctrl_c_does(tmp_path: Path, end: Callable[[], None]) -> None:
+    """A terminated demonstration ends its processes before it goes, even if Python drops the first interrupt; the old handlers are back."""
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        sleep_and(terminate, tmp_path)
+        sleep_and(end, tmp_path)
     assert started_at(int((tmp_path / "pid").read_text())) is None
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
 

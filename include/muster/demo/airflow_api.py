@@ -15,6 +15,9 @@ from muster.errors import MusterError, NotFound, StoreUnavailable
 Json = Any
 ANSWER_S = 30.0
 POLL_S = 0.4
+BUSY = '"reason":"Database error"'
+"""What Airflow says with a 500 when a statement failed, as on a locked SQLite file; it has undone the whole request then."""
+BUSY_S = 60.0
 WAITING = "awaiting_input"
 SETTLE_S = 4.0
 """How long a question must stand before it is answered: Airflow 3.3 takes a task for lost that goes on as soon as it waits."""
@@ -57,12 +60,29 @@ class AirflowApi:
 
     def call(self, method: str, path: str, body: Json = None) -> Json:
         """
-        One request, and its answer as JSON.
+        One request, and its answer as JSON; it is repeated for a minute while Airflow's database is busy.
 
         :raises NotFound: if the server says 404
         :raises StoreUnavailable: if it does not answer
         :raises MusterError: if it refuses; the message carries its reason
         """
+        busy_until = time.monotonic() + BUSY_S
+        while True:
+            try:
+                return self._once(method, path, body)
+            except urllib.error.HTTPError as error:
+                reason = error.read().decode(errors="replace")[:500]
+                if error.code == 500 and BUSY in reason and time.monotonic() < busy_until:
+                    time.sleep(POLL_S)
+                    continue
+                kind = NotFound if error.code == 404 else MusterError
+                said = f"Airflow answered {method} {path} with {error.code}: {reason}"
+                raise kind(said, "see api-server.log") from error
+            except OSError as error:
+                said = f"Airflow at {self._url} does not answer: {error}"
+                raise StoreUnavailable(said, "see api-server.log") from error
+
+    def _once(self, method: str, path: str, body: Json) -> Json:
         request = urllib.request.Request(f"{self._url}{path}", method=method)
         request.add_header("Accept", "application/json")
         if self._token:
@@ -70,15 +90,8 @@ class AirflowApi:
         if body is not None:
             request.add_header("Content-Type", "application/json")
             request.data = json.dumps(body).encode()
-        try:
-            with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
-                return json.loads(answer.read() or b"null")
-        except urllib.error.HTTPError as error:
-            reason = error.read().decode(errors="replace")[:500]
-            kind = NotFound if error.code == 404 else MusterError
-            raise kind(f"Airflow answered {method} {path} with {error.code}: {reason}", "see api-server.log") from error
-        except OSError as error:
-            raise StoreUnavailable(f"Airflow at {self._url} does not answer: {error}", "see api-server.log") from error
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+            return json.loads(answer.read() or b"null")
 
     def unhealthy(self) -> list[str]:
         """Names of the components that have no heartbeat yet."""

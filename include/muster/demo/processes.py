@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 from muster.errors import MusterError, StoreUnavailable
 
 GRACE_S = 5.0
+INSIST_S = 3.0
 PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37  # linux/prctl.h
 PROC = Path("/proc")
 SHOWN_LOG_LINES = 15
@@ -48,31 +50,37 @@ class ProcessTree:
 
     A process group is not enough here: Airflow puts each task into a group of its own, and a drill's MLflow server leads a
     session. So on Linux this process becomes the reaper of orphans (`man 2 PR_SET_CHILD_SUBREAPER`): whatever descends from
-    it stays below it in the process table, where it is found. SIGTERM and SIGHUP end the scope just as Ctrl-C does.
+    it stays below it in the process table, where it is found. SIGTERM and SIGHUP end the scope just as Ctrl-C does, unless
+    they are ignored here, and all three are repeated until it ends: Python drops what is raised in a destructor or in a weak
+    reference's callback, of which each import has one.
     """
 
     def __init__(self) -> None:
         self._spared: frozenset[int] = frozenset()
         self._adopted_before = False
-        self._handlers: dict[int, Any] = {}
+        self._handlers: dict[signal.Signals, Any] = {}
+        self._again = threading.Timer(INSIST_S, lambda: None)
         self._children: list[Child] = []
 
     def __enter__(self) -> ProcessTree:
         self._spared = frozenset(_children_of(os.getpid()))
         self._adopted_before = _adopt_orphans(True)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            self._handlers[number] = signal.signal(number, _interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._handlers[number] = signal.signal(number, self._interrupt)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        handlers = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, *self._handlers)}
+        for number in self._handlers:
+            signal.signal(number, signal.SIG_IGN)
+        self._again.cancel()
         try:
             self._end(self.descent())
         finally:
             _adopt_orphans(self._adopted_before)
-            for number, handler in {**handlers, **self._handlers}.items():
+            for number, handler in self._handlers.items():
                 signal.signal(number, handler)
 
     def start(self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path) -> Child:
@@ -113,6 +121,13 @@ class ProcessTree:
         for pid in self._spared:
             found -= {pid, *_descendants(pid)}
         return self._remaining(found)
+
+    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
+        self._again.cancel()
+        self._again = threading.Timer(INSIST_S, os.kill, (os.getpid(), number))
+        self._again.daemon = True
+        self._again.start()
+        raise KeyboardInterrupt
 
     def _end(self, pids: set[int]) -> None:
         _signal(pids, signal.SIGTERM)
@@ -163,10 +178,6 @@ def started_at(pid: int) -> str | None:
     return (
         subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True).stdout.strip() or None
     )
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _adopt_orphans(adopt: bool) -> bool:
