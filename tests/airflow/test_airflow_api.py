@@ -64,5 +64,5 @@ def test_a_locked_database_is_waited_for(airflow_home: object) -> None:
 def test_a_broken_database_is_told_of(airflow_home: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that stays as it is ends in an error that carries Airflow's reason."""
     monkeypatch.setattr(airflow_api, "BUSY_S", 1.0)
-    with server(failures=1000) as url, pytest.raises(MusterError, match="with 500.*Database error"):
+    with server(failures=1000) as url, pytest.raises(MusterError, match=r"with 500.*Database error"):
         AirflowApi(url, "ben", "secret").wait_for_dag("restore__ledger", timeout=30)

@@ -13,6 +13,7 @@ import pytest
 
 from muster.adapters import mlflow_server
 from muster.adapters.mlflow_server import LocalMlflowServer
+from muster.demo.processes import ProcessTree
 from muster.errors import StoreUnavailable
 from registry_seed import SmallStore
 
@@ -22,6 +23,15 @@ from muster.adapters.mlflow_server import LocalMlflowServer
 with LocalMlflowServer().serve(sys.argv[1], sys.argv[2]):
     print("up", flush=True)
     time.sleep(600)
+"""
+
+ORPHAN = """
+import os, time
+leader = os.getpid()
+if os.fork() == 0:
+    while os.getppid() == leader:
+        time.sleep(0.01)
+    os._exit(0)
 """
 
 
@@ -103,3 +113,17 @@ def test_server_dies_with_a_parent_that_was_killed(small_store: SmallStore) -> N
     for process in left:
         process.kill()
     assert left == []
+
+
+def test_what_ended_is_not_waited_for() -> None:
+    """An orphan of the server's group that has ended, and that who adopts orphans has not taken note of, is no running server."""
+    with ProcessTree():  # adopts orphans, and looks at them when it ends
+        leader = subprocess.Popen([sys.executable, "-c", ORPHAN], start_new_session=True)
+        assert leader.wait() == 0
+        deadline = time.monotonic() + 10
+        while not (left := [p.status() for p in psutil.process_iter() if os.getpgid(p.pid) == leader.pid]) or (
+            left != [psutil.STATUS_ZOMBIE]
+        ):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.02)
+        assert not mlflow_server._group_lives(leader)

@@ -215,13 +215,16 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, sign)
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline and _group_lives(process):
-            time.sleep(0.02)
+            time.sleep(0.05)
 
 
 def _group_lives(process: subprocess.Popen[bytes]) -> bool:
+    """Whether anything of the group still runs: not what has ended and waits for its parent, who may take its time."""
+    import psutil
+
     process.poll()
-    try:
-        os.killpg(process.pid, 0)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True
+    for member in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getpgid(member.pid) == process.pid and member.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False

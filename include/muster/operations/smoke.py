@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -91,19 +92,28 @@ def ask_again(
     Ask every model of a restored registry what it was asked when the point was taken, and compare.
 
     A model that cannot be loaded, or answers otherwise, is an outcome that is not equal, not an error: the report shall show all of them.
+    The time of the first holds that of the server's start. One is asked after the other: whoever is interrupted ends the one that runs.
 
     :param python: interpreter of the rebuilt environment
     :param store: database URL and artifact root of the restored registry
     """
-    tree = vault.tree(golden.tree)
+    tree, started, outcomes = vault.tree(golden.tree), tools.clock.now(), list[SmokeOutcome]()
     with tools.server.serve(*store) as uri:
-        return tuple(_ask_one(tree, known, python, uri, store[1], tools) for known in golden.details["models"])
+        for known in golden.details["models"]:
+            outcomes.append(_ask_one(tree, known, python, uri, store[1], started, tools))
+            started = outcomes[-1].span.finished_at
+    return tuple(outcomes)
 
 
 def _ask_one(
-    tree: TreeReader, known: Mapping[str, Any], python: Path, uri: str, artifact_root: str, tools: Tools
+    tree: TreeReader,
+    known: Mapping[str, Any],
+    python: Path,
+    uri: str,
+    artifact_root: str,
+    started: datetime,
+    tools: Tools,
 ) -> SmokeOutcome:
-    started = tools.clock.now()
     expected = from_json(Prediction, json_of(tree, known["file"]))
     rtol, atol = float(known["rtol"]), float(known["atol"])
     try:
