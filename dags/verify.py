@@ -3,7 +3,8 @@ Read the vaults again and say what is damaged, before somebody needs it.
 
 Names, signatures, manifests and sizes are always checked whole; of the stored bytes, a share is read again, decrypted and compared
 with its digests. Every point is marked: verified, or suspect, and a suspect point is never the latest good one. What is damaged or gone
-is brought back from the replicas that the catalog names, if they have it; what is whole again is marked verified.
+is brought back from the replicas that the catalog names, if they have it; what is whole again is marked verified. Then the audit trail
+is compared with the replicas and with the vaults that `anchored_in` of `vaults.yaml` names, whose trails are told its newest records.
 
 **Failed?** `verify` names each damaged object, the points and the files that it touches, and no replica could mend it. `muster heal` takes
 other replicas, or the sources; else restore from another point. In any case find out who writes to the store.

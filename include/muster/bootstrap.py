@@ -137,6 +137,10 @@ class Platform:
         replicas = dict.fromkeys(replica for workload in kept for replica in workload.replicas)
         return [self._store(self._vault_config(replica)) for replica in replicas]
 
+    def anchored_in(self, name: str) -> list[Vault]:
+        """The other vaults whose audit trails are told the newest records of this one's."""
+        return [self.vault(other) for other in self._vault_config(name).anchored_in]
+
     def policies(self, name: str) -> dict[str, RetentionPolicy | None]:
         """How many points of each workload are kept that the catalog keeps in this vault; None for those that expire nothing."""
         kept = [workload for workload in self.catalog.workloads.values() if workload.vault == name]

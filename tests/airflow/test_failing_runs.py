@@ -106,6 +106,33 @@ def test_a_restore_brings_the_files_back_and_marks_the_point(runs: Runs, ledger:
     assert marks(ledger.points[0]) == ["restored", "restored"]
 
 
+def test_a_place_that_cannot_be_put_to_use_fails_the_run_and_all_of_it_is_there(
+    runs: Runs, ledger: Ledger, tmp_path: Path
+) -> None:
+    """The command of the cut over fails: its task is red and says why, the report too, and what came back stays for the next try."""
+    file = ledger.site.catalog / "workloads" / "ledger.yaml"
+    catalogued, works = file.read_text(), tmp_path / "works"
+    target = f'{{directory: "{tmp_path / "place"}", cut_over: {{command: ["test", "-e", "{works}"]}}}}'
+    file.write_text(f"{catalogued}targets: {{desk: {target}}}\n")
+    try:
+        assert runs.run("snapshot__ledger").state == "success"
+        conf = {"to": "desk", "override": "it was sealed a moment ago"}
+        done = runs.run("restore__ledger", conf, answers=APPROVED)
+        assert done.state == "failed"
+        assert {t: s for t, s in done.states.items() if s == "failed"} == {"cut_over": "failed", "conclude": "failed"}
+        assert "it was not cut over: test ended with exit code 1" in done.xcom("cut_over", "failure")
+        assert "it was not cut over" in done.xcom("conclude", "failure")
+        assert marks(ledger.points[0]) == ["restored"]  # nothing is wrong with the point
+        before = digests(tmp_path / "place")
+        works.touch()
+        again = runs.run("restore__ledger", conf, answers=APPROVED)
+        assert again.state == "success"
+        assert again.xcom("conclude")["cut_over"].endswith("ran test: it ended well")
+        assert digests(tmp_path / "place") == before
+    finally:
+        file.write_text(catalogued)
+
+
 def test_what_cannot_be_meant_is_said_in_the_plan(runs: Runs, ledger: Ledger, tmp_path: Path) -> None:
     """An unknown point, an unknown target or an incident in the future ends the run before anything is written."""
     assert runs.run("snapshot__ledger").state == "success"

@@ -17,8 +17,9 @@ pytestmark = pytest.mark.airflow
 
 CATALOG = """
 vaults:
-  primary: {url: "conn:primary", passphrase: "conn:words"}
+  primary: {url: "conn:primary", passphrase: "conn:words", anchored_in: [witness]}
   frankfurt: {url: "conn:frankfurt", passphrase: "conn:words"}
+  witness: {url: "conn:witness", passphrase: "conn:words"}
 """
 WORKLOAD = """
 workload: flights
@@ -38,9 +39,12 @@ def platform(tmp_path: Path) -> Platform:
     (folder / "workloads").mkdir(parents=True)
     (folder / "vaults.yaml").write_text(CATALOG)
     (folder / "workloads" / "flights.yaml").write_text(WORKLOAD)
-    names = {"conn:primary": f"{tmp_path}/primary", "conn:frankfurt": f"{tmp_path}/frankfurt", "conn:words": "w" * 20}
+    names = {f"conn:{name}": f"{tmp_path}/{name}" for name in ("primary", "frankfurt", "witness")} | {
+        "conn:words": "w" * 20
+    }
     platform = Platform(load_catalog(folder), lambda name: names.get(name, name), state=tmp_path / "state", actor=ACTOR)
     vault, _ = platform.create_vault("primary")
+    platform.create_vault("witness")
     seal(vault, store_tree(vault, FILES))
     return platform
 
@@ -91,4 +95,33 @@ def test_a_vault_that_was_put_back_is_noticed_the_next_night(platform: Platform,
     shutil.rmtree(tmp_path / "primary")
     (tmp_path / "older").rename(tmp_path / "primary")
     with pytest.raises(IntegrityError, match="put back to an older state"):
+        verify(platform)
+
+
+def cut_off(folder: Path, after: int) -> None:
+    """Remove all records but the oldest, as who wants something forgotten would."""
+    for record in sorted((folder / "audit").glob("*"))[after:]:
+        record.unlink()
+
+
+def test_every_night_another_vault_is_told_of_the_trail(platform: Platform, tmp_path: Path) -> None:
+    """What is cut off after that is found by the next verification, even on a machine that has seen nothing before."""
+    verify(platform)
+    assert [r.action for r in platform.vault("witness").audit() if r.action == "audit.anchor"] == ["audit.anchor"]
+    shutil.rmtree(platform.state)
+    cut_off(tmp_path / "primary", 1)
+    for mark in (tmp_path / "primary").glob("marks/*/*"):
+        mark.unlink()  # they name the trail as well
+    with pytest.raises(IntegrityError, match=f"{(tmp_path / 'witness').as_uri()} audit/.* is gone"):
+        verify(platform)
+    assert len([r for r in platform.vault("witness").audit() if r.action == "audit.anchor"]) == 1
+
+
+def test_what_a_copy_knows_of_the_trail_is_asked_every_night(platform: Platform, tmp_path: Path) -> None:
+    """A record that is in the copy and no longer in the vault is told of."""
+    platform.vault("primary").record("restore", "flights/p", "passed", {})
+    shutil.copytree(tmp_path / "primary", tmp_path / "frankfurt")
+    newest = [r for r in platform.vault("primary").audit() if r.action == "restore"][-1]
+    cut_off(tmp_path / "primary", newest.seq)
+    with pytest.raises(IntegrityError, match=r"the copy .* has it and the vault has not .restore flights/p"):
         verify(platform)

@@ -9,7 +9,7 @@ import pytest
 
 from catalog_files import FULL, SMALL, problems, write
 from muster.catalog import Workload, load_catalog
-from muster.errors import NotFound
+from muster.errors import CatalogError, NotFound
 
 
 def test_every_field_of_the_plan_of_record_is_read(tmp_path: Path) -> None:
@@ -283,3 +283,25 @@ def test_a_workload_without_components_is_refused(tmp_path: Path) -> None:
     """Whoever protects nothing is told so."""
     (line,) = problems(tmp_path, "workload: w\nowner: o\nobjectives: {rpo: 1d, rto: 1d}\nvault: primary\n")
     assert line.startswith("workloads/a.yaml:1: protects nothing; give it datasets")
+
+
+@pytest.mark.parametrize(
+    ("anchored_in", "says"),
+    [
+        (
+            "[witnes]",
+            r"vaults.yaml:3: vaults.other.anchored_in\[0\]: there is no vault witnes .*; did you mean witness",
+        ),
+        ("[other]", r"anchored_in\[0\]: other proves nothing more of other"),
+        ("[witness, witness]", r"anchored_in\[1\]: witness proves nothing more of other"),
+    ],
+)
+def test_a_vault_is_anchored_in_others(tmp_path: Path, anchored_in: str, says: str) -> None:
+    """Each is named once, is in the catalog, and is another one."""
+    vaults = f"vaults:\n  witness: {{url: /w, passphrase: env:W}}\n  other: {{url: /o, passphrase: env:O, anchored_in: {anchored_in}}}\n"
+    with pytest.raises(CatalogError, match=says):
+        load_catalog(write(tmp_path, SMALL.replace("primary", "other"), vaults=vaults))
+    good = vaults.replace(anchored_in, "[witness]")
+    assert load_catalog(write(tmp_path, SMALL.replace("primary", "other"), vaults=good)).vaults[
+        "other"
+    ].anchored_in == ("witness",)

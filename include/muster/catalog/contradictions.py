@@ -38,6 +38,11 @@ def contradictions(workload: Workload, vaults: Mapping[str, VaultConfig]) -> lis
     return [found for check in checks for found in check()]
 
 
+def contradictions_of_vaults(vaults: Mapping[str, VaultConfig]) -> list[tuple[Location, str]]:
+    """The same for ``vaults.yaml``."""
+    return [found for name, vault in vaults.items() for found in _anchors(name, vault, vaults)]
+
+
 def did_you_mean(name: str, known: list[str]) -> str:
     """``did you mean X?`` and the list of what there is, for a message about an unknown name."""
     close = difflib.get_close_matches(name, known, n=1)
@@ -112,6 +117,15 @@ def _vaults(workload: Workload, vaults: Mapping[str, VaultConfig]) -> Found:
             yield ("replicas", index), f"there is no vault {replica} in vaults.yaml; {did_you_mean(replica, known)}"
         elif replica == workload.vault or replica in workload.replicas[:index]:
             yield ("replicas", index), f"the vault {replica} holds the points already; name another, or leave it out"
+
+
+def _anchors(name: str, vault: VaultConfig, vaults: Mapping[str, VaultConfig]) -> Found:
+    for index, other in enumerate(vault.anchored_in):
+        at: Location = ("vaults", name, "anchored_in", index)
+        if other not in vaults:
+            yield at, f"there is no vault {other} in vaults.yaml; {did_you_mean(other, list(vaults))}"
+        elif other == name or other in vault.anchored_in[:index]:
+            yield at, f"{other} proves nothing more of {name}; name another vault, or leave it out"
 
 
 def _residency(workload: Workload, vaults: Mapping[str, VaultConfig]) -> Found:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from muster.catalog.contradictions import contradictions, did_you_mean
+from muster.catalog.contradictions import contradictions, contradictions_of_vaults, did_you_mean
 from muster.catalog.model import Catalog, Dataset, Entry, VaultConfig, Workload
 from muster.catalog.source import Document, Location, Problem, read_document
 from muster.errors import CatalogError
@@ -101,8 +101,10 @@ def project_of(directory: Path) -> Path:
 def _vaults(directory: Path, problems: list[Problem]) -> Mapping[str, VaultConfig] | None:
     document = read_document(directory / "vaults.yaml")
     found = _validated(Vaults, document)
+    for location, message in contradictions_of_vaults(found.vaults) if found else ():
+        document.report(location, message)
     problems += document.problems
-    return found.vaults if found else None
+    return found.vaults if found and not document.problems else None
 
 
 def _workloads(directory: Path, problems: list[Problem]) -> Iterator[tuple[Document, Workload]]:

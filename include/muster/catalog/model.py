@@ -302,12 +302,14 @@ class VaultConfig(Entry):
     :param passphrase: what opens the vault: its passphrase, or any other of its keys, such as ``kms:arn:aws:kms:…``
     :param read_url: the same place with credentials that may only read: what drills read through; `url` itself, if left out
     :param jurisdiction: whose law holds where the bytes lie: an ISO 3166 country code, or EU
+    :param anchored_in: other vaults of the catalog: every night their audit trails are told the newest records of this one's
     """
 
     url: Reference
     passphrase: SecretReference
     read_url: Reference | None = None
     jurisdiction: Jurisdiction | None = None
+    anchored_in: tuple[Name, ...] = ()
 
 
 class Workload(Entry):

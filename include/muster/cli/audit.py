@@ -11,7 +11,7 @@ import click
 from muster.cli.points import to_list
 from muster.cli.session import Session
 from muster.cli.wording import moment
-from muster.errors import IntegrityError, UsageError
+from muster.errors import UsageError
 
 if TYPE_CHECKING:
     from muster.ports import BlobStore
@@ -45,6 +45,7 @@ def audit_verify(session: Session, last: int, replicas: Sequence[str], head: str
     Checks digests, signatures and gaps, and that every record is there which a recovery point, a mark, a rotation, an earlier
     verification on this machine, or a --replica knows of.
     """
+    from muster.operations.audit import not_whole
     from muster.operations.seen import SeenHeads
 
     names, seen = session.vault_names(), SeenHeads(session.state)
@@ -56,7 +57,7 @@ def audit_verify(session: Session, last: int, replicas: Sequence[str], head: str
         copies, others = _apart(session, vault, replicas)
         report = vault.auditing.check(heads=seen.asked(vault, head.split()), copies=copies, others=others)
         if not report.ok:
-            raise _broken(vault, report)
+            raise not_whole(vault, report)
         seen.remember(vault, report.anchor.heads)
         checked.append((vault, report))
     document = {"audit": [_document(vault, report, last) for vault, report in checked]}
@@ -74,6 +75,8 @@ def audit_export(session: Session, since: str | None) -> None:
     One object a line, oldest first; docs/audit.md tells the fields. If the trail is not whole, what can be read is written all the
     same, and the exit code is 3.
     """
+    from muster.operations.audit import not_whole
+
     begin = _time(since) if since else datetime.min.replace(tzinfo=UTC)
     broken = []
     for name in session.vault_names():
@@ -81,7 +84,7 @@ def audit_export(session: Session, since: str | None) -> None:
         report = vault.auditing.check()
         session.screen.lines(_exported(record) for record in report.records if record.at >= begin)
         if not report.ok:
-            broken.append(_broken(vault, report))
+            broken.append(not_whole(vault, report))
     if broken:
         raise broken[0]
 
@@ -140,14 +143,6 @@ def _apart(session: Session, vault: Vault, replicas: Sequence[str]) -> tuple[lis
         else:
             others.append(_another_vault(session, place).auditing)
     return copies, others
-
-
-def _broken(vault: Vault, report: AuditReport) -> IntegrityError:
-    lines = "\n".join(f"  {finding}" for finding in report.findings[:50])
-    return IntegrityError(
-        f"the audit trail of {vault.url} is not whole: {len(report.findings)} findings\n{lines}",
-        "bring back what is lost with `muster heal --from` a copy of the vault; and find out who writes to the store",
-    )
 
 
 def _document(vault: Vault, report: AuditReport, last: int) -> dict[str, object]:

@@ -9,16 +9,18 @@ from muster.errors import UsageError
 from muster_airflow.operators.recovery import RecoveryOperator, Site
 
 if TYPE_CHECKING:
+    from muster.ports import BlobStore
     from muster.vault.vault import Vault, VerifyReport
 
 
 class VerifyVaultOperator(RecoveryOperator):
     """
-    Verify every point of a vault and mark it: verified, or suspect; heal it from its replicas. Returns how much was read.
+    Verify every point of a vault and mark it: verified, or suspect; heal it from its replicas. Then compare its audit trail with these,
+    and with the vaults in which it is anchored, and anchor it there anew. Returns how much was read.
 
     :param vault: name of the vault in the catalog (templated)
     :param share: part of the packs whose bytes are read again, 0 to 1 (templated)
-    :raises IntegrityError: if anything is damaged that no replica has; the message has all findings
+    :raises IntegrityError: if anything is damaged that no replica has, or the trail was tampered with; the message has all findings
     """
 
     template_fields: Sequence[str] = ("vault", "share")
@@ -29,10 +31,12 @@ class VerifyVaultOperator(RecoveryOperator):
         self.share = share
 
     def perform(self, at: Site) -> Any:
+        from muster.operations.audit import watch
         from muster.operations.seen import SeenHeads
         from muster.operations.verify import Thoroughness, examine
 
         vault, seen = at.platform.vault(self.vault), SeenHeads(at.platform.state)
+        copies = [store for store in at.platform.replicas(self.vault) if vault.healing.is_copy(store)]
         statuses = vault.readable_points()
         how = seen.asked_for(Thoroughness(_share(self.share), whole=True), vault)
         report = examine(vault, statuses, how, at.platform.clock)
@@ -40,20 +44,23 @@ class VerifyVaultOperator(RecoveryOperator):
         for notice in report.notices:
             self.log.info("%s", notice)
         if not report.ok:
-            self._heal(at, vault, report)
+            self._heal(at, vault, report, copies)
         self.log.info("%d points of %s are whole: %d objects", len(statuses), vault.url, report.objects)
+        trail = watch(vault, seen, copies, at.platform.anchored_in(self.vault))
+        for notice in trail.notices:
+            self.log.info("%s", notice)
+        self.log.info("The audit trail is whole: %d records, %d anchors agree", len(trail.records), trail.anchors)
         return {"vault": vault.id, "points": len(statuses), "objects": report.objects, "bytes": report.bytes}
 
-    def _heal(self, at: Site, vault: Vault, report: VerifyReport) -> None:
+    def _heal(self, at: Site, vault: Vault, report: VerifyReport, copies: Sequence[BlobStore]) -> None:
         from muster.operations.heal import Help, heal_found, unhealed
         from muster.operations.verify import damaged
 
-        replicas = [store for store in at.platform.replicas(self.vault) if vault.healing.is_copy(store)]
-        if not replicas:
+        if not copies:
             raise damaged(vault, report)
         for finding in report.findings:
             self.log.error("%s", finding)
-        healed = heal_found(vault, Help(replicas), at.platform.clock)
+        healed = heal_found(vault, Help(copies), at.platform.clock)
         if not healed.left.ok:
             raise unhealed(vault, healed)
         self.log.warning("%s was damaged and is healed: %s", vault.url, healed)
