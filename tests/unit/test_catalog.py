@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from catalog_files import FULL, SMALL, problems, write
-from muster.catalog import Workload, load_catalog
+from muster.catalog import Workload, load_catalog, read_catalog
 from muster.errors import CatalogError, NotFound
 
 
@@ -301,6 +301,9 @@ def test_a_vault_is_anchored_in_others(tmp_path: Path, anchored_in: str, says: s
     vaults = f"vaults:\n  witness: {{url: /w, passphrase: env:W}}\n  other: {{url: /o, passphrase: env:O, anchored_in: {anchored_in}}}\n"
     with pytest.raises(CatalogError, match=says):
         load_catalog(write(tmp_path, SMALL.replace("primary", "other"), vaults=vaults))
+    kept, told = read_catalog(tmp_path / "include" / "catalog")
+    assert list(kept.workloads) == ["small"]  # a mistyped anchor ends nobody's protection
+    assert told
     good = vaults.replace(anchored_in, "[witness]")
     assert load_catalog(write(tmp_path, SMALL.replace("primary", "other"), vaults=good)).vaults[
         "other"

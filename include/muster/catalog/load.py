@@ -104,7 +104,7 @@ def _vaults(directory: Path, problems: list[Problem]) -> Mapping[str, VaultConfi
     for location, message in contradictions_of_vaults(found.vaults) if found else ():
         document.report(location, message)
     problems += document.problems
-    return found.vaults if found and not document.problems else None
+    return found.vaults if found else None
 
 
 def _workloads(directory: Path, problems: list[Problem]) -> Iterator[tuple[Document, Workload]]:

@@ -16,7 +16,10 @@ Json = Any
 ANSWER_S = 30.0
 POLL_S = 0.4
 BUSY = '"reason":"Database error"'
-"""What Airflow says with a 500 when a statement failed, as on a locked SQLite file; it has undone the whole request then."""
+"""
+What Airflow says with a 500 when a statement failed; it has undone the whole request then. With SQLite that happens: its API server
+waits for the file's lock in the one thread that must end the request that holds it, until SQLite gives up, after 5 s (Airflow 3.3.2).
+"""
 BUSY_S = 60.0
 WAITING = "awaiting_input"
 SETTLE_S = 4.0

@@ -20,8 +20,6 @@ USER, APPROVER = "admin", "recovery-lead"
 ROLES = {USER: "admin", APPROVER: "user"}
 """Two people, since nobody approves their own restore."""
 START_S = 300.0
-LOCKED_S = 30
-"""How long a process of Airflow waits for another one's transaction in the SQLite file before it fails."""
 AIRFLOW = (sys.executable, "-m", "airflow")
 SIMPLE_AUTH_MANAGER = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
@@ -161,7 +159,7 @@ def _options(settings: Settings, port: int) -> dict[str, str]:
         "CORE__PLUGINS_FOLDER": str(settings.plugins),
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(settings.home / "passwords.json"),
         "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in ROLES.items()),
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{settings.home / 'airflow.db'}?timeout={LOCKED_S}",
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{settings.home / 'airflow.db'}",
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "300",
         "LOGGING__BASE_LOG_FOLDER": str(settings.home / "logs"),
