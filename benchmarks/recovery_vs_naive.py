@@ -6,8 +6,8 @@ The demo's workload lost and brought back: by Muster's restore DAG in a real Air
 Each round destroys everything and restores it by the DAG; its time runs from the answer of who approves to the end of the run. Airflow's
 own is the time in which no task ran, and what passed in each of those that follow each other until Muster's code began. Beside it, one
 after the other as a person would: `git clone` and `dvc pull`, `import-all` of mlflow-export-import into an empty server, `pip install` of
-the model's locked environment, and asking the models. Both begin from the same originals, which
-are compared byte by byte after each restore by Muster.
+the model's locked environment, and asking the models. Both begin from the same originals, which are compared byte by byte after each
+restore by Muster.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Restored:
     """
     One restore by the DAG, in seconds.
 
-    :param total: from the approval to the end of the run
+    :param total: from the answer of who approves to the end of the run
     :param work: what of it some piece of work was going on in
     :param airflow: what is Airflow's own: noticing that tasks ended, starting others, reading the DAG in each
     :param pieces: each piece of work, by its name

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.airflow
 
 
 @contextmanager
-def server(failures: int) -> Iterator[str]:
-    """An API whose database is locked for some requests, with Airflow's own handlers of errors; its URL."""
+def server(failures: int) -> Iterator[tuple[str, list[str]]]:
+    """An API whose database is locked for some requests, with Airflow's own handlers of errors; its URL, and what it was asked."""
     import uvicorn
     from airflow.api_fastapi.common.exceptions import init_error_handlers
     from fastapi import FastAPI
@@ -27,7 +27,7 @@ def server(failures: int) -> Iterator[str]:
 
     app = FastAPI()
     init_error_handlers(app)
-    left = [failures]
+    asked: list[str] = []
 
     @app.post("/auth/token")
     def token() -> dict[str, str]:
@@ -35,8 +35,8 @@ def server(failures: int) -> Iterator[str]:
 
     @app.patch("/api/v2/dags/{dag}")
     def switch(dag: str) -> dict[str, str]:
-        left[0] -= 1
-        if left[0] >= 0:
+        asked.append(dag)
+        if len(asked) <= failures:
             raise OperationalError("UPDATE dag", {}, Exception("database is locked"))
         return {"dag_id": dag}
 
@@ -49,7 +49,7 @@ def server(failures: int) -> Iterator[str]:
         while not running.started:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", asked
     finally:
         running.should_exit = True
         thread.join()
@@ -57,12 +57,13 @@ def server(failures: int) -> Iterator[str]:
 
 def test_a_locked_database_is_waited_for(airflow_home: object) -> None:
     """A request that Airflow has undone because its database was locked is sent again."""
-    with server(failures=2) as url:
+    with server(failures=2) as (url, asked):
         AirflowApi(url, "ben", "secret").wait_for_dag("restore__ledger", timeout=30)
+    assert asked == ["restore__ledger"] * 3
 
 
 def test_a_broken_database_is_told_of(airflow_home: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that stays as it is ends in an error that carries Airflow's reason."""
     monkeypatch.setattr(airflow_api, "BUSY_S", 1.0)
-    with server(failures=1000) as url, pytest.raises(MusterError, match=r"with 500.*Database error"):
+    with server(failures=1000) as (url, _), pytest.raises(MusterError, match=r"with 500.*Database error"):
         AirflowApi(url, "ben", "secret").wait_for_dag("restore__ledger", timeout=30)

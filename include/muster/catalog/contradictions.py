@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
 
@@ -112,20 +112,26 @@ def _vaults(workload: Workload, vaults: Mapping[str, VaultConfig]) -> Found:
     known = list(vaults)
     if workload.vault not in vaults:
         yield ("vault",), f"there is no vault {workload.vault} in vaults.yaml; {did_you_mean(workload.vault, known)}"
-    for index, replica in enumerate(workload.replicas):
-        if replica not in vaults:
-            yield ("replicas", index), f"there is no vault {replica} in vaults.yaml; {did_you_mean(replica, known)}"
-        elif replica == workload.vault or replica in workload.replicas[:index]:
-            yield ("replicas", index), f"the vault {replica} holds the points already; name another, or leave it out"
+    for index, useless in _useless(workload.replicas, workload.vault, vaults):
+        yield (
+            ("replicas", index),
+            useless or f"the vault {workload.replicas[index]} holds the points already; name another, or leave it out",
+        )
 
 
 def _anchors(name: str, vault: VaultConfig, vaults: Mapping[str, VaultConfig]) -> Found:
-    for index, other in enumerate(vault.anchored_in):
-        at: Location = ("vaults", name, "anchored_in", index)
-        if other not in vaults:
-            yield at, f"there is no vault {other} in vaults.yaml; {did_you_mean(other, list(vaults))}"
-        elif other == name or other in vault.anchored_in[:index]:
-            yield at, f"{other} proves nothing more of {name}; name another vault, or leave it out"
+    for index, useless in _useless(vault.anchored_in, name, vaults):
+        nothing_more = f"{vault.anchored_in[index]} proves nothing more of {name}; name another vault, or leave it out"
+        yield ("vaults", name, "anchored_in", index), useless or nothing_more
+
+
+def _useless(names: Sequence[str], own: str, vaults: Mapping[str, VaultConfig]) -> Iterator[tuple[int, str]]:
+    """The vaults of a list that are not in the catalog, and why; and with no reason those that stand there already, or are the own."""
+    for index, name in enumerate(names):
+        if name not in vaults:
+            yield index, f"there is no vault {name} in vaults.yaml; {did_you_mean(name, list(vaults))}"
+        elif name == own or name in names[:index]:
+            yield index, ""
 
 
 def _residency(workload: Workload, vaults: Mapping[str, VaultConfig]) -> Found:

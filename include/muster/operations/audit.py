@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from muster.errors import IntegrityError
 from muster.operations.seen import SeenHeads
+from muster.operations.verify import listed
 from muster.ports import BlobStore
 from muster.vault.auditing import AuditReport
 from muster.vault.vault import Vault
@@ -30,8 +31,7 @@ def watch(vault: Vault, seen: SeenHeads, copies: Sequence[BlobStore], others: Se
 
 def not_whole(vault: Vault, report: AuditReport) -> IntegrityError:
     """The failure that tells of everything that was found."""
-    lines = "\n".join(f"  {finding}" for finding in report.findings[:50])
     return IntegrityError(
-        f"the audit trail of {vault.url} is not whole: {len(report.findings)} findings\n{lines}",
+        f"the audit trail of {vault.url} is not whole: {len(report.findings)} findings\n{listed(report.findings)}",
         "bring back what is lost with `muster heal --from` a copy of the vault; and find out who writes to the store",
     )

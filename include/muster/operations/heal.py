@@ -13,7 +13,7 @@ from muster.operations.runbook import render_again
 from muster.operations.snapshot import capture, pin_point
 from muster.operations.take import SnapshotJob
 from muster.operations.together import side_by_side
-from muster.operations.verify import Thoroughness, examine, verified
+from muster.operations.verify import Thoroughness, examine, listed, verified
 from muster.ports import BlobStore, Clock, Progress
 from muster.vault.vault import Vault, VerifyReport
 
@@ -114,9 +114,8 @@ def _bring_chunks(vault: Vault, help_: Help, lost: list[str], clock: Clock, prog
 
 def unhealed(vault: Vault, healed: Healed) -> IntegrityError:
     """The failure that names what could not be healed."""
-    lines = "\n".join(f"  {finding}" for finding in healed.left.findings[:50])
     return IntegrityError(
-        f"{vault.url}: {healed}; {len(healed.left.findings)} findings are left\n{lines}",
+        f"{vault.url}: {healed}; {len(healed.left.findings)} findings are left\n{listed(healed.left.findings)}",
         "name another replica with --from, or --from-source while the source has it. A damaged object keeps its name: let whoever may "
         "remove it do so, and heal again. Points named here stay suspect",
     )

@@ -70,11 +70,15 @@ def verified(status: PointStatus, how: Thoroughness, clock: Clock, summary: dict
     return Mark(status.point.workload, status.point.point, "verified", clock.now(), {**summary, **answers})
 
 
+def listed(findings: Sequence[Finding]) -> str:
+    """The first of them, each on a line of its own, for a message that says how many there are."""
+    return "\n".join(f"  {finding}" for finding in findings[:50])
+
+
 def damaged(vault: Vault, report: VerifyReport) -> IntegrityError:
     """The failure that tells of everything that was found."""
-    lines = "\n".join(f"  {finding}" for finding in report.findings[:50])
     return IntegrityError(
-        f"the vault {vault.url} is damaged: {len(report.findings)} findings\n{lines}",
+        f"the vault {vault.url} is damaged: {len(report.findings)} findings\n{listed(report.findings)}",
         "the points named are marked suspect: bring back what is lost with `muster heal`, or restore from another point or replica; "
         "and find out who writes to the store",
     )

@@ -36,13 +36,13 @@ class VerifyVaultOperator(RecoveryOperator):
         from muster.operations.verify import Thoroughness, examine
 
         vault, seen = at.platform.vault(self.vault), SeenHeads(at.platform.state)
-        copies = [store for store in at.platform.replicas(self.vault) if vault.healing.is_copy(store)]
         statuses = vault.readable_points()
         how = seen.asked_for(Thoroughness(_share(self.share), whole=True), vault)
         report = examine(vault, statuses, how, at.platform.clock)
         seen.note(vault, report)
         for notice in report.notices:
             self.log.info("%s", notice)
+        copies = [store for store in at.platform.replicas(self.vault) if vault.healing.is_copy(store)]
         if not report.ok:
             self._heal(at, vault, report, copies)
         self.log.info("%d points of %s are whole: %d objects", len(statuses), vault.url, report.objects)
