@@ -27,6 +27,12 @@ RECOVERY_RETRIES = ExceptionRetryPolicy(
 APPROVAL_TIMEOUT = timedelta(hours=4)
 """How long a plan waits for somebody to decide. What it says of the point and the place is old after that."""
 
+LOST_ANSWER_DELAY = timedelta(seconds=1)
+"""
+Until a question whose answer was lost is looked at again. Airflow 3.3 may learn of the worker that put it only after it was answered, for
+`[workers] min_heartbeat_interval` at most; it takes the task that goes on for one that was lost then, and tries it anew.
+"""
+
 EXPIRE_SCHEDULE = "0 6 * * *"
 VERIFY_SCHEDULE = "0 4 * * *"
 DRILL_SCHEDULE = "0 5 * * *"

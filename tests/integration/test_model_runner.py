@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from muster.adapters.process_model_runner import ProcessModelRunner
@@ -310,3 +311,51 @@ def test_two_models_at_once(registry: Registry, model_python: Path) -> None:
     for thread in threads:
         thread.join()
     assert found == {"old": "1", "champion": "2"}
+
+
+def waiting(parent: int) -> list[int]:
+    """Processes below one that wait for a question, or answer one."""
+    below = psutil.Process(parent).children(recursive=True)
+    return [p.pid for p in below if any(part.endswith("/worker.py") for part in p.cmdline())]
+
+
+def test_the_next_process_waits_while_a_model_is_asked(registry: Registry, model_python: Path) -> None:
+    """As many begin as questions are announced; whatever was not asked is gone in the end."""
+    runner = ProcessModelRunner()
+    with runner.asking(model_python, 2) as ask:
+        (first,) = waiting(os.getpid())
+        assert ask(registry.uri, "models:/forest@old", None).version == "1"
+        (second,) = waiting(os.getpid())
+        assert not alive(first)
+        assert ask(registry.uri, "models:/forest@champion", None).version == "2"
+        assert waiting(os.getpid()) == []
+        assert ask(registry.uri, "models:/forest@old", None).version == "1"  # one more than was announced
+    with runner.asking(model_python, 1):
+        (unasked,) = waiting(os.getpid())
+    assert not alive(second)
+    assert not alive(unasked)
+
+
+WAITS = """
+import os, sys
+from pathlib import Path
+from muster.adapters.process_model_runner import ProcessModelRunner
+with ProcessModelRunner().asking(Path(sys.argv[1]), 1):
+    print("waits", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_process_that_waits_does_not_outlive_us(model_python: Path) -> None:
+    """Whoever is killed can end nothing; who waits for a question sees that none will come."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WAITS, model_python], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as us:
+        assert us.stdout is not None
+        assert us.stdout.readline() == b"waits\n"
+        (worker,) = waiting(us.pid)
+        us.kill()
+    deadline = time.monotonic() + 60
+    while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -1,9 +1,10 @@
 """
 Runs one model, in the environment that it was captured with.
 
-A script of its own: it imports nothing of ours, since the environment has nothing of ours. It reads one JSON request from
-standard input, ``{"model": …, "inputs": … or null, "proxied": bucket or null, "scratch": folder, "answer": file, "loopback_only": …}``, and
-writes its answer to that file, whole or not at all. Standard output and error belong to the libraries, which are talkative.
+A script of its own: it imports nothing of ours, since the environment has nothing of ours. It imports MLflow at once, then reads one JSON
+request from standard input, ``{"registry": URI, "model": …, "inputs": … or null, "proxied": bucket or null, "scratch": folder, "answer":
+file}``, and writes its answer to that file, whole or not at all. Standard output and error belong to the libraries, which are talkative.
+With ``--loopback-only`` it reaches no other machine.
 
 The answer is ``{"version", "model_id", "inputs", "outputs", "seconds"}``, or ``{"error": kind, "message": …}`` with kind
 ``no_example`` or ``model``. The form of outputs is that of muster.domain.predictions.
@@ -14,10 +15,12 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +43,14 @@ class NoExample(Exception):
 
 
 def main() -> None:
-    request = json.load(sys.stdin)
-    if request.get("loopback_only"):
+    if "--loopback-only" in sys.argv:
         sys.addaudithook(stay_on_loopback)
+    took = imported()
+    request = json.load(sys.stdin)
+    os.environ["MLFLOW_TRACKING_URI"] = os.environ["MLFLOW_REGISTRY_URI"] = request["registry"]
     try:
         answer = answered(request["model"], request["inputs"], request["scratch"], request.get("proxied"))
+        answer["seconds"]["import"] += took
     except NoExample as error:
         answer = {"error": "no_example", "message": str(error)}
     except BaseException as error:  # noqa: BLE001 - whatever a model raises is an answer: even SystemExit
@@ -53,6 +59,15 @@ def main() -> None:
     partial = Path(request["answer"] + ".partial")
     partial.write_text(json.dumps(answer), encoding="utf-8")
     partial.replace(request["answer"])
+
+
+def imported() -> float:
+    """Import what every model needs, while nobody has asked yet; seconds that it took. What cannot be imported is told to who asks."""
+    started = time.perf_counter()
+    with suppress(Exception):
+        import mlflow.pyfunc
+        import mlflow.pyfunc.scoring_server  # noqa: F401
+    return time.perf_counter() - started
 
 
 def stay_on_loopback(event: str, given: tuple[Any, ...]) -> None:

@@ -8,21 +8,24 @@ import os
 import re
 import signal
 import subprocess
-import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Self
 
 from muster.adapters.mlflow_locations import root_place
 from muster.adapters.network_cell import Confined
 from muster.codec import from_json
 from muster.domain.predictions import count_values
 from muster.errors import IntegrityError, SmokeFailed, SourceInvalid
-from muster.ports import Prediction
+from muster.ports import Ask, Prediction
 
 Json = Any
+SCRATCH, OUTPUT = "model", "output"
+"""Names in a worker's folder: where a model is copied to, and what it says."""
 TAIL = 4000
 """Characters of a worker's output that an error carries."""
 
@@ -47,15 +50,81 @@ class _Outcome:
     output: str
 
 
+class _Worker:
+    """
+    A process that imports what every model needs, and waits for its question. Nothing of it is left when the context is left.
+
+    :param folder: its own
+    """
+
+    def __init__(self, folder: TemporaryDirectory[str], process: subprocess.Popen[bytes]) -> None:
+        self._folder, self._process = folder, process
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.returncode is None:
+            end(self._process)
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._folder.cleanup()
+
+    def answer(self, request: dict[str, Json], timeout: float) -> _Outcome:
+        """Put the one question, and wait for the end of the process; at most `timeout` seconds."""
+        folder = Path(self._folder.name)
+        answer = folder / "answer.json"
+        request = {**request, "scratch": str(folder / SCRATCH), "answer": str(answer)}
+        code = ended(self._process, json.dumps(request).encode(), timeout)
+        said = (folder / OUTPUT).read_bytes().decode(errors="replace")
+        return _Outcome(code, answer.read_bytes() if answer.exists() else None, said)
+
+
+class _Workers:
+    """
+    Workers one after the other, of which the next begins when one is taken, as long as questions are left.
+
+    :param begin: begins one; raises SmokeFailed if that cannot be
+    """
+
+    def __init__(self, begin: Callable[[], _Worker], questions: int) -> None:
+        self._begin, self._left = begin, questions
+        self._waiting: _Worker | None = None
+
+    def __enter__(self) -> Self:
+        self._prepare()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._waiting:
+            self._waiting.__exit__()
+
+    def next(self) -> _Worker:
+        """:raises SmokeFailed: if it cannot begin"""
+        worker, self._waiting = self._waiting or self._begin(), None
+        try:
+            self._prepare()
+        except BaseException:
+            worker.__exit__()
+            raise
+        return worker
+
+    def _prepare(self) -> None:
+        self._left -= 1
+        if self._left >= 0:
+            with suppress(SmokeFailed):  # who asks is told
+                self._waiting = self._begin()
+
+
 class ProcessModelRunner:
     """
-    Asks a model in a fresh, isolated process: of our own environment nothing is handed on, and its whole process group is
+    Asks each model in a fresh, isolated process: of our own environment nothing is handed on, and its whole process group is
     killed when it has answered or its time is up.
 
     A model is resolved by its alias through the registry, then loaded from a copy: MLflow writes into a local artifact root
     when it loads a registered model from there, which would alter what was restored.
 
-    :param timeout: seconds for starting, importing, loading and answering together
+    :param timeout: seconds from the question to the answer: for what is left of starting, loading and answering together
     :param environment: further variables for the process, such as credentials of an artifact store that the registry server
         does not proxy; their values are kept out of messages
     :param confined: where it is begun, for a sandbox: then it reaches nothing but loopback
@@ -72,6 +141,36 @@ class ProcessModelRunner:
         self._environment = dict(environment or {})
         self._confined = confined
 
+    @contextmanager
+    def asking(self, python: Path, questions: int) -> Iterator[Ask]:
+        """
+        What asks models with the given interpreter, and has the next process begin before it is needed.
+
+        A process that waits has imported MLflow, and knows no model. It is killed when the context is left.
+
+        :param questions: how many will be asked
+        """
+        with _Workers(partial(self._begin, python), questions) as workers:
+
+            def ask(
+                tracking_uri: str, model: str, inputs: Mapping[str, Json] | None, artifact_root: str | None = None
+            ) -> Prediction:
+                if not model.startswith("models:/"):
+                    raise SourceInvalid(
+                        f"{model!r} names no registered model", "write models:/name@alias or models:/name/version"
+                    )
+                request = {
+                    "registry": tracking_uri,
+                    "model": model,
+                    "inputs": inputs,
+                    "proxied": _bucket(artifact_root),
+                }
+                with workers.next() as worker:
+                    outcome = worker.answer(request, self._timeout)
+                return self._prediction(model, inputs, outcome)
+
+            yield ask
+
     def predict(
         self,
         python: Path,
@@ -80,57 +179,42 @@ class ProcessModelRunner:
         inputs: Mapping[str, Json] | None,
         artifact_root: str | None = None,
     ) -> Prediction:
-        """
-        Load a model by its URI with the given interpreter and ask it.
+        """Ask a single model; see `muster.ports.Ask`."""
+        with self.asking(python, 1) as ask:
+            return ask(tracking_uri, model, inputs, artifact_root)
 
-        :param inputs: a stored request; None takes the model's own stored input example
-        :param artifact_root: what the server passes on: the process has no credentials for a bucket, and loads through the server
-        :raises SmokeFailed: if it cannot be loaded, does not answer, dies, or takes too long; carries the end of its output
-        :raises SourceInvalid: if `inputs` is None and the model was stored without an input example
-        """
-        if not model.startswith("models:/"):
-            raise SourceInvalid(
-                f"{model!r} names no registered model", "write models:/name@alias or models:/name/version"
-            )
-        with tempfile.TemporaryDirectory(prefix="muster-model-", ignore_cleanup_errors=True) as folder:
-            request = {"model": model, "inputs": inputs, "proxied": _bucket(artifact_root)}
-            outcome = self._run(python, tracking_uri, request, Path(folder))
-        return self._prediction(model, inputs, outcome)
-
-    def _run(self, python: Path, tracking_uri: str, request: dict[str, Json], folder: Path) -> _Outcome:
-        worker, answer, log, scratch = (folder / name for name in ("worker.py", "answer.json", "output", "model"))
-        scratch.mkdir()
-        worker.write_bytes(importlib.resources.files("muster.adapters").joinpath("model_worker.py").read_bytes())
-        request |= {"scratch": str(scratch), "answer": str(answer), "loopback_only": self._confined is not None}
-        prefix = self._confined.cell.prefix() if self._confined else []
+    def _begin(self, python: Path) -> _Worker:
+        """:raises SmokeFailed: if the interpreter does not start"""
+        folder = TemporaryDirectory(prefix="muster-model-", ignore_cleanup_errors=True)
         try:
-            with log.open("wb") as output:
-                process = subprocess.Popen(
-                    [*prefix, str(python), "-I", "-X", "faulthandler", worker],
+            return _Worker(folder, self._started(python, Path(folder.name)))
+        except BaseException:
+            folder.cleanup()
+            raise
+
+    def _started(self, python: Path, folder: Path) -> subprocess.Popen[bytes]:
+        worker = folder / "worker.py"
+        worker.write_bytes(importlib.resources.files("muster.adapters").joinpath("model_worker.py").read_bytes())
+        (folder / SCRATCH).mkdir()
+        prefix = self._confined.cell.prefix() if self._confined else []
+        guard = ["--loopback-only"] if self._confined else []
+        confined = self._confined.environment if self._confined else {}
+        own = {"HOME": str(folder), "TMPDIR": str(folder)}
+        try:
+            with (folder / OUTPUT).open("wb") as output:
+                return subprocess.Popen(
+                    [*prefix, str(python), "-I", "-X", "faulthandler", worker, *guard],
                     stdin=subprocess.PIPE,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     cwd=folder,
-                    env=self._variables(tracking_uri, folder),
+                    env={**_QUIET, **confined, **self._environment, **own},
                     start_new_session=True,
                 )
         except OSError as error:
             raise SmokeFailed(
                 f"the interpreter {python} does not start: {error.strerror}", "build the environment again"
             ) from error
-        code = ended(process, json.dumps(request).encode(), self._timeout)
-        return _Outcome(
-            code, answer.read_bytes() if answer.exists() else None, log.read_bytes().decode(errors="replace")
-        )
-
-    def _variables(self, tracking_uri: str, folder: Path) -> dict[str, str]:
-        own = {
-            "HOME": str(folder),
-            "TMPDIR": str(folder),
-            "MLFLOW_TRACKING_URI": tracking_uri,
-            "MLFLOW_REGISTRY_URI": tracking_uri,
-        }
-        return {**_QUIET, **(self._confined.environment if self._confined else {}), **self._environment, **own}
 
     def _prediction(self, model: str, inputs: Mapping[str, Json] | None, outcome: _Outcome) -> Prediction:
         if outcome.code is None:
@@ -177,9 +261,14 @@ def ended(process: subprocess.Popen[bytes], request: bytes, timeout: float) -> i
     else:
         return process.returncode
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill its whole process group."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def ending(code: int) -> str:

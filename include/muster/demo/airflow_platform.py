@@ -165,6 +165,7 @@ def _options(settings: Settings, port: int) -> dict[str, str]:
         "LOGGING__BASE_LOG_FOLDER": str(settings.home / "logs"),
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
     }
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from muster.domain.timing import Span
 from muster.errors import SmokeFailed, SourceInvalid
 from muster.operations.snapshot import Handover, Pin, hand_over, json_of, take_over
 from muster.operations.tools import Tools
-from muster.ports import Prediction, TreeReader
+from muster.ports import Clock, Prediction, TreeReader
 from muster.vault.sources import bytes_file
 from muster.vault.vault import Vault
 
@@ -47,10 +48,10 @@ def golden_predictions(
     asked_at = tools.clock.now()
     predictions: list[Prediction] = []
     failures: list[str] = []
-    with tools.server.serve(*store) as uri:
+    with tools.runner.asking(python, len(questions)) as ask, tools.server.serve(*store) as uri:
         for question in questions:
             try:
-                predictions.append(tools.runner.predict(python, uri, question.model, None, store[1]))
+                predictions.append(ask(uri, question.model, None, store[1]))
             except (SmokeFailed, SourceInvalid) as error:
                 failures.append(error.message)
     with vault.writer() as writer:
@@ -98,26 +99,21 @@ def ask_again(
     :param store: database URL and artifact root of the restored registry
     """
     tree, started, outcomes = vault.tree(golden.tree), tools.clock.now(), list[SmokeOutcome]()
-    with tools.server.serve(*store) as uri:
-        for known in golden.details["models"]:
-            outcomes.append(_ask_one(tree, known, python, uri, store[1], started, tools))
+    models = golden.details["models"]
+    with tools.runner.asking(python, len(models)) as ask, tools.server.serve(*store) as uri:
+        for known in models:
+            outcomes.append(_ask_one(tree, known, partial(ask, uri, artifact_root=store[1]), started, tools.clock))
             started = outcomes[-1].span.finished_at
     return tuple(outcomes)
 
 
 def _ask_one(
-    tree: TreeReader,
-    known: Mapping[str, Any],
-    python: Path,
-    uri: str,
-    artifact_root: str,
-    started: datetime,
-    tools: Tools,
+    tree: TreeReader, known: Mapping[str, Any], ask: Callable[..., Prediction], started: datetime, clock: Clock
 ) -> SmokeOutcome:
     expected = from_json(Prediction, json_of(tree, known["file"]))
     rtol, atol = float(known["rtol"]), float(known["atol"])
     try:
-        found = tools.runner.predict(python, uri, expected.model, expected.inputs, artifact_root)
+        found = ask(expected.model, expected.inputs)
     except SmokeFailed as error:
         version, differences = "none", [error.message]
     else:
@@ -127,7 +123,7 @@ def _ask_one(
         )
         if found.version != expected.version:
             differences.insert(0, f"{expected.model} is version {found.version} now; it was version {expected.version}")
-    span = Span("validate", f"smoke {expected.model}", started, tools.clock.now())
+    span = Span("validate", f"smoke {expected.model}", started, clock.now())
     answers = count_values(expected.outputs)
     return SmokeOutcome(
         expected.model, version, not differences, answers, tuple(differences[:SHOWN_DIFFERENCES]), rtol, atol, span

@@ -33,6 +33,7 @@ from muster.ports.stores import (
 __all__ = [
     "PROBES",
     "Aside",
+    "Ask",
     "BlobInfo",
     "BlobStore",
     "Capture",
@@ -324,24 +325,35 @@ class Prediction:
     seconds: dict[str, float]
 
 
-class ModelRunner(Protocol):
-    """Runs models in a process and an environment of their own."""
+class Ask(Protocol):
+    """Asks one model, in a process of its own."""
 
-    def predict(
+    def __call__(
         self,
-        python: Path,
         tracking_uri: str,
         model: str,
         inputs: Mapping[str, Json] | None,
         artifact_root: str | None = None,
     ) -> Prediction:
         """
-        Load a model by its URI with the given interpreter and ask it.
+        Load a model by its URI and ask it.
 
         :param inputs: a stored request; None takes the model's own stored input example
         :param artifact_root: what the server passes on; what lies there in a bucket is then loaded through it, without credentials
         :raises SmokeFailed: if the model cannot be loaded or does not answer; the message carries the end of its output
         :raises SourceInvalid: if `inputs` is None and the model was stored without an input example
+        """
+
+
+class ModelRunner(Protocol):
+    """Runs models in processes and an environment of their own."""
+
+    def asking(self, python: Path, questions: int) -> AbstractContextManager[Ask]:
+        """
+        What asks models, each in a fresh process of the given interpreter. The first begins at once: enter this before whatever else takes
+        its time, such as the start of a server. Nothing of them is left when the context is left.
+
+        :param questions: how many will be asked
         """
 
 
