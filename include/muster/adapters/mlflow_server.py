@@ -46,6 +46,25 @@ if os.getppid() != int(sys.argv[1]):
 sys.exit(subprocess.call(sys.argv[2:]))
 """
 """Leads the server's process group, and kills it when we die and can no longer do so: the server holds the store's password."""
+SERVE = """
+import os, runpy, sys
+import mlflow.server
+from mlflow.cli import cli
+begin = mlflow.server._exec_cmd
+def here(command, *, extra_env=None, **options):
+    if command[1:3] != ["-m", "uvicorn"]:
+        return begin(command, extra_env=extra_env, **options)
+    os.environ.update(extra_env or {})
+    sys.argv[:] = command[2:]
+    runpy.run_module("uvicorn", run_name="__main__", alter_sys=True)
+    sys.exit()
+mlflow.server._exec_cmd = here
+cli(["server", *sys.argv[1:]])
+"""
+"""
+``mlflow server`` whose uvicorn runs in the same process. MLflow 3.17 begins another, which imports everything once more: half of the start.
+A version that begins it in another way is left alone.
+"""
 ASK = """
 import socket, sys, time
 port, deadline = int(sys.argv[1]), time.monotonic() + float(sys.argv[2])
@@ -188,9 +207,8 @@ def _launch(environment: dict[str, str], port: int, log: Path, prefix: list[str]
                 GUARD,
                 str(os.getpid()),
                 sys.executable,
-                "-m",
-                "mlflow",
-                "server",
+                "-c",
+                SERVE,
                 *arguments,
             ],
             env=environment,
