@@ -60,7 +60,8 @@ def test_what_is_there_is_moved_aside_put_back_and_discarded(project: Project, t
     restore(project, back, "--replace")
     assert contents(data) == contents(project.root / "numbers/data")
     (kept,) = project.ask("discard", "small", "--list")
-    assert kept["parts"] == [["dataset/numbers", ""]]
+    (part,) = kept["parts"]
+    assert (part["component"], part["path"], part["where"]) == ("dataset/numbers", "", f"{back}/datasets/numbers")
     undone = project.ask("undo", "small", "--reason", "it was mine")
     assert undone["stamp"] == kept["stamp"]
     aside = [path for path in (back / "datasets").iterdir() if ".undone-" in path.name]
