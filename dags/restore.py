@@ -14,7 +14,7 @@ Bring a workload back from a recovery point.
 
 **At night?** Trigger it with `verified` as the point, back to where the workload lives. Say when the platform was lost, so that the
 recovery time is measured from there. **Failed?** `conclude` says what is missing. Do not put that copy into service. Nothing is ever
-overwritten: *Replace what is there* moves the old state aside, and `muster undo` puts it back.
+overwritten: *Replace what is there* moves the old state aside, and the DAG `undo__<workload>` puts it back.
 """
 
 from airflow.sdk import DAG, XComArg

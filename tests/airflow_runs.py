@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,27 @@ def real_airflow(settings: Settings, dags: Iterable[str]) -> Iterator[tuple[Airf
         for dag in dags:
             api.wait_for_dag(dag)
         yield airflow, api
+
+
+@contextmanager
+def under_way(dag_id: str) -> Iterator[None]:
+    """A run of a DAG that has begun, and waits."""
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from airflow.utils.state import DagRunState
+    from airflow.utils.types import DagRunType
+
+    now = datetime.now(UTC)
+    with create_session() as session:
+        run = DagRun(
+            dag_id=dag_id, run_id="waiting", run_type=DagRunType.MANUAL, run_after=now, state=DagRunState.RUNNING
+        )
+        session.add(run)
+    try:
+        yield
+    finally:
+        with create_session() as session:
+            session.query(DagRun).filter_by(dag_id=dag_id, run_id="waiting").delete()
 
 
 def marks(status: PointStatus) -> list[str]:

@@ -53,6 +53,7 @@ from muster.operations.restore_job import RestoreJob
 from muster.operations.smoke import Question
 from muster.operations.take import SnapshotJob, take_snapshot
 from muster.operations.tools import Tools
+from muster.operations.undo import Replaced
 from muster.ports import BlobStore, Clock, ComponentSource, ComponentTarget, Progress
 from muster.ports.registry import RegistryMerge
 from muster.vault.holders import KINDS, Secret, secret_of
@@ -317,6 +318,12 @@ class Platform:
         """
         request = request or RestoreRequest(incident.kind, incident.at)
         return recover(vault, self.restore_job(status, target, request), incident, self.tools, digest)
+
+    def undo_job(self, vault: Vault, what: Replaced) -> RestoreJob:
+        """The places that a restore filled, as the catalog names them now."""
+        status = vault.point(what.point, what.workload)
+        target = self.target(self.catalog.workloads.get(what.workload), status, what.to)
+        return self.restore_job(status, target, what.request)
 
     def registry_in_use(self, target: RestoreTarget) -> RegistryMerge:
         """The registry of a target, into which single models are brought back."""

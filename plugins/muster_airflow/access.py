@@ -42,6 +42,7 @@ ALL, EACH = "of all workloads", "of one workload"
 VIEWER, OPERATOR, AUDITOR, ADMIN = "muster-viewer", "muster-operator", "muster-auditor", "muster-admin"
 RECOVERY_OPERATOR, APPROVER = "muster-recovery-operator", "muster-approver"
 _OPERATE = May.RUN | May.MEND
+_RECOVER = {RECOVERY_OPERATOR: May.RUN, APPROVER: May.APPROVE, ADMIN: May.RUN}
 
 VERBS: Mapping[str, Mapping[str, May]] = MappingProxyType(
     {
@@ -50,10 +51,14 @@ VERBS: Mapping[str, Mapping[str, May]] = MappingProxyType(
         "drill": {OPERATOR: _OPERATE, ADMIN: _OPERATE},
         "verify": {OPERATOR: _OPERATE, ADMIN: _OPERATE},
         "expire": {ADMIN: _OPERATE},
-        "restore": {RECOVERY_OPERATOR: May.RUN, APPROVER: May.APPROVE, ADMIN: May.RUN},
+        "restore": _RECOVER,
+        "undo": _RECOVER,
     }
 )
-"""The families of DAGs, and who may do more than see them. Nobody may mend a restore: a task that is marked is one that was not done."""
+"""
+The families of DAGs, and who may do more than see them. Nobody may mend a restore or an undo: a task that is marked is one that was not
+done.
+"""
 
 ROLES: Mapping[str, str] = MappingProxyType(
     {VIEWER: ALL, OPERATOR: ALL, RECOVERY_OPERATOR: EACH, APPROVER: EACH, AUDITOR: ALL, ADMIN: ALL}

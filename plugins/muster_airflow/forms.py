@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from airflow.sdk import Param
 
 from muster.domain.drill import CHOICES, SCHEDULED
+from muster.domain.undo_plan import UndoVerb
 
 POINT = (
     "Id of a recovery point, or the beginning of one: `20261123T020000Z-…`. `latest` is the newest that nothing speaks against,"
@@ -20,7 +22,10 @@ ONLY = (
     "What to restore, one a line: a kind (`registry`), a component (`dataset/flights`), or a path in one"
     " (`dataset/flights/data/flights/2013-01.csv`). Empty: everything."
 )
-REPLACE = "Move what is in the way aside, instead of refusing. It is kept, and `muster undo` puts it back, until somebody discards it."
+REPLACE = (
+    "Move what is in the way aside, instead of refusing. It is kept, and the DAG `undo__<workload>` or `muster undo` puts it back, until"
+    " somebody deletes it."
+)
 OVERRIDE = "Why the restore should go on although a policy forbids it: a suspect or unverified point, a snapshot at work. It is recorded."
 INCIDENT_AT = "When the platform was lost. The recovery time counts from here. Empty: from the start of this run."
 SHARE = "Part of the stored bytes that is read again and checked, from 0 to 1. Structure and names are always checked whole."
@@ -29,6 +34,18 @@ FAULT = (
     " `scheduled`, each day the next one; `random`; `none`."
 )
 SEED = "Makes the same random choice again. Empty: one is drawn, and the report names it."
+
+STAMP = (
+    "Which restore: the stamp in the names of what it moved aside, `….before-<stamp>`, also told by `muster discard WORKLOAD --list`."
+    " Empty: the newest of which something lies aside."
+)
+THEN = (
+    "`put back` brings back what the restore moved aside; what the restore had made is moved aside in turn, and kept."
+    " `delete for ever` deletes what lies aside; nothing brings it back."
+)
+REASON = "Why. The approver reads it, and it is recorded."
+UNDO_CHOICES: Mapping[str, UndoVerb] = MappingProxyType({"put back": "undo", "delete for ever": "discard"})
+"""What can become of what a restore moved aside, as the form says it."""
 
 APPLY = "Whether points are removed. Switched off, the log only says which would be, and why."
 
@@ -96,6 +113,24 @@ def seed_param() -> Param:
 def share_param() -> Param:
     """How much of the vault is read again."""
     return Param(0.1, type="number", minimum=0, maximum=1, title="Share of the data", description_md=SHARE)
+
+
+def stamp_param() -> Param:
+    """Which restore is undone."""
+    return Param(
+        None, type=["null", "string"], title="Restore", description_md=STAMP, pattern=r"^([0-9]{8}T[0-9]{6,12}Z)?$"
+    )
+
+
+def then_param() -> Param:
+    """What becomes of what it moved aside."""
+    first = next(iter(UNDO_CHOICES))
+    return Param(first, type="string", title="What to do", description_md=THEN, enum=list(UNDO_CHOICES))
+
+
+def reason_param() -> Param:
+    """Why; without it there is no run."""
+    return Param(type="string", title="Reason", description_md=REASON, pattern=r"\S", maxLength=500)
 
 
 def apply_param() -> Param:

@@ -79,6 +79,10 @@ SHAPES: dict[str, dict[str, set[str]]] = {
         }
         for name in ("penguins", "ledger")
     },
+    **{
+        f"undo__{name}": {"plan": {"approve", "apply"}, "approve": {"apply"}, "apply": set()}
+        for name in ("penguins", "ledger")
+    },
     "canary__penguins": {"write": set()},
     "verify": {"verify": set()},
     "expire": {"expire": set()},
@@ -123,6 +127,8 @@ def test_snapshots_run_when_the_catalog_says_and_restores_only_when_somebody_ask
         "snapshot__ledger": None,
         "restore__penguins": None,
         "restore__ledger": None,
+        "undo__penguins": None,
+        "undo__ledger": None,
         "drill__penguins": "0 5 * * *",
         "drill__ledger": "0 5 * * *",
         "verify": "0 4 * * *",
@@ -142,23 +148,25 @@ def test_nothing_is_written_before_the_plan_stands(runs: Runs, name: str) -> Non
 
 
 def test_whatever_changes_a_place_stands_behind_its_gate(runs: Runs) -> None:
-    """In every DAG there is: a restore's tasks are behind the approval, a drill's behind its sandbox, and no other DAG has any."""
+    """In every DAG there is: behind the approval of a restore or undo, behind the sandbox of a drill; no other DAG has any."""
     from muster_airflow.operators.approve import ApproveRestoreOperator
     from muster_airflow.operators.restore import CutOverOperator, RestoreComponentOperator
     from muster_airflow.operators.sandbox import PrepareSandboxOperator
+    from muster_airflow.operators.undo import ApplyUndoOperator, ApproveUndoOperator
 
-    gates = {"restore": ApproveRestoreOperator, "drill": PrepareSandboxOperator}
+    gates = {"restore": ApproveRestoreOperator, "undo": ApproveUndoOperator, "drill": PrepareSandboxOperator}
+    expected = {"restore": {*MUTATING, "cut_over"}, "undo": {"apply"}, "drill": {*MUTATING}}
+    kinds = (RestoreComponentOperator, CutOverOperator, ApplyUndoOperator)
     found = set()
     for name, dag in runs.bag.dags.items():
         changing = {
-            task.task_id
-            for task in dag.tasks
-            if issubclass(getattr(task, "operator_class", type(task)), RestoreComponentOperator | CutOverOperator)
+            task.task_id for task in dag.tasks if issubclass(getattr(task, "operator_class", type(task)), kinds)
         }
         if not changing:
             continue
-        (gate,) = [task for task in dag.tasks if isinstance(task, gates[name.split("__")[0]])]
-        assert changing == {*MUTATING, *(["cut_over"] if name.startswith("restore__") else [])}
+        verb = name.split("__")[0]
+        (gate,) = [task for task in dag.tasks if isinstance(task, gates[verb])]
+        assert changing == expected[verb]
         assert changing <= gate.get_flat_relative_ids(upstream=False), name
         found.add(name)
     assert found == {name for name in SHAPES if name.split("__")[0] in gates}
@@ -209,6 +217,24 @@ def test_the_restore_form_proposes_and_refuses(runs: Runs) -> None:
             params.get_param(name).resolve(value=wrong)
     for name, right in (("to", "/srv/standby"), ("to", "standby"), ("incident_at", "2026-11-23T02:00:00+00:00")):
         assert params.get_param(name).resolve(value=right) == right
+
+
+def test_the_undo_form_asks_why_and_puts_back_unless_told_otherwise(runs: Runs) -> None:
+    """Without a reason there is no run; a stamp may be left out, and is of the form that stamps have."""
+    from airflow.sdk.exceptions import ParamValidationError
+
+    params = runs.bag.dags["undo__ledger"].params
+    given = {name: params.get_param(name) for name in params}
+    assert list(given) == ["stamp", "then", "reason"]
+    assert all(param.schema["description_md"] for param in given.values())
+    assert (given["stamp"].resolve(), given["then"].resolve()) == (None, "put back")
+    assert given["then"].schema["enum"] == ["put back", "delete for ever"]
+    assert given["stamp"].resolve(value="20261126T031500123456Z") == "20261126T031500123456Z"
+    for name, wrong in (("stamp", "latest"), ("then", "delete"), ("reason", "  "), ("reason", None)):
+        with pytest.raises(ParamValidationError):
+            given[name].resolve(value=wrong)
+    with pytest.raises(ParamValidationError):
+        given["reason"].resolve()
 
 
 def test_the_verify_form_takes_a_share(runs: Runs) -> None:
@@ -279,7 +305,7 @@ def test_a_mistake_in_one_workload_is_shown_and_hinders_no_other(airflow_home: P
     wrong = "workload: wrong\nowner: x\nobjectives: {rpo: 1h, rto: 5m}\nvault: spare\nshedule: '@daily'\n"
     files = {"vaults.yaml": VAULTS, "workloads/ledger.yaml": LEDGER, "workloads/wrong.yaml": wrong}
     dags, errors = broken_catalog(tmp_path, files)
-    assert dags == ["drill__ledger", "expire", "restore__ledger", "snapshot__ledger", "verify"]
+    assert dags == ["drill__ledger", "expire", "restore__ledger", "snapshot__ledger", "undo__ledger", "verify"]
     ((file, text),) = errors
     assert file == "catalog.py"
     assert f"{tmp_path}/catalog/workloads/wrong.yaml:5: shedule: " in text
@@ -291,6 +317,6 @@ def test_without_readable_vaults_nothing_pretends_to_be_protected(airflow_home: 
     """No DAG is made, and every file says why."""
     dags, errors = broken_catalog(tmp_path, {"vaults.yaml": "vaults: [", "workloads/ledger.yaml": LEDGER})
     assert dags == []
-    files = {"catalog.py", "snapshot.py", "restore.py", "drill.py", "verify.py", "expire.py", "canary.py"}
+    files = {"catalog.py", "snapshot.py", "restore.py", "undo.py", "drill.py", "verify.py", "expire.py", "canary.py"}
     assert {file for file, _ in errors} == files
     assert all("vaults.yaml:" in text for _, text in errors)

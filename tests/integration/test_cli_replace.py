@@ -60,7 +60,8 @@ def test_what_is_there_is_moved_aside_put_back_and_discarded(project: Project, t
     restore(project, back, "--replace")
     assert contents(data) == contents(project.root / "numbers/data")
     (kept,) = project.ask("discard", "small", "--list")
-    assert kept["parts"] == [["dataset/numbers", ""]]
+    (part,) = kept["parts"]
+    assert (part["component"], part["path"], part["where"]) == ("dataset/numbers", "", f"{back}/datasets/numbers")
     undone = project.ask("undo", "small", "--reason", "it was mine")
     assert undone["stamp"] == kept["stamp"]
     aside = [path for path in (back / "datasets").iterdir() if ".undone-" in path.name]
@@ -79,6 +80,27 @@ def test_what_is_there_is_moved_aside_put_back_and_discarded(project: Project, t
         *(replaced, undone),
         *(replaced, discarded),
     ]
+
+
+def test_nothing_is_undone_at_another_place_than_it_was_moved_aside(project: Project) -> None:
+    """The catalog was changed since: undo and discard are refused, and touch nothing; with the earlier place they go."""
+    catalog = project.root / "include/catalog/workloads/small.yaml"
+    then, now = project.root / "standby/configuration", project.root / "moved/configuration"
+    then.mkdir(parents=True)
+    (then / "mine").write_text("kept by hand")
+    asked = ("restore", "latest", "-w", "small", "--to", "standby", "--only", "configuration", "--replace")
+    project.ask(*asked, *UNPROVEN, *ALONE)
+    (aside,) = then.parent.glob("configuration.before-*")
+    before, text = contents(then.parent), catalog.read_text()
+    catalog.write_text(text.replace("directory: standby", "directory: moved"))
+    for command in (("undo",), ("discard", "--yes")):
+        refused = project.refuse(command[0], "small", *command[1:], "--reason", "it was mine")
+        assert (refused["kind"], refused["exit_code"]) == ("Refused", 6)
+        assert f"moved aside at {then}, and the catalog names {now} now" in refused["message"]
+    assert contents(then.parent) == before
+    catalog.write_text(text)
+    assert project.ask("undo", "small", "--reason", "it was mine")["stamp"] == aside.name.rpartition("-")[2]
+    assert contents(then) == {"mine": b"kept by hand"}
 
 
 def test_one_path_comes_back_alone(project: Project, tmp_path: Path) -> None:

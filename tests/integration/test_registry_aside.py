@@ -50,16 +50,24 @@ def test_what_is_there_makes_room_and_comes_back(captured: Captured, url: str, t
     with pytest.raises(TargetNotEmpty):
         target.check(details)
     assert len(target.aside().set_aside(STAMP)) == 2
+    assert [len(found) for found in as_counted(target)] == [2, 0]
     target.check(details)
     target.restore(details, tree)
     assert query(url, "SELECT name FROM registered_models WHERE name = 'live'") == []
     assert len(target.aside().put_back(STAMP)) == 2
+    assert [len(found) for found in as_counted(target)] == [0, 2]
     assert content(url) == before
     assert (tmp_path / "back" / "live").read_text() == "made after the restore"
     assert target.aside().put_back(STAMP) == ()
     assert len(target.aside().discard(STAMP)) == 2
     assert content(url) == before
     assert target.aside().discard(STAMP) == ()
+
+
+def as_counted(target: MlflowTarget) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a look finds aside: of before, and what was undone."""
+    kept = target.aside().kept(STAMP)
+    return kept.before, kept.undone
 
 
 def test_nothing_is_moved_onto_what_was_moved_before(captured: Captured, url: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from muster.adapters.moved_aside import MovedPaths, Together
 from muster.errors import Refused
+from muster.ports import Kept
 
 STAMP = "20260101T000000Z"
 
@@ -59,3 +60,35 @@ def test_if_one_cannot_be_moved_none_is(old: Path) -> None:
     with pytest.raises(Refused, match="is there already"):
         places(old).set_aside(STAMP)
     assert tree(old) == before
+
+
+def test_a_put_back_that_was_killed_is_ended_by_the_next(tmp_path: Path) -> None:
+    """One of two paths was back already: it is not taken for what the restore had made, and does not go aside."""
+    paths = MovedPaths((tmp_path / "db", tmp_path / "db-wal"))
+    for path in paths.paths:
+        path.write_text("old")
+    paths.set_aside(STAMP)
+    for path in paths.paths:
+        path.write_text("new")
+        path.rename(path.with_name(f"{path.name}.undone-{STAMP}"))
+    (tmp_path / f"db.before-{STAMP}").rename(tmp_path / "db")
+    assert paths.put_back(STAMP) == (str(tmp_path / "db-wal"),)
+    assert tree(tmp_path) == {
+        "db": "old",
+        "db-wal": "old",
+        f"db.undone-{STAMP}": "new",
+        f"db-wal.undone-{STAMP}": "new",
+    }
+
+
+def test_a_look_tells_what_lies_where_and_moves_nothing(old: Path) -> None:
+    """Before, undone and there: by what was done so far."""
+    db, artifacts = str(old / "db"), str(old / "artifacts")
+    assert places(old).kept(STAMP) == Kept((), (), (db, artifacts))
+    places(old).set_aside(STAMP)
+    before = (f"{db}.before-{STAMP}", f"{artifacts}.before-{STAMP}")
+    assert places(old).kept(STAMP) == Kept(before, (), ())
+    (old / "db").write_text("new rows")
+    assert places(old).kept(STAMP) == Kept(before, (), (db,))
+    places(old).put_back(STAMP)
+    assert places(old).kept(STAMP) == Kept((), (f"{db}.undone-{STAMP}",), (db, artifacts))

@@ -262,8 +262,8 @@ def test_a_drill_needs_no_verified_point() -> None:
         ("lead", ["lead"], None),
         ("anna", [], None),
         ("anna", ["lead"], "none of the workload's approvers"),
-        ("ben", ["ben", "lead"], "nobody approves their own"),
-        ("ben", [], "nobody approves their own"),
+        ("ben", ["ben", "lead"], "nobody approves their own plan"),
+        ("ben", [], "nobody approves their own plan"),
         ("", [], "nobody is signed in"),
     ],
 )

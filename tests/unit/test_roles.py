@@ -11,7 +11,7 @@ from muster_airflow.access import ALL, EACH, ROLES, VERBS, May
 
 PROJECT = Path(__file__).resolve().parents[2]
 WORKLOADS = ("ledger", "penguins")
-COLUMNS = ("snapshot", "canary", "drill", "verify", "expire", "restore")
+COLUMNS = ("snapshot", "canary", "drill", "verify", "expire", "restore", "undo")
 WORDS = {May.RUN: "run", May.MEND: "mend", May.APPROVE: "approve"}
 
 
@@ -27,22 +27,23 @@ def test_the_table_in_the_documentation_is_what_the_roles_are() -> None:
     """One line for each role, and each of its cells."""
     lines = (PROJECT / "docs" / "access.md").read_text().splitlines()
     table = {
-        line.split("`")[1]: [part.strip() for part in line.split("|")[2:8]] for line in lines if line.startswith("| `")
+        line.split("`")[1]: [part.strip() for part in line.split("|")[2:9]] for line in lines if line.startswith("| `")
     }
     named = {f"{role}:<workload>" if scope == EACH else role: role for role, scope in ROLES.items()}
     assert table == {name: [cell(role, verb) for verb in COLUMNS] for name, role in named.items()}
     assert set(VERBS) == set(COLUMNS)
 
 
-def test_nobody_may_mend_a_restore_or_approve_anything_else() -> None:
-    """Marking a task of a restore would go around its approval."""
+def test_nobody_may_mend_what_is_approved_or_approve_anything_else() -> None:
+    """Marking a task of a restore, or of an undo, would go around its approval."""
     granted = access.roles(WORKLOADS, ())
     resources = {resource for permissions in granted.values() for _, resource in permissions}
     for kind in (access.TASKS, access.RUNS):
-        assert not any(f"{kind}:restore__{name}" in resources for name in WORKLOADS)
+        assert not any(f"{kind}:{verb}__{name}" in resources for name in WORKLOADS for verb in ("restore", "undo"))
     approving = {r: {p for p in granted[r] if p[1].startswith(access.ANSWERS)} for r in granted}
     assert {role: rights for role, rights in approving.items() if rights} == {
-        f"muster-approver:{name}": {("can_edit", f"HITL Detail:restore__{name}")} for name in WORKLOADS
+        f"muster-approver:{name}": {("can_edit", f"HITL Detail:{verb}__{name}") for verb in ("restore", "undo")}
+        for name in WORKLOADS
     }
 
 
@@ -82,7 +83,7 @@ def test_roles_of_long_workload_names_fit_and_differ() -> None:
 @pytest.mark.parametrize(
     ("dag", "ours"),
     [
-        *((name, True) for name in ("restore__ledger", "verify", "expire", "snapshot__a/b", "restore")),
+        *((name, True) for name in ("restore__ledger", "undo__ledger", "verify", "expire", "snapshot__a/b", "restore")),
         *((name, False) for name in ("payroll", "my_restore__x", "verify2", "restore__", "")),
     ],
 )

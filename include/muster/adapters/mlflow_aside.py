@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from muster.adapters.mlflow_store import StoreUrl, connect, translated
 from muster.adapters.moved_aside import MovedPaths
 from muster.errors import Refused
-from muster.ports import Aside
+from muster.ports import Aside, Kept
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -38,6 +38,16 @@ class _SchemaAside:
 
     store: StoreUrl
 
+    def kept(self, stamp: str) -> Kept:
+        with self._connection() as connection:
+            name = _current(connection)
+            before, undone = _before(name, stamp), _undone(name, stamp)
+            return Kept(
+                (self._told(before),) if _exists(connection, before) else (),
+                (self._told(undone),) if _exists(connection, undone) else (),
+                (self._told(name),) if _holds_something(connection, name) else (),
+            )
+
     def set_aside(self, stamp: str) -> tuple[str, ...]:
         with self._connection() as connection:
             name = _current(connection)
@@ -45,7 +55,7 @@ class _SchemaAside:
                 return ()
             _rename(connection, name, _before(name, stamp))
             _execute(connection, f"CREATE SCHEMA {_quoted(name)}")
-            return (f"schema {_before(name, stamp)} of {self.store.shown}",)
+            return (self._told(_before(name, stamp)),)
 
     def put_back(self, stamp: str) -> tuple[str, ...]:
         with self._connection() as connection:
@@ -58,7 +68,7 @@ class _SchemaAside:
             else:
                 _execute(connection, f"DROP SCHEMA {_quoted(name)}")
             _rename(connection, before, name)
-            return (f"schema {name} of {self.store.shown}",)
+            return (self._told(name),)
 
     def discard(self, stamp: str) -> tuple[str, ...]:
         with self._connection() as connection:
@@ -66,7 +76,10 @@ class _SchemaAside:
             asides = [s for s in (_before(name, stamp), _undone(name, stamp)) if _exists(connection, s)]
             for schema in asides:
                 _execute(connection, f"DROP SCHEMA {_quoted(schema)} CASCADE")
-            return tuple(f"schema {schema} of {self.store.shown}" for schema in asides)
+            return tuple(self._told(schema) for schema in asides)
+
+    def _told(self, schema: str) -> str:
+        return f"schema {schema} of {self.store.shown}"
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

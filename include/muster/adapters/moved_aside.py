@@ -9,7 +9,7 @@ from pathlib import Path
 
 from muster.errors import Refused
 from muster.folders import remove_any
-from muster.ports import Aside
+from muster.ports import Aside, Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +22,26 @@ class MovedPaths:
 
     paths: Sequence[Path]
 
+    def kept(self, stamp: str) -> Kept:
+        return Kept(
+            _found(_before(path, stamp) for path in self.paths),
+            _found(_undone(path, stamp) for path in self.paths),
+            _found(self.paths),
+        )
+
     def set_aside(self, stamp: str) -> tuple[str, ...]:
         """:raises Refused: if something lies there under this stamp already, or a path is a mount"""
         return self._move([(path, _before(path, stamp)) for path in self.paths if os.path.lexists(path)])
 
     def put_back(self, stamp: str) -> tuple[str, ...]:
-        """What was restored meanwhile goes to ``<path>.undone-<stamp>``."""
+        """
+        What was restored meanwhile goes to ``<path>.undone-<stamp>``.
+
+        Where that is taken already, a try that was killed has moved it there, and what lies at the path now is the old state.
+        """
         before = [path for path in self.paths if os.path.lexists(_before(path, stamp))]
-        moves: list[tuple[Path, Path]] = (
-            [(p, _undone(p, stamp)) for p in self.paths if os.path.lexists(p)] if before else []
-        )
+        restored = [p for p in self.paths if os.path.lexists(p) and not os.path.lexists(_undone(p, stamp))]
+        moves = [(path, _undone(path, stamp)) for path in restored] if before else []
         self._move([*moves, *((_before(path, stamp), path) for path in before)])
         return tuple(str(path) for path in before)
 
@@ -70,6 +80,14 @@ class Together:
 
     parts: Sequence[Aside]
 
+    def kept(self, stamp: str) -> Kept:
+        each = [part.kept(stamp) for part in self.parts]
+        return Kept(
+            tuple(place for one in each for place in one.before),
+            tuple(place for one in each for place in one.undone),
+            tuple(place for one in each for place in one.there),
+        )
+
     def set_aside(self, stamp: str) -> tuple[str, ...]:
         done: list[Aside] = []
         moved: list[str] = []
@@ -89,6 +107,10 @@ class Together:
 
     def discard(self, stamp: str) -> tuple[str, ...]:
         return tuple(place for part in self.parts for place in part.discard(stamp))
+
+
+def _found(paths: Iterable[Path]) -> tuple[str, ...]:
+    return tuple(str(path) for path in paths if os.path.lexists(path))
 
 
 def _require_free(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +11,8 @@ from muster.cli.wording import moment
 from muster.codec import to_json
 
 if TYPE_CHECKING:
+    from muster.domain.undo_plan import UndoVerb
+    from muster.operations.restore_job import RestoreJob
     from muster.operations.undo import Replaced
     from muster.vault.vault import Vault
 
@@ -47,26 +49,32 @@ def discard(session: Session, workload: str, stamp: str | None, only_list: bool,
     _end(session, workload, stamp, "discard", reason)
 
 
-def _end(session: Session, workload: str, stamp: str | None, verb: Literal["undo", "discard"], reason: str) -> None:
-    from muster.operations.undo import newest, request_of, undo
+def _end(session: Session, workload: str, stamp: str | None, verb: UndoVerb, reason: str) -> None:
+    from muster.operations.undo import choose, let_pass, plan_undo, undo
 
     found = _found(session, workload, verb)
-    chosen = newest([what for _, what in found], stamp)
-    vault = next(vault for vault, what in found if what is chosen)
-    status = vault.point(chosen.point, workload)
-    target = session.platform.target(session.catalog.workloads.get(workload), status, chosen.to)
-    job = session.platform.restore_job(status, target, request_of(chosen))
-    places = undo(vault, chosen, job, verb, reason)
+    vaults = {what.stamp: vault for vault, what in found}
+
+    def job_for(what: Replaced) -> RestoreJob:
+        return session.platform.undo_job(vaults[what.stamp], what)
+
+    plan = choose([what for _, what in found], stamp, lambda what: plan_undo(what, verb, reason, job_for))
+    let_pass(vaults[plan.stamp], plan)
+    for warning in plan.warnings:
+        session.screen.note(warning)
+    places = undo(vaults[plan.stamp], plan, job_for)
     told = "is back" if verb == "undo" else "is deleted"
-    session.screen.result({"stamp": chosen.stamp, "places": places}, *(f"{place} {told}" for place in places))
+    session.screen.result({"stamp": plan.stamp, "places": places}, *(f"{place} {told}" for place in places))
 
 
-def _found(session: Session, workload: str, verb: Literal["undo", "discard"]) -> list[tuple[Vault, Replaced]]:
+def _found(session: Session, workload: str, verb: UndoVerb) -> list[tuple[Vault, Replaced]]:
+    """Restores that moved something aside, oldest first, each with its vault."""
     from muster.operations.undo import replaced
 
     vaults = [session.vault(name) for name in session.vault_names(workload)]
-    return [(vault, what) for vault in vaults for what in replaced(vault, workload, verb)]
+    found = [(vault, what) for vault in vaults for what in replaced(vault, workload, verb)]
+    return sorted(found, key=lambda pair: pair[1].stamp)
 
 
 def _parts(what: Replaced) -> str:
-    return ", ".join(f"{label} {path}".rstrip() for label, path in what.parts)
+    return ", ".join(f"{part.component} {part.path}".rstrip() for part in what.parts)

@@ -52,9 +52,9 @@ class Action:
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """
-    Why a component may not be restored to its place, or a policy forbids all of it.
+    Why something may not be done to the place of a component, or a policy forbids all of it.
 
-    :param component: label of the component, or ``policy/`` and the policy's name
+    :param component: label of the component, ``policy/`` and the policy's name, or the stamp of a restore that is to be undone
     :param kind: name of the error's class in `muster.errors`
     """
 
@@ -68,6 +68,17 @@ class Refusal:
         """The error's class."""
         found: type[errors.PermanentError] = getattr(errors, self.kind, errors.Refused)
         return found
+
+
+def require_none(refusals: Sequence[Refusal]) -> None:
+    """
+    Let a plan without refusals pass, or raise all of them, under the kind of the first.
+
+    :raises PermanentError: of the first refusal's kind
+    """
+    if refusals:
+        first = refusals[0]
+        raise first.error("; ".join(f"{r.component}: {r.message}" for r in refusals), first.hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +150,7 @@ class RestorePlan:
         :raises PermanentError: of the first refusal's kind
         :raises Refused: if there is nothing to restore
         """
-        if self.refusals:
-            first = self.refusals[0]
-            raise first.error("; ".join(f"{r.component}: {r.message}" for r in self.refusals), first.hint)
+        require_none(self.refusals)
         if not self.actions:
             raise errors.Refused(
                 f"there is nothing to restore from {self.point} to {self.target}", "; ".join(self.skipped)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import Protocol
 
 from muster.domain.approval import Approval
-from muster.domain.restore_plan import RestorePlan
 from muster.errors import Refused
 from muster.vault.audit import AuditRecord
 from muster.vault.vault import Vault
@@ -18,6 +18,29 @@ SHORTEST_DIGEST = 8
 """Digits of a plan's digest that people must give at least."""
 
 
+class Plan(Protocol):
+    """What somebody decides on."""
+
+    @property
+    def workload(self) -> str: ...
+
+    @property
+    def point(self) -> str: ...
+
+    @property
+    def digest(self) -> str:
+        """Of all that an approval of it is for."""
+
+    @property
+    def override(self) -> str:
+        """Why it goes on although a policy forbids it; empty for not at all."""
+
+    def require_allowed(self) -> None:
+        """
+        :raises PermanentError: if anything forbids it
+        """
+
+
 def may_decide(person: str, requested_by: str, approvers: Sequence[str]) -> str | None:
     """
     Why a person may not decide on what another asked for, or None if they may.
@@ -27,13 +50,13 @@ def may_decide(person: str, requested_by: str, approvers: Sequence[str]) -> str 
     if not person:
         return "nobody is signed in"
     if person == requested_by:
-        return f"{person} asked for the restore, and nobody approves their own"
+        return f"{person} asked for it, and nobody approves their own plan"
     if approvers and person not in approvers:
         return f"{person} is none of the workload's approvers ({', '.join(approvers)})"
     return None
 
 
-def record_decision(vault: Vault, plan: RestorePlan, outcome: str, approval: Approval, run: str) -> None:
+def record_decision(vault: Vault, plan: Plan, outcome: str, approval: Approval, run: str) -> None:
     """
     Put a decision into the audit trail: what was decided on which plan, who asked, who decided, and why.
 
@@ -56,13 +79,13 @@ def record_decision(vault: Vault, plan: RestorePlan, outcome: str, approval: App
     )
 
 
-def decision(vault: Vault, plan: RestorePlan, run: str) -> str | None:
+def decision(vault: Vault, plan: Plan, run: str) -> str | None:
     """What was decided on this very plan for this run, as the trail has it: approved, rejected or timed out; None if nothing was."""
     record = _recorded(vault, plan, run, DECISIONS)
     return record.outcome if record else None
 
 
-def require_approval(vault: Vault, plan: RestorePlan, run: str) -> Approval:
+def require_approval(vault: Vault, plan: Plan, run: str) -> Approval:
     """
     The approval of this very plan for this run, from the vault's own audit trail: signed, and written once.
 
@@ -71,7 +94,7 @@ def require_approval(vault: Vault, plan: RestorePlan, run: str) -> Approval:
     record = _recorded(vault, plan, run, (APPROVED,))
     if record is None:
         raise Refused(
-            f"nobody has approved the plan {plan.digest[:16]} for this restore of {plan.workload}",
+            f"nobody has approved the plan {plan.digest[:16]} of {plan.workload} for this run",
             "trigger a new run, and have its plan approved by somebody else",
         )
     return Approval(
@@ -84,7 +107,7 @@ def require_approval(vault: Vault, plan: RestorePlan, run: str) -> Approval:
     )
 
 
-def require_same_plan(plan: RestorePlan, digest: str) -> None:
+def require_same_plan(plan: Plan, digest: str) -> None:
     """
     :param digest: of the plan that was approved, or its first 8 digits and more
     :raises Refused: if the plan is another one now
@@ -92,11 +115,11 @@ def require_same_plan(plan: RestorePlan, digest: str) -> None:
     if len(digest) < SHORTEST_DIGEST or not plan.digest.startswith(digest.lower()):
         raise Refused(
             f"the plan is not the approved one any more: its digest is {plan.digest[:16]}, not {digest[:16]}",
-            "look at the plan again: the target, or what was found out about the point, has changed meanwhile",
+            "look at the plan again: a place, or what was found out about the point, has changed meanwhile",
         )
 
 
-def _recorded(vault: Vault, plan: RestorePlan, run: str, outcomes: Collection[str]) -> AuditRecord | None:
+def _recorded(vault: Vault, plan: Plan, run: str, outcomes: Collection[str]) -> AuditRecord | None:
     """The newest decision on this very plan for this run that ended so; None if there is none."""
 
     def wanted(record: AuditRecord) -> bool:
@@ -106,5 +129,5 @@ def _recorded(vault: Vault, plan: RestorePlan, run: str, outcomes: Collection[st
     return vault.find_record(APPROVE, _subject(plan), wanted)
 
 
-def _subject(plan: RestorePlan) -> str:
+def _subject(plan: Plan) -> str:
     return f"{plan.workload}/{plan.point}"

@@ -80,6 +80,7 @@ def _ready(vault: Vault, job: RestoreJob, action: Action, tools: Tools) -> list[
         told = [f"{action.component} is still what was proven"]
     if action.effect == "replace":
         told.append(
-            f"what {action.component} replaced lies aside; `muster undo` puts it back, `muster discard` removes it"
+            f"what {action.component} replaced lies aside; `muster undo` puts it back, `muster discard` removes it,"
+            f" the DAG `undo__{job.status.point.workload}` does either"
         )
     return told

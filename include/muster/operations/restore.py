@@ -123,7 +123,8 @@ def _moved_aside(vault: Vault, job: RestoreJob, action: Action, stamp: str, targ
     state lies. It is put back if filling fails.
     """
     aside, point = target.aside(), job.status.point
-    details = {"stamp": stamp, "to": job.target.name, "component": action.component, "path": action.path}
+    place = {"component": action.component, "path": action.path, "where": action.where, "also": list(action.also)}
+    details = {"stamp": stamp, "to": job.target.name, **place}
     vault.record("set aside", f"{point.workload}/{point.point}", "begun", details)
     aside.set_aside(stamp)
     try:

@@ -1,29 +1,52 @@
-"""Undo a restore that replaced something: put the old state back; or discard it, for ever."""
+"""Undo a restore that replaced something: put the old state back; or discard it, for ever. Look first, then do it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
+from muster.domain.recovery_point import Component
+from muster.domain.restore_plan import Action, Refusal, draw_plan, require_none
 from muster.domain.restore_request import RestoreRequest
-from muster.errors import NotFound
+from muster.domain.undo_plan import UndoPart, UndoPlan, UndoVerb
+from muster.errors import NotFound, PermanentError, Refused
+from muster.operations.approve import require_same_plan
 from muster.operations.restore_job import RestoreJob
+from muster.ports import Aside
 from muster.vault.audit import AuditRecord
 from muster.vault.vault import Vault
 
 SET_ASIDE, UNDO, DISCARD = "set aside", "undo", "discard"
+BEGUN, DONE = "begun", "done"
 JobFor = Callable[["Replaced"], RestoreJob]
+"""Resolves the places that a restore filled, as the catalog names them now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """
+    One place of which something was moved aside.
+
+    :param path: what of the component was restored there; empty for all of it
+    :param where: the place then, in words without secrets; None in records of before places were recorded
+    :param also: other places of it
+    """
+
+    component: str
+    path: str
+    where: str | None = None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Replaced:
     """
-    A restore that moved something aside which is still there.
+    A restore that moved something aside which nobody has put back or discarded.
 
     :param stamp: its name in what was moved
-    :param parts: components, each with the path of it that was restored, or an empty one for all of it
+    :param to: the name of its target
+    :param at: when the first of it was moved
     """
 
     workload: str
@@ -31,10 +54,16 @@ class Replaced:
     stamp: str
     to: str
     at: datetime
-    parts: tuple[tuple[str, str], ...]
+    parts: tuple[Moved, ...]
+
+    @property
+    def request(self) -> RestoreRequest:
+        """What was asked, as far as the places of its components depend on it."""
+        only = tuple(f"{part.component}/{part.path}" if part.path else part.component for part in self.parts)
+        return RestoreRequest("restore", self.at, only=only)
 
 
-def replaced(vault: Vault, workload: str, verb: Literal["undo", "discard"]) -> list[Replaced]:
+def replaced(vault: Vault, workload: str, verb: UndoVerb) -> list[Replaced]:
     """
     Every restore of a workload that moved something aside, oldest first; from the audit trail.
 
@@ -42,7 +71,7 @@ def replaced(vault: Vault, workload: str, verb: Literal["undo", "discard"]) -> l
     """
     over = (UNDO, DISCARD) if verb == UNDO else (DISCARD,)
     records = [record for record in vault.audit() if record.subject.partition("/")[0] == workload]
-    ended = {str(r.details.get("stamp")) for r in records if r.action in over and r.outcome == "done"}
+    ended = {str(r.details.get("stamp")) for r in records if r.action in over and r.outcome == DONE}
     by_stamp: dict[str, list[AuditRecord]] = {}
     for record in records:
         stamp = str(record.details.get("stamp"))
@@ -51,57 +80,198 @@ def replaced(vault: Vault, workload: str, verb: Literal["undo", "discard"]) -> l
     return [_replaced(stamp, found) for stamp, found in sorted(by_stamp.items())]
 
 
-def undo(
-    vault: Vault, what: Replaced, job: RestoreJob, verb: Literal["undo", "discard"], reason: str
-) -> tuple[str, ...]:
+def choose(found: Sequence[Replaced], stamp: str | None, plan_for: Callable[[Replaced], UndoPlan]) -> UndoPlan:
     """
-    Put back, or delete for ever, what a restore moved aside. Safe to repeat.
+    The plan for the restore that is meant: that of a stamp, or the newest of which anything lies aside.
 
-    :return: the places that were touched
-    :raises NotFound: if nothing of it is there any more
-    :raises Refused: if a place cannot be moved
+    A restore that failed has put back itself what it moved. One whose places cannot be judged is not passed over: the plan says why.
+
+    :param found: oldest first
+    :raises NotFound: if there is none; it names those of the audit trail
     """
-    details = {"stamp": what.stamp, "to": what.to, "reason": reason}
-    subject = f"{what.workload}/{what.point}"
-    vault.record(verb, subject, "begun", details)
-    touched: list[str] = []
-    for label, path in reversed(what.parts):
-        component = job.status.point.component(label)
-        if component is None:
-            continue
-        aside = job.target_of(component, path).aside()
-        touched += aside.put_back(what.stamp) if verb == UNDO else aside.discard(what.stamp)
-    if not touched:
-        vault.record(verb, subject, "nothing there", details)
+    for one in reversed(found):
+        if stamp in (None, one.stamp):
+            plan = plan_for(one)
+            if stamp or plan.aside or plan.refusals:
+                return plan
+    if stamp is None or not found:
         raise NotFound(
-            f"nothing that the restore {what.stamp} moved aside is there any more",
-            "it may have failed and put all of it back itself, or the catalog names other places now",
+            "no restore has moved anything aside that is still there",
+            "a restore moves aside only what it replaces, and what has come back or was deleted is not there any more",
         )
-    vault.record(verb, subject, "done", {**details, "places": touched})
-    return tuple(touched)
-
-
-def request_of(what: Replaced) -> RestoreRequest:
-    """What was asked, as far as the places of its components depend on it."""
-    return RestoreRequest(
-        "restore", what.at, only=tuple(f"{label}/{path}" if path else label for label, path in what.parts)
+    there = ", ".join(f"{one.stamp} ({one.point} to {one.to})" for one in found)
+    raise NotFound(
+        f"no restore {stamp} has moved anything aside that is still there; these have, by the audit trail: {there}",
+        "name one of these, or none for the newest",
     )
 
 
-def newest(found: Sequence[Replaced], stamp: str | None) -> Replaced:
+def plan_undo(what: Replaced, verb: UndoVerb, reason: str, job_for: JobFor, running: Sequence[str] = ()) -> UndoPlan:
     """
-    The one that is meant: by its stamp, or the newest.
+    What would be put back, or deleted. Looks at the places; changes nothing.
 
-    :raises NotFound: if there is none; the hint lists those that there are
+    Whatever forbids it is collected into `refusals`, all of it at once: also a place that is another now than when it was moved.
+
+    :param running: what else is at work on the workload, in words
+    :raises StoreUnavailable: if a place does not answer
     """
-    chosen = [one for one in found if stamp is None or one.stamp == stamp]
-    if not chosen:
-        there = ", ".join(f"{one.stamp} ({one.point} to {one.to})" for one in found) or "nothing"
-        raise NotFound("no such restore has moved anything aside that is still there", f"there is: {there}")
-    return chosen[-1]
+    refusals = [
+        Refusal(what.stamp, "Refused", f"{busy} is at work on the same workload", "wait until it has ended, or end it")
+        for busy in running
+    ]
+    parts: list[UndoPart] = []
+    try:
+        job = job_for(what)
+        drawn = draw_plan(job.status, job.target, job.request)
+    except PermanentError as error:
+        refusals.append(_refusal(what.stamp, error))
+    else:
+        for moved in what.parts:
+            try:
+                parts.append(_look(job, moved, drawn.action(moved.component), what, verb))
+            except PermanentError as error:
+                refusals.append(_refusal(moved.component, error))
+    return UndoPlan(
+        workload=what.workload,
+        point=what.point,
+        stamp=what.stamp,
+        verb=verb,
+        target=what.to,
+        set_aside_at=what.at,
+        reason=reason.strip(),
+        parts=tuple(parts),
+        refusals=tuple(refusals),
+        warnings=tuple(_warnings(what, parts)),
+    )
+
+
+def let_pass(vault: Vault, plan: UndoPlan, digest: str | None = None) -> None:
+    """
+    Let the plan pass, or record that it was refused, and raise why.
+
+    :param digest: of the plan that was approved; None if none was asked for
+    :raises PermanentError: of the first refusal's kind
+    """
+    try:
+        plan.require_allowed()
+        if digest is not None:
+            require_same_plan(plan, digest)
+    except PermanentError as error:
+        if not vault.outdated:
+            vault.record(plan.verb, _subject(plan), "refused", {**_facts(plan), "refused": error.message})
+        raise
+
+
+def undo(
+    vault: Vault, plan: UndoPlan, job_for: JobFor, running: Sequence[str] = (), *, run: str = ""
+) -> tuple[str, ...]:
+    """
+    Put back, or delete for ever, what the plan says and nothing else. The plan is drawn again before anything is touched.
+
+    Safe to repeat for the same run: what an earlier try has done is known by the audit trail, and the rest is done.
+
+    :param running: what else is at work on the workload, in words
+    :param run: for which the plan was approved; empty where nobody else approves
+    :return: the places that were touched; of a second try, the rest of them
+    :raises Refused: if the plan would be another one now, or a place cannot be moved
+    """
+    if done := _recorded(vault, plan, run, DONE):
+        return tuple(str(place) for place in done.details["places"])
+    what = next((one for one in replaced(vault, plan.workload, plan.verb) if one.stamp == plan.stamp), None)
+    if what is None:
+        raise NotFound(
+            f"what the restore {plan.stamp} of {plan.workload} moved aside was put back or deleted since the plan was drawn",
+            "the audit trail says by whom: `muster audit export`",
+        )
+    now = plan_undo(what, plan.verb, plan.reason, job_for, running)
+    if _recorded(vault, plan, run, BEGUN) and now.is_rest_of(plan):
+        require_none(now.refusals)
+    else:
+        let_pass(vault, now, plan.digest)
+    subject, details = _subject(plan), {**_facts(plan), "plan": plan.digest, "run": run}
+    vault.record(plan.verb, subject, BEGUN, details)
+    job = job_for(what)
+    touched: list[str] = []
+    for part in reversed(plan.parts):
+        aside = _aside(job, part.component, part.path)
+        touched += aside.put_back(plan.stamp) if plan.verb == UNDO else aside.discard(plan.stamp)
+    vault.record(plan.verb, subject, DONE, {**details, "places": touched})
+    return tuple(touched)
+
+
+def _look(job: RestoreJob, moved: Moved, action: Action | None, what: Replaced, verb: UndoVerb) -> UndoPart:
+    """
+    :raises Refused: if the catalog has no such place any more, or another one, or one of which nothing can be moved
+    """
+    if action is None:
+        raise Refused(
+            f"the catalog has no place for it at {what.to} any more, so that nobody knows where its old state lies",
+            f"put the place back into the catalog{f': it was {moved.where}' if moved.where else ''}",
+        )
+    if moved.where is not None and (moved.where, moved.also) != (action.where, action.also):
+        raise Refused(
+            f"it was moved aside at {_places(moved.where, moved.also)}, and the catalog names {_places(action.where, action.also)} now",
+            "let the catalog name the earlier place for as long as this takes, or move by hand what lies beside it",
+        )
+    kept = _aside(job, moved.component, moved.path).kept(what.stamp)
+    aside = kept.before if verb == UNDO else (*kept.before, *kept.undone)
+    return UndoPart(moved.component, moved.path, action.where, action.also, aside, kept.there)
+
+
+def _warnings(what: Replaced, parts: Sequence[UndoPart]) -> Iterator[str]:
+    for part in parts:
+        if not part.aside:
+            yield f"{part.component}: nothing of it lies aside any more"
+    unknown = [moved.component for moved in what.parts if moved.where is None]
+    if unknown:
+        yield f"{', '.join(unknown)}: the audit trail does not say where it was moved aside, so the place is the catalog's of today"
+
+
+def _aside(job: RestoreJob, label: str, path: str) -> Aside:
+    component: Component | None = job.status.point.component(label)
+    if component is None:
+        raise NotFound(f"point {job.status.point.point} has no component {label}", "verify the vault")
+    return job.target_of(component, path).aside()
+
+
+def _recorded(vault: Vault, plan: UndoPlan, run: str, outcome: str) -> AuditRecord | None:
+    """The newest record that this very plan was begun, or done, in this run."""
+
+    def wanted(record: AuditRecord) -> bool:
+        said = record.details
+        return (said.get("plan"), said.get("run"), record.outcome) == (plan.digest, run, outcome)
+
+    return vault.find_record(plan.verb, _subject(plan), wanted)
 
 
 def _replaced(stamp: str, records: Sequence[AuditRecord]) -> Replaced:
     workload, _, point = records[0].subject.partition("/")
-    parts = dict.fromkeys((str(r.details["component"]), str(r.details["path"])) for r in records)
+    parts = dict.fromkeys(_moved(record) for record in records)
     return Replaced(workload, point, stamp, str(records[0].details["to"]), records[0].at, tuple(parts))
+
+
+def _moved(record: AuditRecord) -> Moved:
+    said = record.details
+    where = said.get("where")
+    return Moved(
+        str(said["component"]),
+        str(said["path"]),
+        None if where is None else str(where),
+        tuple(str(place) for place in said.get("also", ())),
+    )
+
+
+def _refusal(component: str, error: PermanentError) -> Refusal:
+    return Refusal(component, type(error).__name__, error.message, error.hint)
+
+
+def _places(where: str, also: Sequence[str]) -> str:
+    return ", ".join((where, *also))
+
+
+def _facts(plan: UndoPlan) -> dict[str, str]:
+    return {"stamp": plan.stamp, "to": plan.target, "reason": plan.reason}
+
+
+def _subject(plan: UndoPlan) -> str:
+    return f"{plan.workload}/{plan.point}"

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Protocol
 from muster.domain.content import EntryKind, TreeEntry
 from muster.domain.evidence import ExpectationResult
 from muster.domain.recovery_point import ComponentKind
+from muster.ports.aside import Aside, Kept
 from muster.ports.stores import (
     PROBES,
     BlobInfo,
@@ -44,6 +45,7 @@ __all__ = [
     "Guarantees",
     "Hidden",
     "Json",
+    "Kept",
     "KeyService",
     "KnownContent",
     "LocalFile",
@@ -197,28 +199,6 @@ class ComponentSource(Protocol):
         :raises SourceInvalid: if this is not what the catalog says (no DVC repository, a schema nobody here knows)
         :raises StoreUnavailable: if a server does not answer
         """
-
-
-class Aside(Protocol):
-    """
-    A place whose content can be moved out of the way, whole, and back again. Nothing is ever deleted but by `discard`.
-
-    All three are safe to repeat, and return the places that they touched, in words for people, without secrets.
-    """
-
-    def set_aside(self, stamp: str) -> tuple[str, ...]:
-        """
-        Move what is there to a name of its own beside it. Nothing is done where nothing is.
-
-        :param stamp: names the restore for which it makes room; letters and digits
-        :raises Refused: if something of this name lies there already, or the place cannot be moved
-        """
-
-    def put_back(self, stamp: str) -> tuple[str, ...]:
-        """Move it back. What was restored in its place is moved aside in turn, and kept until it is discarded."""
-
-    def discard(self, stamp: str) -> tuple[str, ...]:
-        """Delete what was moved aside under this stamp, for ever."""
 
 
 class ComponentTarget(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from muster.domain.restore_plan import Action, RestorePlan
+from muster.domain.undo_plan import UndoPart, UndoPlan
 from muster.report.wording import seconds_in_words, size_in_words
 
 EFFECTS = {
@@ -13,15 +14,25 @@ EFFECTS = {
     "keep": "is there already, whole and equal: left as it is",
 }
 
+UNDOING = {
+    "undo": ("put back what a restore moved aside", "comes back", "is moved aside in turn, and kept"),
+    "discard": ("**delete for ever** what a restore moved aside", "is **deleted for ever**", "stays as it is"),
+}
+"""By the verb: what is asked for; what becomes of what lies aside, and of what is there now."""
+
 
 def plan_in_markdown(plan: RestorePlan, requested_by: str, approvers: Sequence[str]) -> str:
     """Everything that an approval is for, and what a person should know before saying yes. No secrets."""
     return "\n".join(_lines(plan, requested_by, approvers))
 
 
+def undo_in_markdown(plan: UndoPlan, requested_by: str, approvers: Sequence[str]) -> str:
+    """The same for what becomes of what a restore moved aside."""
+    return "\n".join(_lines_of_undo(plan, requested_by, approvers))
+
+
 def _lines(plan: RestorePlan, requested_by: str, approvers: Sequence[str]) -> Iterator[str]:
-    decides = ", ".join(approvers) if approvers else "anybody else who may answer"
-    yield f"**{requested_by}** asks to restore `{plan.workload}` to `{plan.target}`. Who decides: {decides}, and never who asked."
+    yield f"**{requested_by}** asks to restore `{plan.workload}` to `{plan.target}`. {_who_decides(approvers)}"
     yield ""
     yield f"- point: `{plan.point}`, taken {plan.taken_at:%Y-%m-%d %H:%M:%S} UTC"
     yield f"- what was written after it is lost: {seconds_in_words(plan.lost_s)}"
@@ -34,7 +45,7 @@ def _lines(plan: RestorePlan, requested_by: str, approvers: Sequence[str]) -> It
     yield "| component | to | files | size | what happens |"
     yield "|---|---|---:|---:|---|"
     for action in plan.actions:
-        where = ", ".join(f"`{_cell(place)}`" for place in (action.where, *action.also))
+        where = _places((action.where, *action.also))
         yield f"| {_name(action)} | {where} | {action.files} | {size_in_words(action.size)} | {EFFECTS[action.effect]} |"
     yield ""
     yield from (f"- left out: {_cell(line)}" for line in plan.skipped)
@@ -45,8 +56,35 @@ def _lines(plan: RestorePlan, requested_by: str, approvers: Sequence[str]) -> It
     )
 
 
-def _name(action: Action) -> str:
-    return _cell(f"{action.component}: {action.path}" if action.path else action.component)
+def _lines_of_undo(plan: UndoPlan, requested_by: str, approvers: Sequence[str]) -> Iterator[str]:
+    asked, aside, there = UNDOING[plan.verb]
+    yield f"**{requested_by}** asks to {asked} of `{plan.workload}`. {_who_decides(approvers)}"
+    yield ""
+    yield f"- why: {_cell(plan.reason)}"
+    yield f"- the restore: `{plan.stamp}`, from point `{plan.point}` to `{plan.target}`"
+    yield f"- moved aside: {plan.set_aside_at:%Y-%m-%d %H:%M:%S} UTC"
+    yield f"- plan: `{plan.digest}`"
+    yield ""
+    yield f"| component | place | lies aside, and {aside} | there now, and {there} |"
+    yield "|---|---|---|---|"
+    for part in plan.parts:
+        place, kept, now = (_places(found) for found in ((part.where, *part.also), part.aside, part.there))
+        yield f"| {_name(part)} | {place} | {kept} | {now} |"
+    yield ""
+    yield from (f"- **warning**: {_cell(line)}" for line in plan.warnings)
+
+
+def _who_decides(approvers: Sequence[str]) -> str:
+    decides = ", ".join(approvers) if approvers else "anybody else who may answer"
+    return f"Who decides: {decides}, and never who asked."
+
+
+def _places(places: Sequence[str]) -> str:
+    return ", ".join(f"`{_cell(place)}`" for place in places) or "nothing"
+
+
+def _name(part: Action | UndoPart) -> str:
+    return _cell(f"{part.component}: {part.path}" if part.path else part.component)
 
 
 def _cell(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The gate of a restore: a second person looks at the plan, and decides."""
+"""The gate of whatever changes a place for good: a second person looks at the plan, and decides."""
 
 from __future__ import annotations
 
@@ -13,33 +13,54 @@ from muster.domain.approval import Approval
 from muster.errors import MusterError, Refused
 from muster.report.plan import plan_in_markdown
 from muster_airflow.hooks.recovery import RecoveryHook
-from muster_airflow.operators.plan import PlannedRecovery, requested_by, run_of, running
+from muster_airflow.operators.plan import (
+    NOT_BESIDE_A_RESTORE,
+    Planned,
+    PlannedRecovery,
+    requested_by,
+    run_of,
+    running,
+)
 from muster_airflow.operators.recovery import FAILURE, Site
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from muster.operations.approve import Plan
 
-class ApproveRestoreOperator(ApprovalOperator):
+
+class ApproveOperator(ApprovalOperator):
     """
-    Show the plan to people, and let the restore go on when one of the workload's approvers, who did not ask for it, approves.
+    Show a plan to people, and let the run go on when one of the workload's approvers, who did not ask for it, approves.
 
     An answer of anybody else does not count: it is recorded, and the question is put again. Approval, rejection and timeout are
     recorded in the vault's audit trail, with the digest of the plan; the tasks behind the gate look there, and nowhere else. Just
-    before the approval counts the plan is drawn again, and must be the same.
+    before the approval counts the plan is drawn again, and must be the same. Subclasses say what plan that is.
 
     :param workload: its name in the catalog (templated)
-    :param plan: the XCom ``plan`` of `PlanRestoreOperator` (templated)
+    :param plan: the XCom ``plan`` of the task that drew it (templated)
     :param approvers: names of those who may decide; anybody but the requester if it is empty
     """
 
     template_fields: Sequence[str] = ("subject", "body", "workload", "plan")
 
     def __init__(self, *, workload: str, plan: Any, approvers: Sequence[str] = (), **kwargs: Any) -> None:
-        super().__init__(subject=f"Restore {workload}?", body="", fail_on_reject=True, **kwargs)
+        super().__init__(subject=f"Approve the plan of {workload}?", body="", fail_on_reject=True, **kwargs)
         self.workload = workload
         self.plan = plan
         self.approvers = list(approvers)
+
+    def planned(self) -> Planned:
+        """What was handed over."""
+        raise NotImplementedError
+
+    def question(self) -> tuple[str, str]:
+        """What people are asked: a line, and in Markdown everything that an approval is for."""
+        raise NotImplementedError
+
+    def plan_again(self, at: Site) -> Plan:
+        """The plan as it would be now."""
+        raise NotImplementedError
 
     def execute(self, context: Context) -> Any:
         """
@@ -48,17 +69,16 @@ class ApproveRestoreOperator(ApprovalOperator):
         A decision that an earlier try has recorded stands: Airflow 3.3 takes a task for lost that is answered in the second in which it
         began to wait, and tries it again.
         """
-        planned = self._planned()
+        planned = self._allowed()
         if already := self._decided_before(context, planned):
             return already
-        self.subject = f"Restore {self.workload} to {planned.plan.target} from {planned.plan.point}?"
-        self.body = plan_in_markdown(planned.plan, planned.requested_by, self.approvers)
+        self.subject, self.body = self.question()
         if self.response_timeout:
-            waited = datetime.now(UTC) - planned.decided.finished_at
+            waited = datetime.now(UTC) - planned.planned_at
             self.response_timeout = max(self.response_timeout - waited, self.response_timeout / 100)
         return super().execute(context)
 
-    def _decided_before(self, context: Context, planned: PlannedRecovery) -> Any:
+    def _decided_before(self, context: Context, planned: Planned) -> Any:
         from muster.operations.approve import APPROVED, decision
 
         at = Site(RecoveryHook(context).platform, context, self.workload)
@@ -71,7 +91,7 @@ class ApproveRestoreOperator(ApprovalOperator):
         return {"plan": planned.plan.digest}
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
-        """Judge the answer, record it, and let the restore go on or not."""
+        """Judge the answer, record it, and let the run go on or not."""
         try:
             return self._decided(context, event)
         except MusterError as error:
@@ -79,10 +99,18 @@ class ApproveRestoreOperator(ApprovalOperator):
             raise
 
     def _decided(self, context: Context, event: dict[str, Any]) -> Any:
-        from muster.operations.approve import APPROVED, NOT_COUNTED, REJECTED, TIMED_OUT, may_decide, record_decision
+        from muster.operations.approve import (
+            APPROVED,
+            NOT_COUNTED,
+            REJECTED,
+            TIMED_OUT,
+            may_decide,
+            record_decision,
+            require_same_plan,
+        )
 
         at = Site(RecoveryHook(context).platform, context, self.workload)
-        planned = self._planned()
+        planned = self._allowed()
         user = event.get("responded_by_user") or {}
         person = str(user.get("name") or "") if isinstance(user, dict) else str(getattr(user, "name", ""))
         now, asked = at.platform.clock.now(), requested_by(context)
@@ -102,21 +130,36 @@ class ApproveRestoreOperator(ApprovalOperator):
         if event["chosen_options"] != [self.APPROVE]:
             record(REJECTED, "")
             raise Refused(f"{person} rejected the plan", "ask why; nothing was touched")
-        self._require_unchanged(at, planned)
+        require_same_plan(self.plan_again(at), planned.plan.digest)
         record(APPROVED, "")
         self.log.info("%s approved the plan %s", person, planned.plan.digest[:16])
         return {"approved_by": person, "plan": planned.plan.digest}
 
-    def _require_unchanged(self, at: Site, planned: PlannedRecovery) -> None:
-        from muster.operations.approve import require_same_plan
-        from muster.operations.restore import plan_restore
-
-        status = at.vault.point(planned.plan.point, at.name)
-        target = at.platform.target(at.workload, status, planned.plan.target)
-        now = plan_restore(at.vault, at.platform.restore_job(status, target, planned.request, running(at)))
-        require_same_plan(now, planned.plan.digest)
-
-    def _planned(self) -> PlannedRecovery:
-        planned = from_json(PlannedRecovery, self.plan)
+    def _allowed(self) -> Planned:
+        planned = self.planned()
         planned.plan.require_allowed()
         return planned
+
+
+class ApproveRestoreOperator(ApproveOperator):
+    """The gate of a restore."""
+
+    def planned(self) -> PlannedRecovery:
+        """As `PlanRestoreOperator` hands it over."""
+        return from_json(PlannedRecovery, self.plan)
+
+    def question(self) -> tuple[str, str]:
+        """Point, place, and what happens to what is there."""
+        planned = self.planned()
+        subject = f"Restore {self.workload} to {planned.plan.target} from {planned.plan.point}?"
+        return subject, plan_in_markdown(planned.plan, planned.requested_by, self.approvers)
+
+    def plan_again(self, at: Site) -> Plan:
+        """Looks at the point and the place once more."""
+        from muster.operations.restore import plan_restore
+
+        planned = self.planned()
+        status = at.vault.point(planned.plan.point, at.name)
+        target = at.platform.target(at.workload, status, planned.plan.target)
+        busy = running(at, NOT_BESIDE_A_RESTORE)
+        return plan_restore(at.vault, at.platform.restore_job(status, target, planned.request, busy))

@@ -14,15 +14,16 @@ class WriteCanaryOperator(WorkloadOperator):
     """
     Write the canary of a workload into its registry. Returns what was written.
 
-    It is passed over while a restore of the workload is under way: nothing is written into what is being proven.
+    It is passed over while a restore of the workload, or the undoing of one, is under way: nothing is written into what is being
+    proven, or moved.
 
     :raises UsageError: if the catalog wants no canary any more
     """
 
     def perform(self, at: Site) -> Any:
-        restore = f"restore__{at.name}"
-        if at.context["ti"].get_dr_count(restore, states=["queued", "running"]):
-            raise AirflowSkipException(f"a run of {restore} is under way")
+        for dag in (f"restore__{at.name}", f"undo__{at.name}"):
+            if at.context["ti"].get_dr_count(dag, states=["queued", "running"]):
+                raise AirflowSkipException(f"a run of {dag} is under way")
         written = at.platform.write_canary(at.workload)
         self.log.info("Wrote the canary %s of %s", written.id, written.at)
         return to_json(written)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from muster.codec import to_json
 from muster.domain.restore_plan import RestorePlan
@@ -17,9 +17,24 @@ from muster_airflow.operators.recovery import Site, WorkloadOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from muster.operations.approve import Plan
+
 Kind = Literal["restore", "drill"]
 PLAN = "plan"
 """XCom key of the drawn plan; it is there also when the plan was refused."""
+
+
+class Planned(Protocol):
+    """What is handed from the task that draws a plan to those that decide on it and apply it."""
+
+    @property
+    def plan(self) -> Plan: ...
+
+    @property
+    def planned_at(self) -> datetime: ...
+
+    @property
+    def requested_by(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +52,11 @@ class PlannedRecovery:
     detected_at: datetime
     decided: Span
     requested_by: str
+
+    @property
+    def planned_at(self) -> datetime:
+        """When the plan stood."""
+        return self.decided.finished_at
 
     @property
     def stamp(self) -> str:
@@ -103,7 +123,7 @@ class PlanRestoreOperator(WorkloadOperator):
             replace=self.replace == "True",
             override=self.override.strip(),
         )
-        busy = running(at) if self.kind == "restore" else None
+        busy = running(at, NOT_BESIDE_A_RESTORE) if self.kind == "restore" else None
         target = at.platform.target(at.workload, status, self.to)
         plan = plan_restore(at.vault, at.platform.restore_job(status, target, request, busy))
         decided = Span("decide", "plan", started_at, at.platform.clock.now())
@@ -148,10 +168,14 @@ def moment(text: str, name: str) -> datetime | None:
     return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
 
 
-def running(at: Site) -> list[str]:
-    """Runs of Airflow that are at work on the same workload; restores wait for each other by themselves."""
-    dag = f"snapshot__{at.name}"
-    return [f"a run of {dag}"] if at.context["ti"].get_dr_count(dag, states=["running"]) else []
+NOT_BESIDE_A_RESTORE = ("snapshot", "undo")
+"""Families of DAGs that must not be at work on the same workload; restores wait for each other by themselves."""
+
+
+def running(at: Site, verbs: Iterable[str]) -> list[str]:
+    """Runs of Airflow that are at work on the same workload, of these families of DAGs."""
+    dags = [f"{verb}__{at.name}" for verb in verbs]
+    return [f"a run of {dag}" for dag in dags if at.context["ti"].get_dr_count(dag, states=["running"])]
 
 
 def run_of(context: Context) -> str:

@@ -15,7 +15,7 @@ from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_report import ComponentOutcome, CutOver, SmokeOutcome, ValidationOutcome
 from muster.errors import NotFound, SmokeFailed, Unfaithful, ValidationFailed
 from muster_airflow.metrics import emit_recovery
-from muster_airflow.operators.plan import PLAN, PlannedRecovery, run_of
+from muster_airflow.operators.plan import PLAN, Planned, PlannedRecovery, run_of
 from muster_airflow.operators.recovery import FAILURE, Site, WorkloadOperator, hand_on, handed_on
 from muster_airflow.report_link import ReportLink, report_url
 
@@ -30,7 +30,7 @@ FIDELITY = "fidelity"
 
 class GatedOperator(WorkloadOperator):
     """
-    A step behind the gate of a restore.
+    A step behind a gate.
 
     Neither what is handed from task to task nor the state of the gate is trusted: anybody who may edit the run could change both.
     The vault's own trail is asked, in which only a key of the vault can write.
@@ -39,7 +39,7 @@ class GatedOperator(WorkloadOperator):
     gated = True
     """Whether somebody must have approved the plan. What runs in a sandbox says no, and nothing that is handed over can."""
 
-    def approval(self, at: Site, planned: PlannedRecovery) -> Approval | None:
+    def approval(self, at: Site, planned: Planned) -> Approval | None:
         """
         The approval of this very plan for this very run; None where none is needed.
 
