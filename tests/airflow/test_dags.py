@@ -108,6 +108,7 @@ def test_every_dag_can_be_found_read_and_trusted(runs: Runs, name: str) -> None:
     assert (dag.catchup, dag.is_paused_upon_creation, dag.max_active_runs) == (False, False, 1)
     for task in dag.tasks:
         assert (task.retries, task.retry_policy) == (2, RECOVERY_RETRIES), task.task_id
+        assert task.retry_delay == timedelta(seconds=1 if task.task_id == "approve" else 30)
         assert task.execution_timeout is not None
         assert task.owner == {"penguins": "biology", "ledger": "finance"}.get(
             name.rsplit("__", maxsplit=1)[-1], "muster"
