@@ -10,7 +10,7 @@ import pytest
 
 from muster.bootstrap import Platform
 from muster.catalog import load_catalog
-from muster.errors import IntegrityError
+from muster.errors import IntegrityError, StoreUnavailable
 from vaults import ACTOR, extract, flip, noise, read_folder, seal, store_tree
 
 pytestmark = pytest.mark.airflow
@@ -85,6 +85,24 @@ def test_what_no_replica_has_fails_the_task(platform: Platform, tmp_path: Path, 
     with pytest.raises(IntegrityError, match="files: dataset/d0: "):
         verify(platform)
     assert platform.vault("primary").points()[0].suspect
+
+
+def test_a_replica_that_is_away_hides_no_damage(
+    platform: Platform, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The night is tried again for it; what was found is told, and its point is suspect, all the same."""
+    shutil.copytree(tmp_path / "primary", tmp_path / "frankfurt")
+    header = tmp_path / "frankfurt" / "vault.json"
+    header.unlink()
+    header.symlink_to(header)  # what lies on a disk that has gone
+    damage(tmp_path / "primary")
+    with pytest.raises(StoreUnavailable, match="frankfurt"):
+        verify(platform)
+    assert "files: dataset/d0: " in caplog.text
+    assert platform.vault("primary").points()[0].suspect
+    header.unlink()
+    shutil.copy(tmp_path / "primary" / "vault.json", header)
+    assert verify(platform)["points"] == 1
 
 
 def test_a_vault_that_was_put_back_is_noticed_the_next_night(platform: Platform, tmp_path: Path) -> None:

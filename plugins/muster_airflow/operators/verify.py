@@ -42,6 +42,8 @@ class VerifyVaultOperator(RecoveryOperator):
         seen.note(vault, report)
         for notice in report.notices:
             self.log.info("%s", notice)
+        for finding in report.findings:
+            self.log.error("%s", finding)  # told before replicas are asked: one that is away must not hide it
         copies = [store for store in at.platform.replicas(self.vault) if vault.healing.is_copy(store)]
         if not report.ok:
             self._heal(at, vault, report, copies)
@@ -58,8 +60,6 @@ class VerifyVaultOperator(RecoveryOperator):
 
         if not copies:
             raise damaged(vault, report)
-        for finding in report.findings:
-            self.log.error("%s", finding)
         healed = heal_found(vault, Help(copies), at.platform.clock)
         if not healed.left.ok:
             raise unhealed(vault, healed)
