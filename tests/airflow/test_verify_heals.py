@@ -88,7 +88,7 @@ def test_what_no_replica_has_fails_the_task(platform: Platform, tmp_path: Path, 
 
 
 def test_a_replica_that_is_away_hides_no_damage(
-    platform: Platform, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    platform: Platform, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The night is tried again for it; what was found is told, and its point is suspect, all the same."""
     shutil.copytree(tmp_path / "primary", tmp_path / "frankfurt")
@@ -98,7 +98,7 @@ def test_a_replica_that_is_away_hides_no_damage(
     damage(tmp_path / "primary")
     with pytest.raises(StoreUnavailable, match="frankfurt"):
         verify(platform)
-    assert "files: dataset/d0: " in caplog.text
+    assert "files: dataset/d0: " in capsys.readouterr().out
     assert platform.vault("primary").points()[0].suspect
     header.unlink()
     shutil.copy(tmp_path / "primary" / "vault.json", header)
