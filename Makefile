@@ -41,7 +41,7 @@ test-parts: .venv/ready
 test-registry: .venv/ready
 	$(BIN)/python -m pytest -m "not servers" tests/unit $(wildcard tests/integration/test_registry*.py)
 
-test-servers: .venv/ready $(AZURITE)  ## tests against Ceph, PostgreSQL, MariaDB, Azurite and a GCS emulator; installs them, fails without them
+test-servers: .venv/ready $(AZURITE)  ## tests against Ceph, PostgreSQL, MariaDB, Azurite, a GCS emulator and OpenBao; installs them, fails without them
 	dpkg -s $(SERVER_PACKAGES) > /dev/null 2>&1 || { $(SUDO) apt-get update -q && \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(SERVER_PACKAGES); }
 	$(BIN)/python -m pytest -m servers
@@ -64,6 +64,7 @@ lock: .venv/ready  ## pin anew what the *.in files ask for
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) -c requirements.txt requirements-rescue.in -o requirements-rescue.txt
 	$(COMPILE) requirements-dev.in -o requirements-dev.txt
+	$(COMPILE) --no-deps tests/secrets_backends.in -o tests/secrets_backends.txt
 	$(COMPILE) -c requirements.txt include/muster/demo/model-environment.in -o include/muster/demo/model-environment.lock
 
 runbooks: .venv/ready  ## render docs/runbooks anew from the catalog

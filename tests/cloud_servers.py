@@ -30,7 +30,7 @@ from servers import free_port
 _AZURITE = Path(__file__).with_name("azurite") / "node_modules" / ".bin" / "azurite-blob"
 _READY_WITHIN_S = 60
 # Ends the server when its own input ends, that is when we do, however we end.
-_AS_LONG_AS_WE = '"$@" & server=$!; read -r _; kill "$server"; wait "$server"'
+AS_LONG_AS_WE = '"$@" & server=$!; read -r _; kill "$server"; wait "$server"'
 
 # Azurite's one account, the same everywhere: https://learn.microsoft.com/azure/storage/common/storage-use-azurite
 ACCOUNT = "devstoreaccount1"
@@ -152,7 +152,7 @@ def _running(command: list[str], address: str) -> Iterator[str]:
     """A server from when it answers; it ends with us, or before."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            ["bash", "-c", _AS_LONG_AS_WE, "-", *command],
+            ["bash", "-c", AS_LONG_AS_WE, "-", *command],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

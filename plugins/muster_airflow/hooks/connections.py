@@ -9,8 +9,10 @@ providers do.
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -64,11 +66,13 @@ def _variable(name: str) -> str:
 
 def _url(name: str) -> str:
     try:
-        connection = Connection.get(name)
+        with _answers_unlogged():
+            connection = Connection.get(name)
     except AirflowNotFoundException:
         raise NotFound(
             f"Airflow has no connection {name}",
-            f"create it: airflow connections add {name} --conn-type generic --conn-password URL_OR_SECRET",
+            f"create it: airflow connections add {name} --conn-type generic --conn-password URL_OR_SECRET; or, if a secrets backend"
+            " has it, see that it answers: Airflow takes one that does not for one that has nothing",
         ) from None
     except AirflowRuntimeError as error:
         raise StoreUnavailable(f"Airflow did not hand out the connection {name}: {error}", "try again") from error
@@ -79,6 +83,18 @@ def _url(name: str) -> str:
             "put the URL or the secret into its password (type generic), or into `url` of its extra",
         )
     return value
+
+
+@contextmanager
+def _answers_unlogged() -> Iterator[None]:
+    """At level DEBUG botocore logs what AWS Secrets Manager answered, before anybody knows that this is to be masked."""
+    logger = logging.getLogger("botocore.parsers")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def connection_url(connection: Connection) -> str | None:
