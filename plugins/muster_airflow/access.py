@@ -53,11 +53,12 @@ VERBS: Mapping[str, Mapping[str, May]] = MappingProxyType(
         "expire": {ADMIN: _OPERATE},
         "restore": _RECOVER,
         "undo": _RECOVER,
+        "rollback": _RECOVER,
     }
 )
 """
-The families of DAGs, and who may do more than see them. Nobody may mend a restore or an undo: a task that is marked is one that was not
-done.
+The families of DAGs, and who may do more than see them. Nobody may mend a restore, an undo or a rollback: a task that is marked is
+one that was not done.
 """
 
 ROLES: Mapping[str, str] = MappingProxyType(

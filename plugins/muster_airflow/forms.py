@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from airflow.sdk import Param
 
 from muster.domain.drill import CHOICES, SCHEDULED
+from muster.domain.merge_plan import OnConflict
 from muster.domain.undo_plan import UndoVerb
 
 POINT = (
@@ -47,6 +48,21 @@ REASON = "Why. The approver reads it, and it is recorded."
 UNDO_CHOICES: Mapping[str, UndoVerb] = MappingProxyType({"put back": "undo", "delete for ever": "discard"})
 """What can become of what a restore moved aside, as the form says it."""
 
+MODELS = (
+    "Which registered models, one a line: `NAME@ALIAS` for what the alias pointed at, `NAME` for all versions and aliases; NAME may be a"
+    " pattern, `flight-*`."
+)
+IN_USE = (
+    "`origin` is the workload's own registry; otherwise a target of the catalog, or a folder that was restored to. What is there stays,"
+    " but for what the plan names."
+)
+CONFLICTS = (
+    "What is there by the same id or number with another content: `refuse` does nothing at all; `keep` leaves tags, descriptions and"
+    " notes as they are now and brings back the rest. What makes a model the one that it is, no rule lets pass."
+)
+CONFLICT_RULES: Sequence[OnConflict] = ("refuse", "keep")
+"""What can be done about conflicts, as the form says it."""
+
 APPLY = "Whether points are removed. Switched off, the log only says which would be, and why."
 
 
@@ -61,13 +77,13 @@ def point_param() -> Param:
     )
 
 
-def target_param(targets: Iterable[str]) -> Param:
+def target_param(targets: Iterable[str], title: str = "Restore to", told: str = TO) -> Param:
     """Where to: one of the proposals, or any absolute folder."""
     return Param(
         "origin",
         type="string",
-        title="Restore to",
-        description_md=TO,
+        title=title,
+        description_md=told,
         examples=["origin", *sorted(targets)],
         pattern=r"^(/.*|[A-Za-z0-9][A-Za-z0-9._-]*)$",
     )
@@ -131,6 +147,22 @@ def then_param() -> Param:
 def reason_param() -> Param:
     """Why; without it there is no run."""
     return Param(type="string", title="Reason", description_md=REASON, pattern=r"\S", maxLength=500)
+
+
+def models_param() -> Param:
+    """Which models are moved back; without one there is no run."""
+    named = {"type": "string", "pattern": r"\S"}
+    return Param(type="array", items=named, minItems=1, title="Models", description_md=MODELS)
+
+
+def registry_param(targets: Iterable[str]) -> Param:
+    """In which registry models are moved back: as `target_param`."""
+    return target_param(targets, "Registry of", IN_USE)
+
+
+def conflicts_param() -> Param:
+    """What is done about conflicts."""
+    return Param("refuse", type="string", title="Conflicts", description_md=CONFLICTS, enum=list(CONFLICT_RULES))
 
 
 def apply_param() -> Param:

@@ -29,6 +29,7 @@ from vaults import PASSPHRASE, make_vault
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(600)]
 OURS, OTHER = "ledger", "orders"
+FAMILIES = ("snapshot", "restore", "undo", "rollback", "drill")
 AUTH_MANAGER = "muster_airflow.fab_auth.MusterFabAuthManager"
 VAULTS = """
 vaults:
@@ -39,6 +40,7 @@ WORKLOAD = """
 workload: %s
 owner: finance
 objectives: {rpo: 24h, rto: 15m}
+registry: {store: "sqlite:////nowhere/mlflow.db", artifacts: /nowhere/artifacts}
 configuration: {files: ["conf/*.yaml"]}
 vault: %s
 approvers: [lead]
@@ -69,7 +71,7 @@ RUN = {"logical_date": None, "conf": {}}
 ANSWER = {"chosen_options": ["Approve"], "params_input": {}}
 
 
-def _trigger(dag: str, **conf: str) -> tuple[str, str, Any]:
+def _trigger(dag: str, **conf: object) -> tuple[str, str, Any]:
     return "POST", f"/api/v2/dags/{dag}/dagRuns", {**RUN, "conf": conf}
 
 
@@ -98,12 +100,17 @@ ACTIONS: dict[str, tuple[str, str, Any]] = {
     "restore other": _trigger(f"restore__{OTHER}"),
     "undo own": _trigger(f"undo__{OURS}", reason="to see"),
     "undo other": _trigger(f"undo__{OTHER}", reason="to see"),
+    "rollback own": _trigger(f"rollback__{OURS}", reason="to see", models=["delay"]),
+    "rollback other": _trigger(f"rollback__{OTHER}", reason="to see", models=["delay"]),
     "approve own": _answer(f"restore__{OURS}"),
     "approve other": _answer(f"restore__{OTHER}"),
     "approve own undo": _answer(f"undo__{OURS}"),
     "approve other undo": _answer(f"undo__{OTHER}"),
+    "approve own rollback": _answer(f"rollback__{OURS}"),
+    "approve other rollback": _answer(f"rollback__{OTHER}"),
     "mark restore": _mark(f"restore__{OURS}"),
     "mark undo": _mark(f"undo__{OURS}"),
+    "mark rollback": _mark(f"rollback__{OURS}"),
     "mark snapshot": _mark(f"snapshot__{OURS}"),
     "clear restore": (
         "POST",
@@ -124,15 +131,16 @@ ACTIONS: dict[str, tuple[str, str, Any]] = {
     "another's DAG": _trigger("payroll"),
 }
 _OPERATE = {"snapshot", "verify", "drill", "mark snapshot", "pause snapshot"}
-_RECOVER = {"restore own", "undo own", "pause restore", "backfill"}
+_RECOVER = {"restore own", "undo own", "rollback own", "pause restore", "backfill"}
+_OTHERS = {"restore other", "undo other", "rollback other"}
 MAY: dict[str, set[str]] = {
     "viewer": set(),
     "operator": _OPERATE,
     "recovery": _RECOVER,
-    "approver": {"approve own", "approve own undo"},
+    "approver": {"approve own", "approve own undo", "approve own rollback"},
     "auditor": {"trail"},
-    "all-round": _OPERATE | _RECOVER | {"expire", "restore other", "undo other", "trail", "connections", "variables"},
-    "both": _OPERATE | _RECOVER | {"approve other", "approve other undo"},
+    "all-round": _OPERATE | _RECOVER | _OTHERS | {"expire", "trail", "connections", "variables"},
+    "both": _OPERATE | _RECOVER | {"approve other", "approve other undo", "approve other rollback"},
     "fab-viewer": set(),
     "fab-user": {"another's DAG"},
     "fab-op": {"another's DAG", "connections", "variables"},
@@ -141,8 +149,7 @@ MAY: dict[str, set[str]] = {
 }
 """What each may do besides asking for the points, which shows everybody what he may see."""
 ONCE_LET_IN = {
-    **dict.fromkeys(("approve own", "approve other", "approve own undo", "approve other undo"), 404),
-    **dict.fromkeys(("mark restore", "mark undo", "mark snapshot"), 404),
+    **{action: 404 for action in ACTIONS if action.startswith(("approve", "mark"))},
     **dict.fromkeys(("clear restore", "delete restore"), 404),
     "backfill": 422,
 }
@@ -291,7 +298,7 @@ def test_roles_of_one_workload_see_that_one(site: Site) -> None:
     }
     assert seen == {"viewer": {OURS, OTHER}, "recovery": {OURS}, "approver": {OURS}, "nobody": set()}
     dags = {dag["dag_id"] for dag in site.ask("recovery", "GET", "/api/v2/dags?limit=100")[1]["dags"]}
-    assert dags == {f"{verb}__{OURS}" for verb in ("snapshot", "restore", "undo", "drill")}
+    assert dags == {f"{verb}__{OURS}" for verb in FAMILIES}
     assert site.ask("viewer", "GET", "/api/v2/dags/payroll")[0] == 403
 
 
@@ -321,7 +328,7 @@ def test_every_dag_is_under_the_rule_and_none_has_an_import_error(site: Site) ->
     assert names == {
         "verify",
         "expire",
-        *(f"{verb}__{name}" for verb in ("snapshot", "restore", "undo", "drill") for name in (OURS, OTHER)),
+        *(f"{verb}__{name}" for verb in FAMILIES for name in (OURS, OTHER)),
     }
     assert all(access.is_ours(name) for name in names)
     assert site.ask("fab-admin", "GET", "/api/v2/importErrors")[1]["import_errors"] == []
@@ -360,7 +367,7 @@ def test_denied_attempts_are_in_the_trail_of_the_vault_that_they_were_aimed_at(
     assert one.details["path"] == f"/api/v2/dags/restore__{OURS}/dagRuns"
     assert {record.details["status"] for record in records if record.actor.name == "anonymous"} == {401}
     subjects = {record.subject for record in site.trail("second")}
-    assert subjects == {f"restore__{OTHER}", f"undo__{OTHER}", "verify", "expire", "~"}
+    assert subjects == {f"restore__{OTHER}", f"undo__{OTHER}", f"rollback__{OTHER}", "verify", "expire", "~"}
 
 
 def test_no_token_and_no_password_is_in_what_was_recorded(

@@ -80,8 +80,8 @@ SHAPES: dict[str, dict[str, set[str]]] = {
         for name in ("penguins", "ledger")
     },
     **{
-        f"undo__{name}": {"plan": {"approve", "apply"}, "approve": {"apply"}, "apply": set()}
-        for name in ("penguins", "ledger")
+        name: {"plan": {"approve", "apply"}, "approve": {"apply"}, "apply": set()}
+        for name in ("undo__penguins", "undo__ledger", "rollback__penguins")
     },
     "canary__penguins": {"write": set()},
     "verify": {"verify": set()},
@@ -130,6 +130,7 @@ def test_snapshots_run_when_the_catalog_says_and_restores_only_when_somebody_ask
         "restore__ledger": None,
         "undo__penguins": None,
         "undo__ledger": None,
+        "rollback__penguins": None,
         "drill__penguins": "0 5 * * *",
         "drill__ledger": "0 5 * * *",
         "verify": "0 4 * * *",
@@ -149,15 +150,21 @@ def test_nothing_is_written_before_the_plan_stands(runs: Runs, name: str) -> Non
 
 
 def test_whatever_changes_a_place_stands_behind_its_gate(runs: Runs) -> None:
-    """In every DAG there is: behind the approval of a restore or undo, behind the sandbox of a drill; no other DAG has any."""
+    """In every DAG there is: behind the approval of a restore, undo or rollback, behind the sandbox of a drill; no other DAG has any."""
     from muster_airflow.operators.approve import ApproveRestoreOperator
     from muster_airflow.operators.restore import CutOverOperator, RestoreComponentOperator
+    from muster_airflow.operators.rollback import ApplyRollbackOperator, ApproveRollbackOperator
     from muster_airflow.operators.sandbox import PrepareSandboxOperator
     from muster_airflow.operators.undo import ApplyUndoOperator, ApproveUndoOperator
 
-    gates = {"restore": ApproveRestoreOperator, "undo": ApproveUndoOperator, "drill": PrepareSandboxOperator}
-    expected = {"restore": {*MUTATING, "cut_over"}, "undo": {"apply"}, "drill": {*MUTATING}}
-    kinds = (RestoreComponentOperator, CutOverOperator, ApplyUndoOperator)
+    gates = {
+        "restore": ApproveRestoreOperator,
+        "undo": ApproveUndoOperator,
+        "rollback": ApproveRollbackOperator,
+        "drill": PrepareSandboxOperator,
+    }
+    expected = {"restore": {*MUTATING, "cut_over"}, "undo": {"apply"}, "rollback": {"apply"}, "drill": {*MUTATING}}
+    kinds = (RestoreComponentOperator, CutOverOperator, ApplyUndoOperator, ApplyRollbackOperator)
     found = set()
     for name, dag in runs.bag.dags.items():
         changing = {
@@ -236,6 +243,25 @@ def test_the_undo_form_asks_why_and_puts_back_unless_told_otherwise(runs: Runs) 
             given[name].resolve(value=wrong)
     with pytest.raises(ParamValidationError):
         given["reason"].resolve()
+
+
+def test_the_rollback_form_asks_which_models_and_why_and_refuses_conflicts_unless_told_otherwise(runs: Runs) -> None:
+    """Without a model or a reason there is no run; it offers the catalog's targets."""
+    from airflow.sdk.exceptions import ParamValidationError
+
+    params = runs.bag.dags["rollback__penguins"].params
+    given = {name: params.get_param(name) for name in params}
+    assert list(given) == ["models", "point", "before", "to", "conflicts", "reason"]
+    assert all(param.schema["description_md"] for param in given.values())
+    assert given["to"].schema["examples"] == ["origin", "standby"]
+    assert given["conflicts"].schema["enum"] == ["refuse", "keep"]
+    fresh = {name: given[name].resolve() for name in ("point", "before", "to", "conflicts")}
+    assert fresh == {"point": "latest", "before": None, "to": "origin", "conflicts": "refuse"}
+    for name, wrong in (("models", []), ("models", [" "]), ("models", None), ("conflicts", "force"), ("reason", " ")):
+        with pytest.raises(ParamValidationError):
+            given[name].resolve(value=wrong)
+    with pytest.raises(ParamValidationError):
+        given["models"].resolve()
 
 
 def test_the_verify_form_takes_a_share(runs: Runs) -> None:
@@ -318,6 +344,6 @@ def test_without_readable_vaults_nothing_pretends_to_be_protected(airflow_home: 
     """No DAG is made, and every file says why."""
     dags, errors = broken_catalog(tmp_path, {"vaults.yaml": "vaults: [", "workloads/ledger.yaml": LEDGER})
     assert dags == []
-    files = {"catalog.py", "snapshot.py", "restore.py", "undo.py", "drill.py", "verify.py", "expire.py", "canary.py"}
+    files = {path.name for path in DAGS.glob("*.py")}
     assert {file for file, _ in errors} == files
     assert all("vaults.yaml:" in text for _, text in errors)

@@ -195,11 +195,11 @@ def test_another_place_than_where_it_was_moved_is_refused(
 
 
 def test_it_waits_for_whatever_else_is_at_work_and_a_restore_waits_for_it(undoing: Undoing, tmp_path: Path) -> None:
-    """A run of the same workload's snapshot or restore forbids it; so does its own run a restore."""
+    """A run of the same workload's snapshot, restore or rollback forbids it; so does its own run a restore."""
     place = tmp_path / "back" / "configuration"
     stamp = undoing.replace(place)
     before = contents(tmp_path)
-    for dag in ("restore__ledger", "snapshot__ledger"):
+    for dag in ("restore__ledger", "snapshot__ledger", "rollback__ledger"):
         with under_way(dag):
             done = undoing.undo([], stamp=stamp)
         assert done.state == "failed"

@@ -11,7 +11,8 @@ from muster_airflow.access import ALL, EACH, ROLES, VERBS, May
 
 PROJECT = Path(__file__).resolve().parents[2]
 WORKLOADS = ("ledger", "penguins")
-COLUMNS = ("snapshot", "canary", "drill", "verify", "expire", "restore", "undo")
+COLUMNS = ("snapshot", "canary", "drill", "verify", "expire", "restore", "undo", "rollback")
+RECOVER = ("restore", "undo", "rollback")
 WORDS = {May.RUN: "run", May.MEND: "mend", May.APPROVE: "approve"}
 
 
@@ -27,7 +28,7 @@ def test_the_table_in_the_documentation_is_what_the_roles_are() -> None:
     """One line for each role, and each of its cells."""
     lines = (PROJECT / "docs" / "access.md").read_text().splitlines()
     table = {
-        line.split("`")[1]: [part.strip() for part in line.split("|")[2:9]] for line in lines if line.startswith("| `")
+        line.split("`")[1]: [part.strip() for part in line.split("|")[2:10]] for line in lines if line.startswith("| `")
     }
     named = {f"{role}:<workload>" if scope == EACH else role: role for role, scope in ROLES.items()}
     assert table == {name: [cell(role, verb) for verb in COLUMNS] for name, role in named.items()}
@@ -35,14 +36,14 @@ def test_the_table_in_the_documentation_is_what_the_roles_are() -> None:
 
 
 def test_nobody_may_mend_what_is_approved_or_approve_anything_else() -> None:
-    """Marking a task of a restore, or of an undo, would go around its approval."""
+    """Marking a task of a restore, an undo or a rollback would go around its approval."""
     granted = access.roles(WORKLOADS, ())
     resources = {resource for permissions in granted.values() for _, resource in permissions}
     for kind in (access.TASKS, access.RUNS):
-        assert not any(f"{kind}:{verb}__{name}" in resources for name in WORKLOADS for verb in ("restore", "undo"))
+        assert not any(f"{kind}:{verb}__{name}" in resources for name in WORKLOADS for verb in RECOVER)
     approving = {r: {p for p in granted[r] if p[1].startswith(access.ANSWERS)} for r in granted}
     assert {role: rights for role, rights in approving.items() if rights} == {
-        f"muster-approver:{name}": {("can_edit", f"HITL Detail:{verb}__{name}") for verb in ("restore", "undo")}
+        f"muster-approver:{name}": {("can_edit", f"HITL Detail:{verb}__{name}") for verb in RECOVER}
         for name in WORKLOADS
     }
 
@@ -83,7 +84,10 @@ def test_roles_of_long_workload_names_fit_and_differ() -> None:
 @pytest.mark.parametrize(
     ("dag", "ours"),
     [
-        *((name, True) for name in ("restore__ledger", "undo__ledger", "verify", "expire", "snapshot__a/b", "restore")),
+        *(
+            (name, True)
+            for name in ("restore__ledger", "rollback__ledger", "verify", "expire", "snapshot__a/b", "restore")
+        ),
         *((name, False) for name in ("payroll", "my_restore__x", "verify2", "restore__", "")),
     ],
 )

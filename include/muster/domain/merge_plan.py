@@ -6,11 +6,14 @@ Nothing that is there is written over, but for what the plan names: an alias is 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+from muster.domain.restore_plan import Refusal, require_none
 from muster.errors import Refused
 
 OnConflict = Literal["refuse", "keep"]
@@ -181,7 +184,7 @@ class MergePlan:
             return
         hint = "move what is there out of the way, or restore the point to a place of its own"
         if all(conflict.keepable for conflict in barring):
-            hint = "see each of them; --on-conflict keep leaves them as they are now and brings back the rest"
+            hint = "see each of them; --on-conflict keep (conflicts: keep, in the form) leaves them as they are and brings back the rest"
         told = "; ".join(f"{c.where} {c.id}: {c.what}" for c in barring)
         raise Refused(f"what is there now conflicts with the point in {len(barring)} places: {told}", hint)
 
@@ -193,7 +196,13 @@ class RollbackPlan:
 
     :param target: the registry, without secrets
     :param rule: what is done about conflicts
+    :param warnings: what a person should know before saying yes
+    :param reason: why, as somebody wrote it; empty where a plan is drawn only to be looked at
+    :param refusals: what forbids it besides conflicts
     """
+
+    override: ClassVar[str] = ""
+    """Nothing that forbids it can be overridden."""
 
     workload: str
     point: str
@@ -202,3 +211,37 @@ class RollbackPlan:
     rule: OnConflict
     merge: MergePlan
     warnings: tuple[str, ...] = ()
+    reason: str = ""
+    refusals: tuple[Refusal, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all of it; an approval is for nothing else, so a point that has become suspect makes another plan."""
+        said = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), default=datetime.isoformat)
+        return hashlib.sha256(said.encode()).hexdigest()
+
+    def is_rest_of(self, plan: RollbackPlan) -> bool:
+        """
+        Whether this is what is left of a plan that was begun: nothing, or all of it but for artifacts.
+
+        Artifacts come first, and rows in one transaction: so there is nothing between.
+        """
+        if not self.merge.changes:
+            asked = [(p.workload, p.point, p.target, p.rule, p.merge.models) for p in (self, plan)]
+            return asked[0] == asked[1]
+        now, then = self.merge.artifacts, plan.merge.artifacts
+        fewer = now.add <= then.add and now.add + now.equal == then.add + then.equal
+        return fewer and replace(self, merge=replace(self.merge, artifacts=then)) == plan
+
+    def require_allowed(self) -> None:
+        """
+        Let the plan pass, or raise everything that forbids it: what else is at work, and all conflicts that the rule does not let pass.
+
+        :raises PermanentError: of the first refusal's kind
+        """
+        refusals = list(self.refusals)
+        try:
+            self.merge.approve(self.rule)
+        except Refused as error:
+            refusals.append(Refusal("registry", "Refused", error.message, error.hint))
+        require_none(refusals)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from muster.domain.merge_plan import Change, RollbackPlan
 from muster.domain.restore_plan import Action, RestorePlan
 from muster.domain.undo_plan import UndoPart, UndoPlan
 from muster.report.wording import seconds_in_words, size_in_words
@@ -29,6 +30,11 @@ def plan_in_markdown(plan: RestorePlan, requested_by: str, approvers: Sequence[s
 def undo_in_markdown(plan: UndoPlan, requested_by: str, approvers: Sequence[str]) -> str:
     """The same for what becomes of what a restore moved aside."""
     return "\n".join(_lines_of_undo(plan, requested_by, approvers))
+
+
+def rollback_in_markdown(plan: RollbackPlan, requested_by: str, approvers: Sequence[str]) -> str:
+    """The same for single models that are moved back next to what is there."""
+    return "\n".join(_lines_of_rollback(plan, requested_by, approvers))
 
 
 def _lines(plan: RestorePlan, requested_by: str, approvers: Sequence[str]) -> Iterator[str]:
@@ -72,6 +78,37 @@ def _lines_of_undo(plan: UndoPlan, requested_by: str, approvers: Sequence[str]) 
         yield f"| {_name(part)} | {place} | {kept} | {now} |"
     yield ""
     yield from (f"- **warning**: {_cell(line)}" for line in plan.warnings)
+
+
+def _lines_of_rollback(plan: RollbackPlan, requested_by: str, approvers: Sequence[str]) -> Iterator[str]:
+    merge, files = plan.merge, plan.merge.artifacts
+    where = f"in `{_cell(plan.target)}`, next to everything else"
+    yield f"**{requested_by}** asks to move {_places(merge.models)} of `{plan.workload}` back, {where}. {_who_decides(approvers)}"
+    yield ""
+    yield f"- why: {_cell(plan.reason)}"
+    yield f"- point: `{plan.point}`, taken {plan.taken_at:%Y-%m-%d %H:%M:%S} UTC"
+    for move in merge.aliases:
+        before = f"version {move.before}" if move.before is not None else "nowhere"
+        yield f"- alias `{_cell(f'{move.model}@{move.alias}')}` **moves** from {before} to version {move.after}"
+    yield from _changed(merge.added, "come back")
+    yield from _changed(merge.revived, "are marked as deleted, and live again")
+    yield from _changed(merge.left, "differ, and stay as they are now")
+    yield f"- artifacts: {files.add} files come back, {size_in_words(files.size)}; {files.equal} are there already"
+    yield from (f"- **conflict**, kept as it is now: {_cell(f'{c.where} {c.id}: {c.what}')}" for c in merge.conflicts)
+    yield f"- plan: `{plan.digest}`"
+    yield ""
+    yield "| rows of | added | changed | equal | left |"
+    yield "|---|---:|---:|---:|---:|"
+    yield from (f"| {_cell(t.table)} | {t.add} | {t.change} | {t.equal} | {t.stay} |" for t in merge.tables)
+    yield ""
+    yield from (f"- **warning**: {_cell(line)}" for line in plan.warnings)
+
+
+def _changed(changes: Sequence[Change], what: str) -> Iterator[str]:
+    """One line for each table: which of its things."""
+    for table in dict.fromkeys(change.table for change in changes):
+        ids = [change.id for change in changes if change.table == table]
+        yield f"- {table.replace('_', ' ')} that {what}: {_places(ids)}"
 
 
 def _who_decides(approvers: Sequence[str]) -> str:

@@ -168,7 +168,7 @@ def moment(text: str, name: str) -> datetime | None:
     return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
 
 
-NOT_BESIDE_A_RESTORE = ("snapshot", "undo")
+NOT_BESIDE_A_RESTORE = ("snapshot", "undo", "rollback")
 """Families of DAGs that must not be at work on the same workload; restores wait for each other by themselves."""
 
 

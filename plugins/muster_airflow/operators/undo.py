@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from muster.operations.approve import Plan
     from muster.operations.undo import JobFor
 
-NOT_BESIDE_AN_UNDO = ("snapshot", "restore")
+NOT_BESIDE_AN_UNDO = ("snapshot", "restore", "rollback")
 """Families of DAGs that must not be at work on the same workload; undos wait for each other by themselves."""
 
 
