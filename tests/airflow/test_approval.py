@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,6 +122,25 @@ def test_a_place_that_changed_while_people_thought_needs_a_new_plan(gate: Gate, 
     assert done.state == "failed"
     assert "not the approved one any more" in done.xcom("approve", "failure")
     assert [path.name for path in back.rglob("*") if path.is_file()] == ["mine"]
+
+
+def test_a_plan_that_was_exchanged_while_people_thought_is_not_approved(gate: Gate, tmp_path: Path) -> None:
+    """Whoever may edit a run puts another whole plan where the gate reads it; the answer is for the one that the trail has."""
+    other = gate.restore(tmp_path / "other", [("lead", "Reject")], only=["configuration/ledger"]).xcom("plan", "plan")
+
+    def exchange() -> None:
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            newest = session.query(XComModel).filter_by(dag_id="restore__ledger", task_id="plan", key="plan")
+            newest.order_by(XComModel.timestamp.desc()).first().value = json.dumps(other)
+
+    done = gate.restore(tmp_path / "back", APPROVED, meanwhile=exchange)
+    assert untouched(done, tmp_path / "back")
+    assert not (tmp_path / "other").exists()
+    assert "is not the one that was shown" in done.xcom("approve", "failure")
+    assert [r.outcome for r in gate.decisions(done)] == []
 
 
 def test_some_components_are_restored_and_what_is_there_is_moved_aside(gate: Gate, tmp_path: Path) -> None:

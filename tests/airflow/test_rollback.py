@@ -174,14 +174,16 @@ def test_a_lost_version_comes_back_when_somebody_else_approves(rolling: Rolling)
     assert (again.state, again.states) == ("success", {"plan": "success", "approve": "skipped", "apply": "skipped"})
     assert again.xcom("plan")["aliases"] == []
     assert rolling.state == whole
-    rolling.lose_the_champion()
-    harmed = rolling.state
     task = rolling.runs.read().dags["rollback__models"].get_task("apply")
     assert perform(rolling, task, done, done.xcom("plan", "plan")) == done.xcom("apply")
+    rolling.lose_the_champion()
+    harmed = rolling.state
+    with pytest.raises(Refused, match="this was done, and delay@champion has changed since"):  # a run that was cleared
+        perform(rolling, task, done, done.xcom("plan", "plan"))
     for forge in (forged_reason, forged_models):
         with pytest.raises(Refused, match="nobody has approved the plan"):
             perform(rolling, task, done, forge(done.xcom("plan", "plan")))
-    assert (rolling.state, len(rolling.trail(done, "rollback"))) == (harmed, 2)
+    assert (rolling.state, len(rolling.trail(done, "rollback"))) == (harmed, 3)
 
 
 def perform(rolling: Rolling, task: Any, run: Run, planned: Any) -> Any:

@@ -327,6 +327,7 @@ def test_the_next_process_waits_while_a_model_is_asked(registry: Registry, model
         assert ask(registry.uri, "models:/forest@old", None).version == "1"
         (second,) = waiting(os.getpid())
         assert not alive(first)
+        os.kill(second, signal.SIGKILL)  # as a machine that runs out of memory does: no model is to blame
         assert ask(registry.uri, "models:/forest@champion", None).version == "2"
         assert waiting(os.getpid()) == []
         assert ask(registry.uri, "models:/forest@old", None).version == "1"  # one more than was announced
@@ -356,6 +357,5 @@ def test_a_process_that_waits_does_not_outlive_us(model_python: Path) -> None:
         (worker,) = waiting(us.pid)
         us.kill()
     deadline = time.monotonic() + 60
-    while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
+    while alive(worker):
         assert time.monotonic() < deadline
-        time.sleep(0.1)

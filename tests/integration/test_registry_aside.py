@@ -59,9 +59,13 @@ def test_what_is_there_makes_room_and_comes_back(captured: Captured, url: str, t
     assert content(url) == before
     assert (tmp_path / "back" / "live").read_text() == "made after the restore"
     assert target.aside().put_back(STAMP) == ()
-    assert len(target.aside().discard(STAMP)) == 2
+    undone = target.aside().kept(STAMP).undone
+    with pytest.raises(Refused, match="was not there when this was planned"):
+        target.aside().discard(STAMP, undone[:1])
     assert content(url) == before
-    assert target.aside().discard(STAMP) == ()
+    assert len(target.aside().discard(STAMP, undone)) == 2
+    assert content(url) == before
+    assert target.aside().discard(STAMP, undone) == ()
 
 
 def as_counted(target: MlflowTarget) -> tuple[tuple[str, ...], tuple[str, ...]]:

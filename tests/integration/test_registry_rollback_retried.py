@@ -121,6 +121,9 @@ def test_killed_after_the_commit_it_tells_what_was_done(harmed: Harmed) -> None:
     assert done["artifacts"] == {"add": 2, "size": 1012, "equal": 0}
     harmed.apply(plan)
     assert len(harmed.trail()) == 2
+    harmed.point(1)
+    with pytest.raises(Refused, match="this was done, and delay@champion has changed since"):
+        harmed.apply(plan)
 
 
 @pytest.mark.parametrize("there", [1, 2])

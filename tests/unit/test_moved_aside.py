@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
+from killed import killed_at
 from muster.adapters.moved_aside import MovedPaths, Together
-from muster.errors import Refused
+from muster.errors import Refused, StoreUnavailable
 from muster.ports import Kept
 
 STAMP = "20260101T000000Z"
@@ -38,7 +40,7 @@ def test_all_of_it_moves_and_comes_back(old: Path) -> None:
     (old / "db").write_text("new rows")
     assert len(places(old).put_back(STAMP)) == 2
     assert tree(old) == {**before, f"db.undone-{STAMP}": "new rows"}
-    places(old).discard(STAMP)
+    places(old).discard(STAMP, [f"{old}/db.undone-{STAMP}"])
     assert tree(old) == before
 
 
@@ -62,23 +64,52 @@ def test_if_one_cannot_be_moved_none_is(old: Path) -> None:
     assert tree(old) == before
 
 
-def test_a_put_back_that_was_killed_is_ended_by_the_next(tmp_path: Path) -> None:
-    """One of two paths was back already: it is not taken for what the restore had made, and does not go aside."""
-    paths = MovedPaths((tmp_path / "db", tmp_path / "db-wal"))
-    for path in paths.paths:
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_put_back_that_was_killed_is_ended_by_the_next(tmp_path: Path, number: int) -> None:
+    """Killed before any of its moves: what is back already is not taken for what the restore had made, and does not go aside."""
+    database = MovedPaths([tmp_path / name for name in ("db", "db-wal", "db-shm")])
+    for path in database.paths:
         path.write_text("old")
-    paths.set_aside(STAMP)
-    for path in paths.paths:
-        path.write_text("new")
-        path.rename(path.with_name(f"{path.name}.undone-{STAMP}"))
-    (tmp_path / f"db.before-{STAMP}").rename(tmp_path / "db")
-    assert paths.put_back(STAMP) == (str(tmp_path / "db-wal"),)
-    assert tree(tmp_path) == {
-        "db": "old",
-        "db-wal": "old",
-        f"db.undone-{STAMP}": "new",
-        f"db-wal.undone-{STAMP}": "new",
-    }
+    database.set_aside(STAMP)
+    (tmp_path / "db").write_text("new")
+    moves: list[str] = []
+
+    def due(source: str, *_: object) -> bool:
+        moves.append(source)
+        return len(moves) == number
+
+    killed_at("os.rename", due, lambda: database.put_back(STAMP))
+    database.put_back(STAMP)
+    assert tree(tmp_path) == {"db": "old", "db-wal": "old", "db-shm": "old", f"db.undone-{STAMP}": "new"}
+    assert database.put_back(STAMP) == ()
+
+
+def test_what_cannot_be_looked_at_is_not_taken_for_gone(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that answers with an error, and one that is not mounted, are told."""
+    places(old).set_aside(STAMP)
+
+    def broken(path: Path) -> object:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "lstat", broken)
+        for act in (places(old).kept, places(old).put_back):
+            with pytest.raises(StoreUnavailable, match="cannot be looked at"):
+                act(STAMP)
+    old.rename(old.with_name("unmounted"))
+    with pytest.raises(Refused, match=r"the folder .* is not there"):
+        places(old).kept(STAMP)
+
+
+def test_only_what_was_named_is_deleted(old: Path) -> None:
+    """What came aside since is not, and nothing of its place is."""
+    places(old).set_aside(STAMP)
+    named = places(old).kept(STAMP).before
+    (old / f"artifacts.undone-{STAMP}").mkdir()
+    before = tree(old)
+    with pytest.raises(Refused, match="was not there when this was planned"):
+        MovedPaths((old / "artifacts",)).discard(STAMP, named)
+    assert tree(old) == before
 
 
 def test_a_look_tells_what_lies_where_and_moves_nothing(old: Path) -> None:

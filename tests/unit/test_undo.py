@@ -62,7 +62,8 @@ def test_the_digest_does_not_change_with_what_is_only_shown() -> None:
 
 def test_only_less_of_the_same_is_the_rest_of_a_plan() -> None:
     """Other places, or something aside that nobody has approved, are not."""
-    assert replace(PLAN, parts=(replace(PART, aside=()),)).is_rest_of(PLAN)
+    assert replace(PLAN, parts=(replace(PART, aside=(), there=("/srv/a",)),)).is_rest_of(PLAN)
+    assert not replace(PLAN, parts=(replace(PART, aside=(), there=()),)).is_rest_of(PLAN)  # somebody has taken it
     assert not replace(PLAN, parts=(replace(PART, aside=("/srv/a.undone-1",)),)).is_rest_of(PLAN)
     assert not replace(PLAN, parts=(replace(PART, where="/srv/b"),)).is_rest_of(PLAN)
     assert not replace(PLAN, parts=()).is_rest_of(PLAN)
@@ -102,16 +103,13 @@ class Desk:
     clock: FrozenClock
     status: PointStatus
     target: RestoreTarget
-    kill_at: str = ""
 
     def job_for(self, what: Replaced | None = None) -> RestoreJob:
         request = what.request if what else RestoreRequest("restore", self.clock.now(), replace=True)
         docs = Path("docs")
-        return RestoreJob(self.status, self.target, request, self._target_of, lambda _: Circumstances(), docs)
+        return RestoreJob(self.status, self.target, request, self.target_of, lambda _: Circumstances(), docs)
 
-    def _target_of(self, component: Component, path: str = "") -> ComponentTarget:
-        if component.name == self.kill_at:
-            raise Killed
+    def target_of(self, component: Component, path: str = "") -> ComponentTarget:
         return PathTarget("dataset", path or "data", Path(self.target.datasets[component.name]))
 
     def replace(self) -> str:
@@ -178,15 +176,17 @@ def test_a_try_that_was_killed_half_way_is_ended_by_the_next(desk: Desk, tmp_pat
 
 
 def _killed_before(desk: Desk, name: str) -> Callable[[Replaced], RestoreJob]:
-    """Resolves places like the desk; from the second time on, which is not for a look, one of them kills."""
+    """Resolves places like the desk; who comes to one of them a second time, which is not for a look, is killed."""
     times = 0
 
-    def job_for(what: Replaced) -> RestoreJob:
+    def target_of(component: Component, path: str = "") -> ComponentTarget:
         nonlocal times
-        times += 1
-        return replace(desk, kill_at=name).job_for(what) if times > 1 else desk.job_for(what)
+        times += component.name == name
+        if times > 1:
+            raise Killed
+        return desk.target_of(component, path)
 
-    return job_for
+    return lambda what: replace(desk.job_for(what), target_of=target_of)
 
 
 def test_another_run_does_not_go_on_with_what_was_approved_for_one(desk: Desk) -> None:

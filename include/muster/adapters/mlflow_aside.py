@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muster.adapters.mlflow_store import StoreUrl, connect, translated
-from muster.adapters.moved_aside import MovedPaths
+from muster.adapters.moved_aside import MovedPaths, require_named
 from muster.errors import Refused
 from muster.ports import Aside, Kept
 
@@ -70,10 +70,11 @@ class _SchemaAside:
             _rename(connection, before, name)
             return (self._told(name),)
 
-    def discard(self, stamp: str) -> tuple[str, ...]:
+    def discard(self, stamp: str, only: Collection[str]) -> tuple[str, ...]:
         with self._connection() as connection:
             name = _current(connection)
             asides = [s for s in (_before(name, stamp), _undone(name, stamp)) if _exists(connection, s)]
+            require_named([self._told(schema) for schema in asides], only)
             for schema in asides:
                 _execute(connection, f"DROP SCHEMA {_quoted(schema)} CASCADE")
             return tuple(self._told(schema) for schema in asides)

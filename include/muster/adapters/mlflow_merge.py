@@ -35,6 +35,7 @@ from muster.adapters.mlflow_rows import Table, tables_of
 from muster.adapters.mlflow_store import StoreUrl, require_known
 from muster.adapters.mlflow_tables import same_columns
 from muster.domain.merge_plan import Conflict, MergePlan, OnConflict
+from muster.domain.restore_plan import without_secrets
 from muster.domain.restore_target import RestoreTarget
 from muster.domain.selection import Wanted, means
 from muster.errors import MusterError, Refused, SourceChanged, SourceInvalid, StoreUnavailable, UsageError
@@ -118,7 +119,7 @@ class MlflowMerge:
 
     @property
     def shown(self) -> str:
-        return self._store.shown
+        return f"{self._store.shown}, artifacts at {without_secrets(self._root.location)}"
 
     def plan(self, details: Mapping[str, Any], tree: TreeReader, wanted: Sequence[Wanted]) -> MergePlan:
         """What `merge` would do now; changes nothing."""

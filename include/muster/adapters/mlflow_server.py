@@ -48,9 +48,10 @@ sys.exit(subprocess.call(sys.argv[2:]))
 """Leads the server's process group, and kills it when we die and can no longer do so: the server holds the store's password."""
 SERVE = """
 import os, runpy, sys
+import uvicorn  # by which mlflow.server knows that it serves
 import mlflow.server
 from mlflow.cli import cli
-begin = mlflow.server._exec_cmd
+begin = getattr(mlflow.server, "_exec_cmd", None)
 def here(command, *, extra_env=None, **options):
     if command[1:3] != ["-m", "uvicorn"]:
         return begin(command, extra_env=extra_env, **options)

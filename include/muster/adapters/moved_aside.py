@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from muster.errors import Refused
+from muster.errors import Refused, StoreUnavailable
 from muster.folders import remove_any
 from muster.ports import Aside, Kept
 
@@ -23,34 +22,58 @@ class MovedPaths:
     paths: Sequence[Path]
 
     def kept(self, stamp: str) -> Kept:
-        return Kept(
-            _found(_before(path, stamp) for path in self.paths),
-            _found(_undone(path, stamp) for path in self.paths),
-            _found(self.paths),
-        )
+        before = _found(_before(path, stamp) for path in self.paths)
+        undone = _found(_undone(path, stamp) for path in self.paths)
+        for path in self.paths:
+            if not before and not undone and not _lies(path.parent):
+                raise Refused(
+                    f"nothing is to be seen of {path}: the folder {path.parent} is not there",
+                    "mount it; or make it, if it is gone for good",
+                )
+        return Kept(before, undone, _found(self.paths))
 
     def set_aside(self, stamp: str) -> tuple[str, ...]:
         """:raises Refused: if something lies there under this stamp already, or a path is a mount"""
-        return self._move([(path, _before(path, stamp)) for path in self.paths if os.path.lexists(path)])
+        return self._move([(path, _before(path, stamp)) for path in self.paths if _lies(path)])
 
     def put_back(self, stamp: str) -> tuple[str, ...]:
         """
-        What was restored meanwhile goes to ``<path>.undone-<stamp>``.
+        What was restored meanwhile goes to ``<path>.undone-<stamp>``, all of it, before anything comes back.
 
-        Where that is taken already, a try that was killed has moved it there, and what lies at the path now is the old state.
+        ``<path>.undoing-<stamp>`` lies there between the two: a try that was killed in the second half must not take what has come back
+        already for what was restored.
         """
-        before = [path for path in self.paths if os.path.lexists(_before(path, stamp))]
-        restored = [p for p in self.paths if os.path.lexists(p) and not os.path.lexists(_undone(p, stamp))]
-        moves = [(path, _undone(path, stamp)) for path in restored] if before else []
-        self._move([*moves, *((_before(path, stamp), path) for path in before)])
+        before = [path for path in self.paths if _lies(_before(path, stamp))]
+        mark = next((mark for path in self.paths if _lies(mark := _undoing(path, stamp))), None)
+        restored = [(path, _undone(path, stamp)) for path in self.paths if _lies(path)] if before and not mark else []
+        self._move(restored)
+        try:
+            if before:
+                mark = mark or _undoing(before[0], stamp)
+                mark.touch()
+            self._move((_before(path, stamp), path) for path in before)
+        except BaseException:
+            self._take_back(restored)
+            if mark and restored:
+                mark.unlink(missing_ok=True)
+            raise
+        if mark:
+            mark.unlink()
         return tuple(str(path) for path in before)
 
-    def discard(self, stamp: str) -> tuple[str, ...]:
+    def discard(self, stamp: str, only: Collection[str]) -> tuple[str, ...]:
         """Also what `put_back` moved aside."""
         asides = [aside for path in self.paths for aside in (_before(path, stamp), _undone(path, stamp))]
-        found = [aside for aside in asides if os.path.lexists(aside)]
+        found = [aside for aside in asides if _lies(aside)]
+        require_named([str(aside) for aside in found], only)
         for aside in found:
-            remove_any(aside)
+            try:
+                remove_any(aside)
+            except OSError as error:
+                told = f"{aside} cannot be deleted: {error.strerror}"
+                raise Refused(
+                    told, "see to its permissions, then do it again: what is deleted is passed over"
+                ) from error
         return tuple(str(aside) for aside in found)
 
     def _move(self, moves: Iterable[tuple[Path, Path]]) -> tuple[str, ...]:
@@ -105,16 +128,39 @@ class Together:
     def put_back(self, stamp: str) -> tuple[str, ...]:
         return tuple(place for part in reversed(self.parts) for place in part.put_back(stamp))
 
-    def discard(self, stamp: str) -> tuple[str, ...]:
-        return tuple(place for part in self.parts for place in part.discard(stamp))
+    def discard(self, stamp: str, only: Collection[str]) -> tuple[str, ...]:
+        return tuple(place for part in self.parts for place in part.discard(stamp, only))
+
+
+def require_named(found: Iterable[str], only: Collection[str]) -> None:
+    """
+    :raises Refused: if something lies aside that is not to be deleted
+    """
+    if others := [place for place in found if place not in only]:
+        raise Refused(f"{others[0]} was not there when this was planned", "plan it again: what lies aside has changed")
+
+
+def _lies(path: Path) -> bool:
+    """
+    Whether anything lies there, a link that leads nowhere too.
+
+    :raises StoreUnavailable: if that cannot be told, which is not the same as nothing
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise StoreUnavailable(f"{path} cannot be looked at: {error.strerror}", "look at the disk or mount") from error
+    return True
 
 
 def _found(paths: Iterable[Path]) -> tuple[str, ...]:
-    return tuple(str(path) for path in paths if os.path.lexists(path))
+    return tuple(str(path) for path in paths if _lies(path))
 
 
 def _require_free(path: Path) -> None:
-    if os.path.lexists(path):
+    if _lies(path):
         raise Refused(f"{path} is there already", "look at what lies there; move it away, or discard it")
 
 
@@ -124,3 +170,7 @@ def _before(path: Path, stamp: str) -> Path:
 
 def _undone(path: Path, stamp: str) -> Path:
     return path.with_name(f"{path.name}.undone-{stamp}")
+
+
+def _undoing(path: Path, stamp: str) -> Path:
+    return path.with_name(f"{path.name}.undoing-{stamp}")

@@ -70,6 +70,11 @@ class _Worker:
             self._process.stdin.close()
         self._folder.cleanup()
 
+    @property
+    def dead(self) -> bool:
+        """Whether it has ended without having been asked."""
+        return self._process.poll() is not None
+
     def answer(self, request: dict[str, Json], timeout: float) -> _Outcome:
         """Put the one question, and wait for the end of the process; at most `timeout` seconds."""
         folder = Path(self._folder.name)
@@ -101,7 +106,11 @@ class _Workers:
 
     def next(self) -> _Worker:
         """:raises SmokeFailed: if it cannot begin"""
-        worker, self._waiting = self._waiting or self._begin(), None
+        waiting, self._waiting = self._waiting, None
+        if waiting and waiting.dead:  # whoever ended it, it was not the model that is asked now
+            waiting.__exit__()
+            waiting = None
+        worker = waiting or self._begin()
         try:
             self._prepare()
         except BaseException:
@@ -185,14 +194,20 @@ class ProcessModelRunner:
 
     def _begin(self, python: Path) -> _Worker:
         """:raises SmokeFailed: if the interpreter does not start"""
-        folder = TemporaryDirectory(prefix="muster-model-", ignore_cleanup_errors=True)
         try:
-            return _Worker(folder, self._started(python, Path(folder.name)))
-        except BaseException:
-            folder.cleanup()
-            raise
+            folder = TemporaryDirectory(prefix="muster-model-", ignore_cleanup_errors=True)
+            try:
+                return _Worker(folder, self._started(python, Path(folder.name)))
+            except BaseException:
+                folder.cleanup()
+                raise
+        except OSError as error:
+            raise SmokeFailed(
+                f"the interpreter {python} does not start: {error.strerror}", "build the environment again"
+            ) from error
 
     def _started(self, python: Path, folder: Path) -> subprocess.Popen[bytes]:
+        """:raises OSError: if it does not start"""
         worker = folder / "worker.py"
         worker.write_bytes(importlib.resources.files("muster.adapters").joinpath("model_worker.py").read_bytes())
         (folder / SCRATCH).mkdir()
@@ -200,21 +215,16 @@ class ProcessModelRunner:
         guard = ["--loopback-only"] if self._confined else []
         confined = self._confined.environment if self._confined else {}
         own = {"HOME": str(folder), "TMPDIR": str(folder)}
-        try:
-            with (folder / OUTPUT).open("wb") as output:
-                return subprocess.Popen(
-                    [*prefix, str(python), "-I", "-X", "faulthandler", worker, *guard],
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    cwd=folder,
-                    env={**_QUIET, **confined, **self._environment, **own},
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise SmokeFailed(
-                f"the interpreter {python} does not start: {error.strerror}", "build the environment again"
-            ) from error
+        with (folder / OUTPUT).open("wb") as output:
+            return subprocess.Popen(
+                [*prefix, str(python), "-I", "-X", "faulthandler", worker, *guard],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                env={**_QUIET, **confined, **self._environment, **own},
+                start_new_session=True,
+            )
 
     def _prediction(self, model: str, inputs: Mapping[str, Json] | None, outcome: _Outcome) -> Prediction:
         if outcome.code is None:

@@ -85,9 +85,16 @@ class UndoPlan:
         return tuple(place for part in self.parts for place in part.aside)
 
     def is_rest_of(self, plan: UndoPlan) -> bool:
-        """Whether this is what is left of a plan of which some was done: the same places, and nothing aside that it does not name."""
-        same = [part.place for part in self.parts] == [part.place for part in plan.parts]
-        return same and set(self.aside) <= set(plan.aside)
+        """
+        Whether this is what is left of a plan of which some was done: the same places, and nothing aside that it does not name.
+
+        Where something that was to be put back is not aside any more, it is at its place, or somebody else has taken it.
+        """
+        if [part.place for part in self.parts] != [part.place for part in plan.parts]:
+            return False
+        lost = [now for now, then in zip(self.parts, plan.parts, strict=True) if then.aside and not now.aside]
+        back = self.verb == "discard" or all(part.there for part in lost)
+        return back and set(self.aside) <= set(plan.aside)
 
     def require_allowed(self) -> None:
         """

@@ -13,6 +13,7 @@ from muster.vault.vault import Vault
 
 APPROVE = "approve"
 APPROVED, REJECTED, TIMED_OUT, NOT_COUNTED = "approved", "rejected", "timed out", "not counted"
+ASK, ASKED = "ask", "asked"
 DECISIONS = (APPROVED, REJECTED, TIMED_OUT)
 SHORTEST_DIGEST = 8
 """Digits of a plan's digest that people must give at least."""
@@ -56,6 +57,23 @@ def may_decide(person: str, requested_by: str, approvers: Sequence[str]) -> str 
     return None
 
 
+def record_question(vault: Vault, plan: Plan, run: str) -> None:
+    """Put into the audit trail which plan people are shown in a run."""
+    vault.record(ASK, _subject(plan), ASKED, {"plan": plan.digest, "run": run})
+
+
+def require_asked(vault: Vault, plan: Plan, run: str) -> None:
+    """
+    :raises Refused: if people were shown another plan in this run: what was handed from task to task was changed while they thought
+    """
+    asked = vault.find_record(ASK, _subject(plan), lambda record: record.details.get("run") == run)
+    if asked is None or asked.details.get("plan") != plan.digest:
+        raise Refused(
+            f"the plan {plan.digest[:16]} is not the one that was shown: it was exchanged while people decided on it",
+            "trigger a new run, and find out in Airflow's audit log who changed or cleared this one",
+        )
+
+
 def record_decision(vault: Vault, plan: Plan, outcome: str, approval: Approval, run: str) -> None:
     """
     Put a decision into the audit trail: what was decided on which plan, who asked, who decided, and why.
@@ -81,7 +99,7 @@ def record_decision(vault: Vault, plan: Plan, outcome: str, approval: Approval, 
 
 def decision(vault: Vault, plan: Plan, run: str) -> str | None:
     """What was decided on this very plan for this run, as the trail has it: approved, rejected or timed out; None if nothing was."""
-    record = _recorded(vault, plan, run, DECISIONS)
+    record = recorded(vault, APPROVE, plan, run, DECISIONS)
     return record.outcome if record else None
 
 
@@ -91,7 +109,7 @@ def require_approval(vault: Vault, plan: Plan, run: str) -> Approval:
 
     :raises Refused: if there is none
     """
-    record = _recorded(vault, plan, run, (APPROVED,))
+    record = recorded(vault, APPROVE, plan, run, (APPROVED,))
     if record is None:
         raise Refused(
             f"nobody has approved the plan {plan.digest[:16]} of {plan.workload} for this run",
@@ -119,14 +137,14 @@ def require_same_plan(plan: Plan, digest: str) -> None:
         )
 
 
-def _recorded(vault: Vault, plan: Plan, run: str, outcomes: Collection[str]) -> AuditRecord | None:
-    """The newest decision on this very plan for this run that ended so; None if there is none."""
+def recorded(vault: Vault, action: str, plan: Plan, run: str, outcomes: Collection[str]) -> AuditRecord | None:
+    """The newest record of an action on this very plan for this run that ended so; None if there is none."""
 
     def wanted(record: AuditRecord) -> bool:
         said = record.details
         return (said.get("plan"), said.get("run")) == (plan.digest, run) and record.outcome in outcomes
 
-    return vault.find_record(APPROVE, _subject(plan), wanted)
+    return vault.find_record(action, _subject(plan), wanted)
 
 
 def _subject(plan: Plan) -> str:

@@ -11,7 +11,7 @@ from muster.domain.recovery_point import Component, PointStatus
 from muster.domain.restore_plan import Refusal
 from muster.domain.selection import Wanted
 from muster.errors import MusterError, NotFound, PermanentError, Refused
-from muster.operations.approve import require_same_plan
+from muster.operations.approve import recorded, require_same_plan
 from muster.ports.registry import RegistryMerge
 from muster.vault.vault import Vault
 
@@ -94,16 +94,19 @@ def roll_back_approved(
     :param wanted: what the plan was drawn of
     :param run: for which the plan was approved
     :param running: what else is at work on the workload, in words
-    :raises Refused: if it would be another plan now, or anything else is at work
+    :raises Refused: if it would be another plan now, or anything else is at work; or it was done, and the registry has changed since
     """
-    if _recorded(vault, plan, run, DONE):
-        return
     component = _registry_of(status)
     asked = {**_asked(wanted, registry, plan.rule), "reason": plan.reason, "plan": plan.digest, "run": run}
     with _failure_recorded(vault, status, asked):
         now = plan_rollback(vault, status, wanted, registry, plan.rule, plan.reason, running)
+        if recorded(vault, ACTION, plan, run, (DONE,)):
+            if now.merge.changes:
+                told = f"this was done, and {', '.join(plan.merge.models)} has changed since"
+                raise Refused(told, "trigger a new run, and have its plan approved: an approval is for one rollback")
+            return
         now.require_allowed()
-        if not (_recorded(vault, plan, run, BEGUN) and now.is_rest_of(plan)):
+        if not (recorded(vault, ACTION, plan, run, (BEGUN,)) and now.is_rest_of(plan)):
             require_same_plan(now, plan.digest)
         if now.merge.changes:
             _record(vault, _subject(status), BEGUN, asked)
@@ -180,19 +183,6 @@ def _registry_of(status: PointStatus) -> Component:
 
 def _subject(status: PointStatus) -> str:
     return f"{status.point.workload}/{status.point.point}"
-
-
-def _recorded(vault: Vault, plan: RollbackPlan, run: str, outcome: str) -> bool:
-    """Whether the trail says that this very plan was begun, or done, in this run."""
-    asked = (plan.digest, run, outcome)
-    return (
-        vault.find_record(
-            ACTION,
-            f"{plan.workload}/{plan.point}",
-            lambda record: (record.details.get("plan"), record.details.get("run"), record.outcome) == asked,
-        )
-        is not None
-    )
 
 
 @contextmanager

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 from muster.domain.recovery_point import Component
 from muster.domain.restore_plan import Action, Refusal, draw_plan, require_none
 from muster.domain.restore_request import RestoreRequest
 from muster.domain.undo_plan import UndoPart, UndoPlan, UndoVerb
 from muster.errors import NotFound, PermanentError, Refused
-from muster.operations.approve import require_same_plan
+from muster.operations.approve import recorded, require_same_plan
 from muster.operations.restore_job import RestoreJob
 from muster.ports import Aside
 from muster.vault.audit import AuditRecord
@@ -175,7 +176,7 @@ def undo(
     :return: the places that were touched; of a second try, the rest of them
     :raises Refused: if the plan would be another one now, or a place cannot be moved
     """
-    if done := _recorded(vault, plan, run, DONE):
+    if done := recorded(vault, plan.verb, plan, run, (DONE,)):
         return tuple(str(place) for place in done.details["places"])
     what = next((one for one in replaced(vault, plan.workload, plan.verb) if one.stamp == plan.stamp), None)
     if what is None:
@@ -183,8 +184,9 @@ def undo(
             f"what the restore {plan.stamp} of {plan.workload} moved aside was put back or deleted since the plan was drawn",
             "the audit trail says by whom: `muster audit export`",
         )
+    job_for = cache(job_for)  # what was looked at is what is moved
     now = plan_undo(what, plan.verb, plan.reason, job_for, running)
-    if _recorded(vault, plan, run, BEGUN) and now.is_rest_of(plan):
+    if recorded(vault, plan.verb, plan, run, (BEGUN,)) and now.is_rest_of(plan):
         require_none(now.refusals)
     else:
         let_pass(vault, now, plan.digest)
@@ -194,7 +196,7 @@ def undo(
     touched: list[str] = []
     for part in reversed(plan.parts):
         aside = _aside(job, part.component, part.path)
-        touched += aside.put_back(plan.stamp) if plan.verb == UNDO else aside.discard(plan.stamp)
+        touched += aside.put_back(plan.stamp) if plan.verb == UNDO else aside.discard(plan.stamp, part.aside)
     vault.record(plan.verb, subject, DONE, {**details, "places": touched})
     return tuple(touched)
 
@@ -232,16 +234,6 @@ def _aside(job: RestoreJob, label: str, path: str) -> Aside:
     if component is None:
         raise NotFound(f"point {job.status.point.point} has no component {label}", "verify the vault")
     return job.target_of(component, path).aside()
-
-
-def _recorded(vault: Vault, plan: UndoPlan, run: str, outcome: str) -> AuditRecord | None:
-    """The newest record that this very plan was begun, or done, in this run."""
-
-    def wanted(record: AuditRecord) -> bool:
-        said = record.details
-        return (said.get("plan"), said.get("run"), record.outcome) == (plan.digest, run, outcome)
-
-    return vault.find_record(plan.verb, _subject(plan), wanted)
 
 
 def _replaced(stamp: str, records: Sequence[AuditRecord]) -> Replaced:

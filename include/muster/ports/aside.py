@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,7 +30,12 @@ class Aside(Protocol):
     """
 
     def kept(self, stamp: str) -> Kept:
-        """Look, and change nothing."""
+        """
+        Look, and change nothing.
+
+        :raises Refused: if nothing lies aside, and the folder that it would lie in is not there either
+        :raises StoreUnavailable: if the place cannot be looked at
+        """
 
     def set_aside(self, stamp: str) -> tuple[str, ...]:
         """
@@ -42,5 +48,10 @@ class Aside(Protocol):
     def put_back(self, stamp: str) -> tuple[str, ...]:
         """Move it back. What was restored in its place is moved aside in turn, and kept until it is discarded."""
 
-    def discard(self, stamp: str) -> tuple[str, ...]:
-        """Delete what was moved aside under this stamp, for ever."""
+    def discard(self, stamp: str, only: Collection[str]) -> tuple[str, ...]:
+        """
+        Delete what was moved aside under this stamp, for ever.
+
+        :param only: what may be deleted, in the words of `kept`
+        :raises Refused: if anything else lies aside under this stamp, or something cannot be deleted
+        """

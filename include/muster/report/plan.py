@@ -16,7 +16,11 @@ EFFECTS = {
 }
 
 UNDOING = {
-    "undo": ("put back what a restore moved aside", "comes back", "is moved aside in turn, and kept"),
+    "undo": (
+        "put back what a restore moved aside",
+        "comes back",
+        "is moved aside in turn, and kept, where something comes back",
+    ),
     "discard": ("**delete for ever** what a restore moved aside", "is **deleted for ever**", "stays as it is"),
 }
 """By the verb: what is asked for; what becomes of what lies aside, and of what is there now."""

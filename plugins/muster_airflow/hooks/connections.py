@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -22,6 +21,14 @@ from airflow.sdk.log import mask_secret
 
 from muster.domain.restore_plan import without_secrets
 from muster.errors import CatalogError, NotFound, StoreUnavailable
+
+
+def _tells_no_answer(record: logging.LogRecord) -> bool:
+    """At level DEBUG botocore logs what AWS Secrets Manager answered, before anybody knows that this is to be masked."""
+    return record.levelno > logging.DEBUG
+
+
+logging.getLogger("botocore.parsers").addFilter(_tells_no_answer)
 
 
 def resolve(reference: str) -> str:
@@ -66,8 +73,7 @@ def _variable(name: str) -> str:
 
 def _url(name: str) -> str:
     try:
-        with _answers_unlogged():
-            connection = Connection.get(name)
+        connection = Connection.get(name)
     except AirflowNotFoundException:
         raise NotFound(
             f"Airflow has no connection {name}",
@@ -83,18 +89,6 @@ def _url(name: str) -> str:
             "put the URL or the secret into its password (type generic), or into `url` of its extra",
         )
     return value
-
-
-@contextmanager
-def _answers_unlogged() -> Iterator[None]:
-    """At level DEBUG botocore logs what AWS Secrets Manager answered, before anybody knows that this is to be masked."""
-    logger = logging.getLogger("botocore.parsers")
-    level = logger.level
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def connection_url(connection: Connection) -> str | None:

@@ -26,6 +26,7 @@ from muster_airflow.operators.recovery import FAILURE, Site
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from muster.domain.restore_plan import RestorePlan
     from muster.operations.approve import Plan
 
 
@@ -34,8 +35,9 @@ class ApproveOperator(ApprovalOperator):
     Show a plan to people, and let the run go on when one of the workload's approvers, who did not ask for it, approves.
 
     An answer of anybody else does not count: it is recorded, and the question is put again. Approval, rejection and timeout are
-    recorded in the vault's audit trail, with the digest of the plan; the tasks behind the gate look there, and nowhere else. Just
-    before the approval counts the plan is drawn again, and must be the same. Subclasses say what plan that is.
+    recorded in the vault's audit trail, with the digest of the plan; the tasks behind the gate look there, and nowhere else. What was
+    handed over is not trusted here either: what people are shown is drawn anew, the trail keeps which plan that was, and an answer
+    counts for no other one. Just before the approval counts it is drawn once more, and must be the same. Subclasses say what plan that is.
 
     :param workload: its name in the catalog (templated)
     :param plan: the XCom ``plan`` of the task that drew it (templated)
@@ -54,8 +56,12 @@ class ApproveOperator(ApprovalOperator):
         """What was handed over."""
         raise NotImplementedError
 
-    def question(self) -> tuple[str, str]:
-        """What people are asked: a line, and in Markdown everything that an approval is for."""
+    def question(self, plan: Any, asked_by: str) -> tuple[str, str]:
+        """
+        What people are asked: a line, and in Markdown everything that an approval is for.
+
+        :param plan: as `plan_again` has drawn it
+        """
         raise NotImplementedError
 
     def plan_again(self, at: Site) -> Plan:
@@ -69,20 +75,25 @@ class ApproveOperator(ApprovalOperator):
         A decision that an earlier try has recorded stands: Airflow 3.3 takes a task for lost that is answered in the second in which it
         began to wait, and tries it again.
         """
+        from muster.operations.approve import record_question, require_same_plan
+
         planned = self._allowed()
-        if already := self._decided_before(context, planned):
+        at = Site(RecoveryHook(context).platform, context, self.workload)
+        if already := self._decided_before(at, planned):
             return already
-        self.subject, self.body = self.question()
+        shown = self.plan_again(at)
+        require_same_plan(shown, planned.plan.digest)
+        record_question(at.vault, shown, run_of(context))
+        self.subject, self.body = self.question(shown, requested_by(context))
         if self.response_timeout:
             waited = datetime.now(UTC) - planned.planned_at
             self.response_timeout = max(self.response_timeout - waited, self.response_timeout / 100)
         return super().execute(context)
 
-    def _decided_before(self, context: Context, planned: Planned) -> Any:
+    def _decided_before(self, at: Site, planned: Planned) -> Any:
         from muster.operations.approve import APPROVED, decision
 
-        at = Site(RecoveryHook(context).platform, context, self.workload)
-        outcome = decision(at.vault, planned.plan, run_of(context))
+        outcome = decision(at.vault, planned.plan, run_of(at.context))
         if outcome is None:
             return None
         if outcome != APPROVED:
@@ -106,6 +117,7 @@ class ApproveOperator(ApprovalOperator):
             TIMED_OUT,
             may_decide,
             record_decision,
+            require_asked,
             require_same_plan,
         )
 
@@ -127,6 +139,7 @@ class ApproveOperator(ApprovalOperator):
             record(NOT_COUNTED, objection)
             self.log.warning("The answer does not count: %s. Waiting for another", objection)
             return self.execute(context)
+        require_asked(at.vault, planned.plan, run_of(context))
         if event["chosen_options"] != [self.APPROVE]:
             record(REJECTED, "")
             raise Refused(f"{person} rejected the plan", "ask why; nothing was touched")
@@ -148,11 +161,10 @@ class ApproveRestoreOperator(ApproveOperator):
         """As `PlanRestoreOperator` hands it over."""
         return from_json(PlannedRecovery, self.plan)
 
-    def question(self) -> tuple[str, str]:
+    def question(self, plan: RestorePlan, asked_by: str) -> tuple[str, str]:
         """Point, place, and what happens to what is there."""
-        planned = self.planned()
-        subject = f"Restore {self.workload} to {planned.plan.target} from {planned.plan.point}?"
-        return subject, plan_in_markdown(planned.plan, planned.requested_by, self.approvers)
+        subject = f"Restore {self.workload} to {plan.target} from {plan.point}?"
+        return subject, plan_in_markdown(plan, asked_by, self.approvers)
 
     def plan_again(self, at: Site) -> Plan:
         """Looks at the point and the place once more."""

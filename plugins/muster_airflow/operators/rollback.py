@@ -121,17 +121,17 @@ class ApproveRollbackOperator(ApproveOperator):
         """Put the question; nobody is asked where everything is there as it was."""
         plan = self.planned().plan
         if not plan.merge.changes:
-            models = ", ".join(plan.merge.models)
+            stays = len(plan.merge.conflicts) + len(plan.merge.left)
             raise AirflowSkipException(
-                f"{models}: everything is there as it was at {plan.point}; nothing is to be done"
+                f"{', '.join(plan.merge.models)}: nothing is to be brought back from {plan.point}"
+                + (f"; {stays} differences stay as they are" if stays else ", everything is there as it was")
             )
         return super().execute(context)
 
-    def question(self) -> tuple[str, str]:
+    def question(self, plan: RollbackPlan, asked_by: str) -> tuple[str, str]:
         """Which models, from which point, what changes and what stays, and why."""
-        planned = self.planned()
-        subject = f"Roll {', '.join(planned.models)} of {self.workload} back to {planned.plan.point}?"
-        return subject, rollback_in_markdown(planned.plan, planned.requested_by, self.approvers)
+        subject = f"Roll {', '.join(plan.merge.models)} of {self.workload} back to {plan.point}?"
+        return subject, rollback_in_markdown(plan, asked_by, self.approvers)
 
     def plan_again(self, at: Site) -> Plan:
         """

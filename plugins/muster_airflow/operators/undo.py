@@ -86,12 +86,11 @@ class ApproveUndoOperator(ApproveOperator):
         """As `PlanUndoOperator` hands it over."""
         return from_json(PlannedUndo, self.plan)
 
-    def question(self) -> tuple[str, str]:
+    def question(self, plan: UndoPlan, asked_by: str) -> tuple[str, str]:
         """Which restore, which places, what lies aside there, and why."""
-        planned = self.planned()
-        then = next(words for words, verb in UNDO_CHOICES.items() if verb == planned.plan.verb)
-        subject = f"{then.capitalize()} what the restore {planned.plan.stamp} of {self.workload} moved aside?"
-        return subject, undo_in_markdown(planned.plan, planned.requested_by, self.approvers)
+        then = next(words for words, verb in UNDO_CHOICES.items() if verb == plan.verb)
+        subject = f"{then.capitalize()} what the restore {plan.stamp} of {self.workload} moved aside?"
+        return subject, undo_in_markdown(plan, asked_by, self.approvers)
 
     def plan_again(self, at: Site) -> Plan:
         """
