@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -124,23 +123,19 @@ def test_a_place_that_changed_while_people_thought_needs_a_new_plan(gate: Gate, 
     assert [path.name for path in back.rglob("*") if path.is_file()] == ["mine"]
 
 
-def test_a_plan_that_was_exchanged_while_people_thought_is_not_approved(gate: Gate, tmp_path: Path) -> None:
-    """Whoever may edit a run puts another whole plan where the gate reads it; the answer is for the one that the trail has."""
-    other = gate.restore(tmp_path / "other", [("lead", "Reject")], only=["configuration/ledger"]).xcom("plan", "plan")
-
-    def exchange() -> None:
-        from airflow.models.xcom import XComModel
-        from airflow.utils.session import create_session
-
-        with create_session() as session:
-            newest = session.query(XComModel).filter_by(dag_id="restore__ledger", task_id="plan", key="plan")
-            newest.order_by(XComModel.timestamp.desc()).first().value = json.dumps(other)
-
-    done = gate.restore(tmp_path / "back", APPROVED, meanwhile=exchange)
-    assert untouched(done, tmp_path / "back")
-    assert not (tmp_path / "other").exists()
-    assert "is not the one that was shown" in done.xcom("approve", "failure")
-    assert [r.outcome for r in gate.decisions(done)] == []
+def test_an_answer_is_for_the_plan_that_was_shown(gate: Gate, tmp_path: Path) -> None:
+    """Whoever may edit a run puts another whole plan where the gate reads it; the trail has which one people saw."""
+    shown, other = (gate.restore(tmp_path / name, [("lead", "Reject")]) for name in ("back", "other"))
+    task: Any = gate.runs.read().dags["restore__ledger"].get_task("approve")
+    task.plan = other.xcom("plan", "plan")
+    run = SimpleNamespace(dag_id="restore__ledger", run_id=shown.run_id, triggering_user_name=REQUESTER)
+    said: dict[str, str] = {}
+    context: Any = {"dag_run": run, "ti": SimpleNamespace(xcom_push=lambda key, value: said.update({key: value}))}
+    event = {"chosen_options": ["Approve"], "responded_by_user": {"id": "lead", "name": "lead"}}
+    with pytest.raises(Refused, match="is not the one that was shown"):
+        task.execute_complete(context, event)
+    assert "exchanged while people decided on it" in said["failure"]
+    assert [r.outcome for r in gate.decisions(shown)] == ["rejected"]
 
 
 def test_some_components_are_restored_and_what_is_there_is_moved_aside(gate: Gate, tmp_path: Path) -> None:
