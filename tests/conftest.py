@@ -6,6 +6,12 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(
+    "any machine"
+)  # how long an example takes says nothing of what it shows, where others are at work
 
 pytest.register_assert_rewrite(
     "contract.blob_store", "faults.comparing", "faults.kills", "faults.killed_expiries", "faults.killed_snapshots"
