@@ -129,6 +129,8 @@ class Together:
         return tuple(place for part in reversed(self.parts) for place in part.put_back(stamp))
 
     def discard(self, stamp: str, only: Collection[str]) -> tuple[str, ...]:
+        kept = self.kept(stamp)  # all of them are looked at before anything is deleted
+        require_named((*kept.before, *kept.undone), only)
         return tuple(place for part in self.parts for place in part.discard(stamp, only))
 
 
