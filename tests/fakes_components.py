@@ -15,7 +15,7 @@ from muster.adapters.moved_aside import MovedPaths
 from muster.adapters.same_files import same_files
 from muster.domain.recovery_point import ComponentKind
 from muster.errors import SmokeFailed, SourceChanged, TargetNotEmpty
-from muster.ports import Clock, Prediction, SourceFile, TreeReader, Validation
+from muster.ports import Ask, Clock, Prediction, SourceFile, TreeReader, Validation
 
 
 @dataclass
@@ -108,15 +108,15 @@ class EchoRunner:
 
     answers: dict[str, list[float]]
 
-    def predict(
-        self,
-        python: Path,
-        tracking_uri: str,
-        model: str,
-        inputs: Mapping[str, Any] | None,
-        artifact_root: str | None = None,
+    @contextmanager
+    def asking(self, python: Path, questions: int) -> Iterator[Ask]:
+        del python, questions
+        yield self._ask
+
+    def _ask(
+        self, tracking_uri: str, model: str, inputs: Mapping[str, Any] | None, artifact_root: str | None = None
     ) -> Prediction:
-        del python, tracking_uri, artifact_root
+        del tracking_uri, artifact_root
         if model not in self.answers:
             raise SmokeFailed(f"{model} cannot be loaded", "look at its version")
         values = self.answers[model]
