@@ -33,7 +33,7 @@ from muster_airflow.forms import (
 )
 from muster_airflow.operators.approve import ApproveRestoreOperator
 from muster_airflow.operators.plan import PLAN, PlanRestoreOperator
-from muster_airflow.policies import APPROVAL_TIMEOUT, LOST_ANSWER_DELAY, default_args
+from muster_airflow.policies import APPROVAL_TIMEOUT, default_args
 from muster_airflow.recovery_flow import recover_and_conclude
 from muster_airflow.workloads import protected_workloads
 
@@ -78,7 +78,6 @@ def restore_dag(workload: Workload) -> DAG:
             plan=XComArg(plan, key=PLAN),
             approvers=workload.approvers,
             response_timeout=APPROVAL_TIMEOUT,
-            retry_delay=LOST_ANSWER_DELAY,
         )
         recover_and_conclude(plan, name, gate=approve)
     return dag

@@ -30,7 +30,7 @@ from muster_airflow.forms import (
 )
 from muster_airflow.operators.plan import PLAN
 from muster_airflow.operators.rollback import ApplyRollbackOperator, ApproveRollbackOperator, PlanRollbackOperator
-from muster_airflow.policies import APPROVAL_TIMEOUT, LOST_ANSWER_DELAY, default_args
+from muster_airflow.policies import APPROVAL_TIMEOUT, default_args
 from muster_airflow.workloads import protected_workloads
 
 
@@ -71,7 +71,6 @@ def rollback_dag(workload: Workload) -> DAG:
             plan=XComArg(plan, key=PLAN),
             approvers=workload.approvers,
             response_timeout=APPROVAL_TIMEOUT,
-            retry_delay=LOST_ANSWER_DELAY,
         )
         plan >> approve >> ApplyRollbackOperator(task_id="apply", plan=XComArg(plan, key=PLAN))
     return dag

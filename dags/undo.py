@@ -22,7 +22,7 @@ from muster_airflow.access import access_control
 from muster_airflow.forms import reason_param, stamp_param, then_param
 from muster_airflow.operators.plan import PLAN
 from muster_airflow.operators.undo import ApplyUndoOperator, ApproveUndoOperator, PlanUndoOperator
-from muster_airflow.policies import APPROVAL_TIMEOUT, LOST_ANSWER_DELAY, default_args
+from muster_airflow.policies import APPROVAL_TIMEOUT, default_args
 from muster_airflow.workloads import protected_workloads
 
 
@@ -53,7 +53,6 @@ def undo_dag(workload: Workload) -> DAG:
             plan=XComArg(plan, key=PLAN),
             approvers=workload.approvers,
             response_timeout=APPROVAL_TIMEOUT,
-            retry_delay=LOST_ANSWER_DELAY,
         )
         plan >> approve >> ApplyUndoOperator(task_id="apply", plan=XComArg(plan, key=PLAN))
     return dag

@@ -10,9 +10,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -30,7 +31,7 @@ from servers import free_port
 _AZURITE = Path(__file__).with_name("azurite") / "node_modules" / ".bin" / "azurite-blob"
 _READY_WITHIN_S = 60
 # Ends the server when its own input ends, that is when we do, however we end.
-AS_LONG_AS_WE = '"$@" & server=$!; read -r _; kill "$server"; wait "$server"'
+_AS_LONG_AS_WE = '"$@" & server=$!; read -r _; kill "$server"; wait "$server"'
 
 # Azurite's one account, the same everywhere: https://learn.microsoft.com/azure/storage/common/storage-use-azurite
 ACCOUNT = "devstoreaccount1"
@@ -109,7 +110,7 @@ def gcs_emulator() -> Iterator[str]:
         str(port),
         "--in-memory",
     ]
-    with _running(command, f"http://127.0.0.1:{port}") as address:
+    with running(command, f"http://127.0.0.1:{port}") as address:
         yield address
 
 
@@ -125,9 +126,7 @@ def azurite() -> Iterator[str]:
         "--disableTelemetry",
         "--skipApiVersionCheck",
     ]
-    with _running(
-        [*command, "--blobHost", "127.0.0.1", "--blobPort", str(port)], f"http://127.0.0.1:{port}"
-    ) as address:
+    with running([*command, "--blobHost", "127.0.0.1", "--blobPort", str(port)], f"http://127.0.0.1:{port}") as address:
         yield address
 
 
@@ -148,33 +147,43 @@ def azure(azurite: str) -> Iterator[AzureServer]:
 
 
 @contextmanager
-def _running(command: list[str], address: str) -> Iterator[str]:
-    """A server from when it answers; it ends with us, or before."""
+def running(command: Sequence[str | Path], address: str, answers: Callable[[], bool] | None = None) -> Iterator[str]:
+    """
+    A server from when it answers; it ends with us, or before.
+
+    :param answers: tells whether it does; None to ask at its address
+    """
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            ["bash", "-c", AS_LONG_AS_WE, "-", *command],
+            ["bash", "-c", _AS_LONG_AS_WE, "-", *command],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
         try:
-            _await_answer(address, log)
+            _await(answers or partial(_answers, address), address, log)
             yield address
         finally:
             process.communicate(timeout=30)  # the end of its input is its sign to stop
 
 
-def _await_answer(address: str, log: IO[bytes]) -> None:
+def _await(answers: Callable[[], bool], address: str, log: IO[bytes]) -> None:
     deadline = time.monotonic() + _READY_WITHIN_S
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    log.seek(0)
-    pytest.fail(f"nobody answers at {address} within {_READY_WITHIN_S} s:\n{log.read().decode(errors='replace')}")
+    while not answers():
+        if time.monotonic() >= deadline:
+            log.seek(0)
+            pytest.fail(
+                f"nobody answers at {address} within {_READY_WITHIN_S} s:\n{log.read().decode(errors='replace')}"
+            )
+        time.sleep(0.1)
+
+
+def _answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address, timeout=5).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -5,19 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-from cloud_servers import AS_LONG_AS_WE
+from cloud_servers import running
 from servers import free_port
 
-_READY_WITHIN_S = 60
 _AUDIT = 'audit "file" "requests" {{ options {{ file_path = "{path}" }} }}\n'
 _ROOT = "of-this-test-alone"
 
@@ -81,29 +76,5 @@ def running_openbao(binary: Path, folder: Path) -> Iterator[OpenBao]:
         "-dev-no-store-token",
         f"-config={folder / 'server.hcl'}",
     ]
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            ["bash", "-c", AS_LONG_AS_WE, "-", *command],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            if not _answers(server):
-                log.seek(0)
-                pytest.fail(
-                    f"OpenBao does not answer within {_READY_WITHIN_S} s:\n{log.read().decode(errors='replace')}"
-                )
-            yield server
-        finally:
-            process.communicate(timeout=30)  # the end of its input is its sign to stop
-
-
-def _answers(server: OpenBao) -> bool:
-    deadline = time.monotonic() + _READY_WITHIN_S
-    while time.monotonic() < deadline:
-        if server.run("vault status").returncode == 0:
-            return True
-        time.sleep(0.2)
-    return False
+    with running(command, address, lambda: server.run("vault status").returncode == 0):
+        yield server

@@ -243,5 +243,5 @@ class RollbackPlan:
         try:
             self.merge.approve(self.rule)
         except Refused as error:
-            refusals.append(Refusal("registry", "Refused", error.message, error.hint))
+            refusals.append(Refusal.of("registry", error))
         require_none(refusals)

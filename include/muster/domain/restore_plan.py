@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -69,6 +69,22 @@ class Refusal:
         found: type[errors.PermanentError] = getattr(errors, self.kind, errors.Refused)
         return found
 
+    @staticmethod
+    def of(component: str, error: errors.PermanentError) -> Refusal:
+        """What an error forbids."""
+        return Refusal(component, type(error).__name__, error.message, error.hint)
+
+
+def at_work(component: str, running: Iterable[str]) -> list[Refusal]:
+    """What forbids something while these, in words, are at work on the same workload."""
+    hint = "wait until it has ended, or end it"
+    return [Refusal(component, "Refused", f"{busy} is at work on the same workload", hint) for busy in running]
+
+
+def digest_of(said: Sequence[object]) -> str:
+    """Hex SHA-256 of what a plan says, which must be plain JSON."""
+    return hashlib.sha256(json.dumps(said, separators=(",", ":")).encode()).hexdigest()
+
 
 def require_none(refusals: Sequence[Refusal]) -> None:
     """
@@ -122,7 +138,7 @@ class RestorePlan:
         actions = [(a.component, a.path, a.where, a.also, a.files, a.size, a.digest, a.effect) for a in self.actions]
         refused = sorted((r.component, r.kind) for r in self.refusals)
         said = [self.workload, self.point, self.target, actions, self.skipped, refused, self.override, self.cut_over]
-        return hashlib.sha256(json.dumps(said, separators=(",", ":")).encode()).hexdigest()
+        return digest_of(said)
 
     @property
     def size(self) -> int:

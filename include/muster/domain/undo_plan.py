@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Literal
 
-from muster.domain.restore_plan import Refusal, require_none
+from muster.domain.restore_plan import Refusal, digest_of, require_none
 from muster.errors import NotFound
 
 UndoVerb = Literal["undo", "discard"]
@@ -77,7 +75,7 @@ class UndoPlan:
         parts = [(*part.place, part.aside) for part in self.parts]
         refused = sorted((refusal.component, refusal.kind) for refusal in self.refusals)
         said = [self.verb, self.workload, self.point, self.stamp, self.target, self.reason, parts, refused]
-        return hashlib.sha256(json.dumps(said, separators=(",", ":")).encode()).hexdigest()
+        return digest_of(said)
 
     @property
     def aside(self) -> tuple[str, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from muster.domain.approval import Approval
-from muster.errors import Refused
+from muster.errors import PermanentError, Refused
 from muster.vault.audit import AuditRecord
 from muster.vault.vault import Vault
 
@@ -59,14 +59,14 @@ def may_decide(person: str, requested_by: str, approvers: Sequence[str]) -> str 
 
 def record_question(vault: Vault, plan: Plan, run: str) -> None:
     """Put into the audit trail which plan people are shown in a run."""
-    vault.record(ASK, _subject(plan), ASKED, {"plan": plan.digest, "run": run})
+    vault.record(ASK, subject_of(plan), ASKED, {"plan": plan.digest, "run": run})
 
 
 def require_asked(vault: Vault, plan: Plan, run: str) -> None:
     """
     :raises Refused: if people were shown another plan in this run: what was handed from task to task was changed while they thought
     """
-    asked = vault.find_record(ASK, _subject(plan), lambda record: record.details.get("run") == run)
+    asked = vault.find_record(ASK, subject_of(plan), lambda record: record.details.get("run") == run)
     if asked is None or asked.details.get("plan") != plan.digest:
         raise Refused(
             f"the plan {plan.digest[:16]} is not the one that was shown: it was exchanged while people decided on it",
@@ -82,7 +82,7 @@ def record_decision(vault: Vault, plan: Plan, outcome: str, approval: Approval, 
     """
     vault.record(
         APPROVE,
-        _subject(plan),
+        subject_of(plan),
         outcome,
         {
             "plan": approval.plan_digest,
@@ -137,6 +137,27 @@ def require_same_plan(plan: Plan, digest: str) -> None:
         )
 
 
+def let_pass(
+    vault: Vault, plan: Plan, action: str, told: Callable[[str], dict[str, object]], digest: str | None = None
+) -> None:
+    """
+    Let the plan pass, or record that it was refused, and raise why.
+
+    :param action: of the record
+    :param told: the details of the record, by the reason
+    :param digest: of the plan that was approved; None if none was asked for
+    :raises PermanentError: of the first refusal's kind
+    """
+    try:
+        plan.require_allowed()
+        if digest is not None:
+            require_same_plan(plan, digest)
+    except PermanentError as error:
+        if not vault.outdated:
+            vault.record(action, subject_of(plan), "refused", told(error.message))
+        raise
+
+
 def recorded(vault: Vault, action: str, plan: Plan, run: str, outcomes: Collection[str]) -> AuditRecord | None:
     """The newest record of an action on this very plan for this run that ended so; None if there is none."""
 
@@ -144,8 +165,9 @@ def recorded(vault: Vault, action: str, plan: Plan, run: str, outcomes: Collecti
         said = record.details
         return (said.get("plan"), said.get("run")) == (plan.digest, run) and record.outcome in outcomes
 
-    return vault.find_record(action, _subject(plan), wanted)
+    return vault.find_record(action, subject_of(plan), wanted)
 
 
-def _subject(plan: Plan) -> str:
+def subject_of(plan: Plan) -> str:
+    """Of the records about a plan."""
     return f"{plan.workload}/{plan.point}"

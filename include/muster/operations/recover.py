@@ -14,7 +14,7 @@ from muster.domain.recovery_report import ComponentOutcome, RecoveryReport, Smok
 from muster.domain.restore_plan import Action, RestorePlan
 from muster.domain.timing import Span, stamp_of
 from muster.errors import MusterError, Unfaithful
-from muster.operations.approve import require_same_plan
+from muster.operations import approve
 from muster.operations.conclude import (
     CUT_OVER,
     Incident,
@@ -97,15 +97,7 @@ def let_pass(vault: Vault, plan: RestorePlan, kind: Literal["restore", "drill"],
     :param digest: of the plan that was approved; None if none was asked for
     :raises PermanentError: of the first refusal's kind
     """
-    try:
-        plan.require_allowed()
-        if digest is not None:
-            require_same_plan(plan, digest)
-    except MusterError as error:
-        if not vault.outdated:
-            facts = {"target": plan.target, "reason": error.message}
-            vault.record(kind, f"{plan.workload}/{plan.point}", "refused", facts)
-        raise
+    approve.let_pass(vault, plan, kind, lambda why: {"target": plan.target, "reason": why}, digest)
 
 
 def validate_all(vault: Vault, job: RestoreJob, plan: RestorePlan, tools: Tools) -> tuple[ValidationOutcome, ...]:

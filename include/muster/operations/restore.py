@@ -151,7 +151,7 @@ def _look(vault: Vault, job: RestoreJob, action: Action) -> tuple[Action, Refusa
                 return replace(action, effect="replace"), None
             raise TargetNotEmpty(error.message, f"{error.hint}; or ask for what is there to be moved aside") from error
     except PermanentError as error:
-        return action, Refusal(action.component, type(error).__name__, error.message, error.hint)
+        return action, Refusal.of(action.component, error)
     return action, None
 
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from muster.codec import to_json
 from muster.domain.merge_plan import MergePlan, OnConflict, RollbackPlan
 from muster.domain.recovery_point import Component, PointStatus
-from muster.domain.restore_plan import Refusal
+from muster.domain.restore_plan import at_work
 from muster.domain.selection import Wanted
-from muster.errors import MusterError, NotFound, PermanentError, Refused
+from muster.errors import MusterError, NotFound, Refused
+from muster.operations import approve
 from muster.operations.approve import recorded, require_same_plan
 from muster.ports.registry import RegistryMerge
 from muster.vault.vault import Vault
@@ -120,13 +121,8 @@ def let_pass(vault: Vault, plan: RollbackPlan) -> None:
 
     :raises PermanentError: of the first refusal's kind
     """
-    try:
-        plan.require_allowed()
-    except PermanentError as error:
-        asked = {"models": list(plan.merge.models), "target": plan.target, "on_conflict": plan.rule}
-        details = {**asked, "reason": plan.reason, "error": error.message}
-        _record(vault, f"{plan.workload}/{plan.point}", REFUSED, details)
-        raise
+    asked = {"models": list(plan.merge.models), "target": plan.target, "on_conflict": plan.rule}
+    approve.let_pass(vault, plan, ACTION, lambda why: {**asked, "reason": plan.reason, "error": why})
 
 
 def mark_of(plan: RollbackPlan) -> str:
@@ -155,12 +151,6 @@ def _told(
 ) -> RollbackPlan:
     point = status.point
     warnings = (f"point {point.point} is marked suspect: {'; '.join(status.doubts)}",) if status.suspect else ()
-    refusals = tuple(
-        Refusal(
-            point.workload, "Refused", f"{busy} is at work on the same workload", "wait until it has ended, or end it"
-        )
-        for busy in running
-    )
     return RollbackPlan(
         workload=point.workload,
         point=point.point,
@@ -170,7 +160,7 @@ def _told(
         merge=merge,
         warnings=warnings,
         reason=reason.strip(),
-        refusals=refusals,
+        refusals=tuple(at_work(point.workload, running)),
     )
 
 

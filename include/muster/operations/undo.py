@@ -8,11 +8,12 @@ from datetime import datetime
 from functools import cache
 
 from muster.domain.recovery_point import Component
-from muster.domain.restore_plan import Action, Refusal, draw_plan, require_none
+from muster.domain.restore_plan import Action, Refusal, at_work, draw_plan, require_none
 from muster.domain.restore_request import RestoreRequest
 from muster.domain.undo_plan import UndoPart, UndoPlan, UndoVerb
 from muster.errors import NotFound, PermanentError, Refused
-from muster.operations.approve import recorded, require_same_plan
+from muster.operations import approve
+from muster.operations.approve import recorded, subject_of
 from muster.operations.restore_job import RestoreJob
 from muster.ports import Aside
 from muster.vault.audit import AuditRecord
@@ -116,22 +117,19 @@ def plan_undo(what: Replaced, verb: UndoVerb, reason: str, job_for: JobFor, runn
     :param running: what else is at work on the workload, in words
     :raises StoreUnavailable: if a place does not answer
     """
-    refusals = [
-        Refusal(what.stamp, "Refused", f"{busy} is at work on the same workload", "wait until it has ended, or end it")
-        for busy in running
-    ]
+    refusals = at_work(what.stamp, running)
     parts: list[UndoPart] = []
     try:
         job = job_for(what)
         drawn = draw_plan(job.status, job.target, job.request)
     except PermanentError as error:
-        refusals.append(_refusal(what.stamp, error))
+        refusals.append(Refusal.of(what.stamp, error))
     else:
         for moved in what.parts:
             try:
                 parts.append(_look(job, moved, drawn.action(moved.component), what, verb))
             except PermanentError as error:
-                refusals.append(_refusal(moved.component, error))
+                refusals.append(Refusal.of(moved.component, error))
     return UndoPlan(
         workload=what.workload,
         point=what.point,
@@ -153,14 +151,7 @@ def let_pass(vault: Vault, plan: UndoPlan, digest: str | None = None) -> None:
     :param digest: of the plan that was approved; None if none was asked for
     :raises PermanentError: of the first refusal's kind
     """
-    try:
-        plan.require_allowed()
-        if digest is not None:
-            require_same_plan(plan, digest)
-    except PermanentError as error:
-        if not vault.outdated:
-            vault.record(plan.verb, _subject(plan), "refused", {**_facts(plan), "refused": error.message})
-        raise
+    approve.let_pass(vault, plan, plan.verb, lambda why: {**_facts(plan), "refused": why}, digest)
 
 
 def undo(
@@ -190,7 +181,7 @@ def undo(
         require_none(now.refusals)
     else:
         let_pass(vault, now, plan.digest)
-    subject, details = _subject(plan), {**_facts(plan), "plan": plan.digest, "run": run}
+    subject, details = subject_of(plan), {**_facts(plan), "plan": plan.digest, "run": run}
     vault.record(plan.verb, subject, BEGUN, details)
     job = job_for(what)
     touched: list[str] = []
@@ -253,17 +244,9 @@ def _moved(record: AuditRecord) -> Moved:
     )
 
 
-def _refusal(component: str, error: PermanentError) -> Refusal:
-    return Refusal(component, type(error).__name__, error.message, error.hint)
-
-
 def _places(where: str, also: Sequence[str]) -> str:
     return ", ".join((where, *also))
 
 
 def _facts(plan: UndoPlan) -> dict[str, str]:
     return {"stamp": plan.stamp, "to": plan.target, "reason": plan.reason}
-
-
-def _subject(plan: UndoPlan) -> str:
-    return f"{plan.workload}/{plan.point}"

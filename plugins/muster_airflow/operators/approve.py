@@ -22,6 +22,7 @@ from muster_airflow.operators.plan import (
     running,
 )
 from muster_airflow.operators.recovery import FAILURE, Site
+from muster_airflow.policies import LOST_ANSWER_DELAY
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -51,6 +52,7 @@ class ApproveOperator(ApprovalOperator):
         self.workload = workload
         self.plan = plan
         self.approvers = list(approvers)
+        self.retry_delay = LOST_ANSWER_DELAY  # whatever the DAG says of its other tasks
 
     def planned(self) -> Planned:
         """What was handed over."""

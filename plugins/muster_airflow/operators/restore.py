@@ -53,11 +53,11 @@ class GatedOperator(WorkloadOperator):
         return require_approval(at.vault, planned.plan, run_of(at.context))
 
 
-class PlannedOperator(GatedOperator):
+class ApplyingOperator(GatedOperator):
     """
-    A step of a planned recovery.
+    A step that does what a plan says.
 
-    :param plan: the XCom ``plan`` of `PlanRestoreOperator` (templated)
+    :param plan: the XCom ``plan`` of the task that drew it (templated)
     """
 
     template_fields: Sequence[str] = ("workload", "plan")
@@ -65,6 +65,10 @@ class PlannedOperator(GatedOperator):
     def __init__(self, *, plan: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan = plan
+
+
+class PlannedOperator(ApplyingOperator):
+    """A step of a planned recovery."""
 
     def approved(self, at: Site) -> PlannedRecovery:
         """The plan as a value, if nothing forbids it and it has passed the gate."""

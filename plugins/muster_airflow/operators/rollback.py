@@ -17,7 +17,7 @@ from muster_airflow.forms import CONFLICT_RULES
 from muster_airflow.operators.approve import ApproveOperator
 from muster_airflow.operators.plan import PLAN, moment, requested_by, run_of, running
 from muster_airflow.operators.recovery import Site, WorkloadOperator
-from muster_airflow.operators.restore import GatedOperator
+from muster_airflow.operators.restore import ApplyingOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -144,19 +144,12 @@ class ApproveRollbackOperator(ApproveOperator):
         return now
 
 
-class ApplyRollbackOperator(GatedOperator):
+class ApplyRollbackOperator(ApplyingOperator):
     """
     Bring back what the approved plan says. Returns what was changed, as the audit trail has it.
 
-    :param plan: the XCom ``plan`` of `PlanRollbackOperator` (templated)
     :raises Refused: if nobody has approved this very plan for this run, or it would be another one now
     """
-
-    template_fields: Sequence[str] = ("workload", "plan")
-
-    def __init__(self, *, plan: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.plan = plan
 
     def perform(self, at: Site) -> Any:
         from muster.operations.rollback import facts, roll_back_approved

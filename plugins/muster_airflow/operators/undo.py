@@ -16,7 +16,7 @@ from muster_airflow.forms import UNDO_CHOICES
 from muster_airflow.operators.approve import ApproveOperator
 from muster_airflow.operators.plan import PLAN, requested_by, run_of, running
 from muster_airflow.operators.recovery import Site, WorkloadOperator
-from muster_airflow.operators.restore import GatedOperator
+from muster_airflow.operators.restore import ApplyingOperator
 
 if TYPE_CHECKING:
     from muster.domain.undo_plan import UndoVerb
@@ -102,19 +102,12 @@ class ApproveUndoOperator(ApproveOperator):
         return now
 
 
-class ApplyUndoOperator(GatedOperator):
+class ApplyUndoOperator(ApplyingOperator):
     """
     Put back, or delete for ever, what the approved plan says. Returns the places that were touched, in words.
 
-    :param plan: the XCom ``plan`` of `PlanUndoOperator` (templated)
     :raises Refused: if nobody has approved this very plan for this run, or it would be another one now
     """
-
-    template_fields: Sequence[str] = ("workload", "plan")
-
-    def __init__(self, *, plan: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.plan = plan
 
     def perform(self, at: Site) -> Any:
         from muster.operations.undo import undo
