@@ -42,7 +42,7 @@ def test_imports_point_one_way() -> None:
     [
         ("include/muster/domain/timing.py", "import muster.vault.vault", "imports point one way"),
         ("include/muster/vault/vault.py", "import muster.adapters.local_store", "imports point one way"),
-        ("include/muster/bootstrap.py", "import muster_airflow.policies", "imports point one way"),
+        ("include/muster/bootstrap/platform.py", "import muster_airflow.policies", "imports point one way"),
         ("include/muster/adapters/stores.py", "def late(): import airflow.sdk", "the core knows nothing of Airflow"),
         ("include/muster/operations/seal.py", "def late(): import sqlalchemy", "only adapters touch the tools"),
         ("plugins/muster_airflow/policies.py", "def late(): import mlflow", "only adapters touch the tools"),

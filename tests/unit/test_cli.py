@@ -18,7 +18,8 @@ from muster import errors
 from muster.cli import main as cli
 from muster.cli.key_file import new_private_file
 from muster.cli.screen import Screen
-from muster.cli.session import Options, Session, read_secret
+from muster.cli.session import Options, Session
+from muster.cli.typed_keys import read_secret
 
 INCLUDE = Path(__file__).parents[2] / "include"
 VAULTS = "vaults:\n  primary: {url: conn:vault, passphrase: conn:passphrase}\n"

@@ -207,3 +207,79 @@ def test_an_export_of_a_broken_trail_has_what_is_left_and_ends_with_3(desk: Desk
 def test_docs_tell_of_every_command(action: str) -> None:
     text = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
     assert f"audit {action}" in text
+
+
+CATALOG = """
+vaults:
+  primary: {url: "conn:vault", passphrase: "conn:words", anchored_in: [witness]}
+  copy: {url: "conn:copy", passphrase: "conn:words"}
+  witness: {url: "conn:witness", passphrase: "conn:words"}
+"""
+WORKLOAD = """
+workload: flights
+owner: ops
+objectives: {rpo: 1d, rto: 15m}
+datasets: [{name: d0, repo: numbers, targets: [data]}]
+vault: primary
+replicas: [copy]
+"""
+
+
+@pytest.fixture
+def catalogued(desk: Desk) -> Callable[..., tuple[int, Any]]:
+    """The two vaults and the copy of one as a catalog names them."""
+    folder = desk.folder / "catalog"
+    (folder / "workloads").mkdir(parents=True)
+    (folder / "vaults.yaml").write_text(CATALOG)
+    (folder / "workloads" / "flights.yaml").write_text(WORKLOAD)
+    places = {name: str(desk.folder / name) for name in ("vault", "copy", "witness")}
+    secrets = desk.folder / "secrets.yaml"
+    secrets.write_text(json.dumps({**places, "words": WORDS}))
+    secrets.chmod(0o600)
+
+    def asks(*words: str) -> tuple[int, Any]:
+        code, out, _ = desk.run(
+            "--json", "--catalog", str(folder), "--secrets", str(secrets), "audit", "verify", *words
+        )
+        return code, json.loads(out)
+
+    return asks
+
+
+def test_whom_the_catalog_names_is_asked_without_being_named(
+    desk: Desk, catalogued: Callable[..., tuple[int, Any]]
+) -> None:
+    """A trail that is cut off is whole in itself; the copy knows better, and so does the vault in which it was anchored."""
+    assert desk.asks("audit", "anchor", "--to", str(desk.folder / "witness"))[0] == 0
+    shutil.copytree(desk.folder / "vault", desk.folder / "copy")
+    code, document = catalogued()
+    assert (code, document["audit"][0]["anchors"]) == (0, 2)
+    shutil.rmtree(desk.folder / "state")
+    desk.records()[-1].unlink()
+    desk.records()[-1].unlink()
+    assert catalogued("--alone")[0] == 0
+    shutil.rmtree(desk.folder / "state")
+    code, document = catalogued()
+    assert code == 3
+    assert "has it and the vault has not (act thing 2 by tester on" in document["error"]["message"]
+    assert "newest of 4 when it was written, is gone, and 3 are there" in document["error"]["message"]
+
+
+def test_who_cannot_be_asked_hides_nothing_that_is_wrong_here(
+    desk: Desk, catalogued: Callable[..., tuple[int, Any]]
+) -> None:
+    """First the trail itself is told to be broken; once it is whole, that others are silent is an error."""
+    shutil.rmtree(desk.folder / "witness")
+    first = desk.records()[0]
+    data = first.read_bytes()
+    first.unlink()
+    code, document = catalogued()
+    assert code == 3
+    assert "does not begin with the creation" in document["error"]["message"]
+    first.write_bytes(data)
+    code, document = catalogued()
+    assert code == 7
+    assert "is whole in itself, and what others know of it cannot be asked" in document["error"]["message"]
+    assert "--alone" in document["error"]["hint"]
+    assert catalogued("--alone")[0] == 0
+    assert catalogued("--alone", "--replica", "witness")[0] == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import click
 
 from muster.cli.points import to_list
 from muster.cli.session import Session
+from muster.cli.typed_keys import asked_secret
 from muster.cli.wording import moment
 from muster.errors import UsageError
 
@@ -33,31 +35,33 @@ def audit() -> None:
     "replicas",
     multiple=True,
     metavar="VAULT|URL",
-    help="A copy of the vault, or another vault in which its trail was anchored; may be given again.",
+    help="A copy of the vault, or another vault in which its trail was anchored; may be given again.  "
+    "[replicas and anchored_in of the catalog]",
 )
+@click.option("--alone", is_flag=True, help="Ask no other place what it knows of the trail.")
 @click.option(
     "--head", default="", metavar="DIGEST", help="Newest audit record that was seen elsewhere: it must be there still."
 )
 @click.pass_obj
-def audit_verify(session: Session, last: int, replicas: Sequence[str], head: str) -> None:
+def audit_verify(session: Session, last: int, replicas: Sequence[str], alone: bool, head: str) -> None:
     """Find what was removed, altered, reordered, or cut off.
 
     Checks digests, signatures and gaps, and that every record is there which a recovery point, a mark, a rotation, an earlier
-    verification on this machine, or a --replica knows of.
+    verification on this machine, or another place knows of: a replica, or a vault in which the trail is anchored.
     """
-    from muster.operations.audit import not_whole
+    from muster.operations.audit import prove
     from muster.operations.seen import SeenHeads
 
     names, seen = session.vault_names(), SeenHeads(session.state)
     if (replicas or head) and len(names) != 1:
         raise UsageError("a replica or an audit record is of one vault, and there are several", "name one with --vault")
+    if replicas and alone:
+        raise UsageError("--alone asks no other place, and --replica names one", "leave one of the two away")
     checked = []
     for name in names:
         vault = session.vault(name)
-        copies, others = _apart(session, vault, replicas)
-        report = vault.auditing.check(heads=seen.asked(vault, head.split()), copies=copies, others=others)
-        if not report.ok:
-            raise not_whole(vault, report)
+        elsewhere = None if alone else functools.partial(_elsewhere, session, vault, replicas)
+        report = prove(vault, seen.asked(vault, head.split()), elsewhere)
         seen.remember(vault, report.anchor.heads)
         checked.append((vault, report))
     document = {"audit": [_document(vault, report, last) for vault, report in checked]}
@@ -129,8 +133,17 @@ def _another_vault(session: Session, place: str) -> Vault:
     from muster.adapters.system_clock import SystemClock
     from muster.vault.vault import Vault
 
-    secret = session.given_secret() or session.asked_secret()
+    secret = session.given_secret() or asked_secret(session.screen)
     return Vault.open(session.store_at(place), secret, clock=SystemClock(), actor=session.actor)
+
+
+def _elsewhere(
+    session: Session, vault: Vault, replicas: Sequence[str]
+) -> tuple[Sequence[BlobStore], Sequence[Auditing]]:
+    """Copies of a vault, and others that know of it: those that were named, or else those of the catalog."""
+    if replicas:
+        return _apart(session, vault, replicas)
+    return session.copies(vault), [other.auditing for other in session.witnesses(vault)]
 
 
 def _apart(session: Session, vault: Vault, replicas: Sequence[str]) -> tuple[list[BlobStore], list[Auditing]]:

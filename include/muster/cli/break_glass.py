@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from muster.cli.session import Session, secret_in
+from muster.cli.session import Session
+from muster.cli.typed_keys import secret_in
 from muster.errors import Refused
 
 if TYPE_CHECKING:

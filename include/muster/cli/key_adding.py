@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from muster.cli.key_file import new_private_file
-from muster.cli.session import Session, secret_in
+from muster.cli.session import Session
+from muster.cli.typed_keys import asked_passphrase, secret_in
 from muster.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def add_passphrase(session: Session, name: str, new_passphrase_file: Path | None
 def _new_passphrase(session: Session, file: Path | None) -> Passphrase:
     from muster.vault.holders import Passphrase
 
-    secret = secret_in(file) if file else session.asked_passphrase()
+    secret = secret_in(file) if file else asked_passphrase(session.screen)
     if not isinstance(secret, Passphrase):
         raise UsageError("that is a key of another kind, and no passphrase", "see: muster keys add --help")
     return secret

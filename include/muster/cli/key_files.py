@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from muster.cli.session import secret_in
+from muster.cli.typed_keys import secret_in
 
 if TYPE_CHECKING:
     from muster.vault.holders import Secret

@@ -11,7 +11,8 @@ from muster.cli.key_adding import keys_add
 from muster.cli.key_files import at_hand, kind_of, of_holders
 from muster.cli.key_rotation import keys_adopt, keys_rotate
 from muster.cli.screen import table
-from muster.cli.session import Session, typed
+from muster.cli.session import Session
+from muster.cli.typed_keys import typed
 from muster.cli.wording import moment
 from muster.codec import to_json
 

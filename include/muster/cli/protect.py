@@ -10,6 +10,7 @@ import click
 
 from muster.cli.key_file import new_private_file
 from muster.cli.session import Session
+from muster.cli.typed_keys import asked_passphrase
 from muster.cli.wording import point_lines
 from muster.codec import to_json
 from muster.errors import NotFound, UsageError
@@ -84,7 +85,7 @@ def _create(session: Session, name: str) -> tuple[Vault, RecoveryKey]:
     from muster.adapters.system_clock import SystemClock
     from muster.vault.vault import Passphrase, Vault
 
-    secret = session.given_secret() or (session.asked_passphrase() if session.vault_url else None)
+    secret = session.given_secret() or (asked_passphrase(session.screen) if session.vault_url else None)
     if secret is None:
         return session.platform.create_vault(name)
     if not isinstance(secret, Passphrase):

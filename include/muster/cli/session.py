@@ -12,9 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import click
-
 from muster.cli.screen import Screen
+from muster.cli.typed_keys import asked_secret, read_lines, read_secret, secret_in, typed
 from muster.errors import IntegrityError, NotFound, UsageError
 from muster.secrets_file import SecretsFile, default_secrets_file
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from muster.catalog import Catalog
     from muster.domain.recovery_point import PointStatus
     from muster.ports import BlobStore
-    from muster.vault.holders import Passphrase, Secret
+    from muster.vault.holders import Secret
     from muster.vault.vault import Actor, Vault
 
 PLACES = ("include/catalog", "catalog")
@@ -168,6 +167,16 @@ class Session:
                 )
         return self._opened[name]
 
+    def copies(self, vault: Vault) -> list[BlobStore]:
+        """What holds a copy of a vault, of the replicas that the catalog names; none for a vault that was named by its URL."""
+        name = self._name_of(vault)
+        return [store for store in self.platform.replicas(name) if vault.healing.is_copy(store)] if name else []
+
+    def witnesses(self, vault: Vault) -> list[Vault]:
+        """The other vaults of the catalog in whose trails this one's is anchored."""
+        name = self._name_of(vault)
+        return self.platform.anchored_in(name) if name else []
+
     def vault_names(self, workload: str | None = None) -> list[str]:
         """The vaults that a command is about: the one of ``--vault``, the workload's, or those of all workloads."""
         if self.options.vault:
@@ -220,11 +229,15 @@ class Session:
             raise UsageError(f"several vaults have a point {point}: {places}", "name one with --vault, or a workload")
         return found[0]
 
+    def _name_of(self, vault: Vault) -> str | None:
+        """As it was opened, if the catalog has that name."""
+        return next((name for name, opened in self._opened.items() if opened is vault and name != self.vault_url), None)
+
     def _open(self, name: str) -> Vault:
         from muster.adapters.system_clock import SystemClock
         from muster.vault.vault import Vault
 
-        secret = self.given_secret() or (self.asked_secret() if self.vault_url else None)
+        secret = self.given_secret() or (asked_secret(self.screen) if self.vault_url else None)
         if secret is None:
             return self.platform.vault(name)
         return Vault.open(self.store(name), secret, clock=SystemClock(), actor=self.actor)
@@ -270,87 +283,6 @@ class Session:
             return secret_in(self.options.passphrase_file)
         words = os.environ.get("MUSTER_PASSPHRASE")
         return typed(words) if words and self.vault_url else None
-
-    def asked_secret(self) -> Secret:
-        """
-        Any key of the vault from the person at the terminal; recovery shares one after the other.
-
-        :raises UsageError: if nobody is there, or a share is mistyped
-        """
-        from muster.vault.holders import Shares
-        from muster.vault.shares import Share
-
-        secret = typed(self._ask("Passphrase or recovery key"))
-        while isinstance(secret, Shares) and len(secret.texts) < Share.read(secret.texts[0]).threshold:
-            secret = Shares((*secret.texts, self._ask("Next recovery share")))
-        return secret
-
-    def asked_passphrase(self) -> Passphrase:
-        """
-        A new passphrase from the person at the terminal, who is asked twice.
-
-        :raises UsageError: if nobody is there
-        """
-        from muster.vault.holders import Passphrase
-
-        return Passphrase(self._ask("New passphrase", twice=True))
-
-    def _ask(self, what: str, *, twice: bool = False) -> str:
-        if not self.screen.interactive:
-            raise UsageError(
-                "no key was given, and nobody is there to be asked",
-                "give --passphrase-file FILE, --recovery-key-file FILE, --share-file FILE, --kms-key kms:ARN or MUSTER_PASSPHRASE "
-                "before the command",
-            )
-        return str(click.prompt(what, hide_input=True, confirmation_prompt=twice, err=True))
-
-
-def typed(text: str) -> Secret:
-    """The secret that a text is: passphrase, recovery key, shares, or the name of a KMS key."""
-    from muster.adapters.kms_keys import AwsKeys
-    from muster.vault.holders import secret_of
-
-    return secret_of(text, AwsKeys())
-
-
-def secret_in(path: Path) -> Secret:
-    """
-    The secret in a file: its first line, or all the recovery shares in it.
-
-    :raises UsageError: if there is no such file, or nothing in it
-    """
-    first = read_secret(path)
-    return typed("\n".join(read_lines(path)) if first.upper().startswith("MUSTER-SHARE") else first)
-
-
-def read_lines(path: Path) -> list[str]:
-    """
-    The lines of a file that are not empty.
-
-    :raises UsageError: if there is no such file, or nothing in it
-    """
-    read_secret(path)
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def read_secret(path: Path) -> str:
-    """
-    The first line of a file, without its end.
-
-    :raises UsageError: if there is no such file, or nothing in it
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise UsageError(
-            f"the key file {path} cannot be read: {reason}", "check the name and the mode of the file"
-        ) from None
-    if not lines or not lines[0].strip():
-        raise UsageError(
-            f"the key file {path} is empty", "it holds the passphrase or the recovery key in its first line"
-        )
-    return lines[0].strip() if lines[0].lstrip().upper().startswith("MUSTER-") else lines[0]
 
 
 def _path_of(variable: str) -> Path | None:

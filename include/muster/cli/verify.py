@@ -15,7 +15,6 @@ from muster.report import size_in_words
 
 if TYPE_CHECKING:
     from muster.domain.recovery_point import PointStatus
-    from muster.ports import BlobStore
     from muster.vault.findings import VerifyReport
     from muster.vault.vault import Vault
 
@@ -92,7 +91,7 @@ def heal(session: Session, replicas: Sequence[str], sources: Sequence[str], file
 
     name = _vault_to_heal(session, sources)
     vault = session.vault(name)
-    stores = [session.store_at(place) for place in replicas] or _catalogued(session, vault, name)
+    stores = [session.store_at(place) for place in replicas] or session.copies(vault)
     jobs = [session.platform.snapshot_job(session.catalog.workload(workload)) for workload in sources]
     if not stores and not jobs:
         raise UsageError(
@@ -119,10 +118,6 @@ def _vault_to_heal(session: Session, sources: Sequence[str]) -> str:
     if len(names) > 1:
         raise UsageError("these workloads are kept in several vaults", "heal one vault at a time")
     return names.pop()
-
-
-def _catalogued(session: Session, vault: Vault, name: str) -> list[BlobStore]:
-    return [] if session.vault_url else [s for s in session.platform.replicas(name) if vault.healing.is_copy(s)]
 
 
 def _document(vault: Vault, statuses: Sequence[PointStatus], report: VerifyReport) -> dict[str, object]:

@@ -1,65 +1,49 @@
-"""
-Where catalog, connections, adapters and operations meet: the shared half of the two composition roots.
-
-Airflow's hook and the command line differ only in how they resolve ``conn:`` names and in who acts; both build a `Platform`.
-"""
+"""Everything that a catalog names, wired up: its vaults, what is cut into them, and what is restored out of them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
-from muster.adapters.configuration import ConfigurationSource, ConfigurationTarget
 from muster.adapters.disk_space import disks
-from muster.adapters.dvc_datasets import DvcSource, DvcTarget
 from muster.adapters.gx_validator import GxValidator
 from muster.adapters.kms_keys import AwsKeys
 from muster.adapters.mlflow_canary import write_canary
 from muster.adapters.mlflow_merge import MlflowMerge
-from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
-from muster.adapters.mlflow_rest_api import RestServer
-from muster.adapters.mlflow_rest_source import MlflowRestSource
-from muster.adapters.mlflow_rest_tally import REDUCED
-from muster.adapters.mlflow_rest_target import MlflowRestStoreTarget, MlflowRestTarget
 from muster.adapters.mlflow_server import LocalMlflowServer
 from muster.adapters.mlflow_store import StoreUrl
 from muster.adapters.newest import newest_in
-from muster.adapters.path_target import PathTarget
 from muster.adapters.process_model_runner import ProcessModelRunner
 from muster.adapters.stores import open_store
-from muster.adapters.switching import ProcessSwitching, switch_of
+from muster.adapters.switching import ProcessSwitching
 from muster.adapters.system_clock import SystemClock
-from muster.adapters.uv_environment import EnvironmentSource, EnvironmentTarget, UvEnvironment
-from muster.catalog import Anomaly, Catalog, Registry, Retention, TargetRegistry, VaultConfig, Workload
-from muster.domain.anomaly import Limits
+from muster.adapters.uv_environment import UvEnvironment
+from muster.bootstrap.places import Places, Resolver
+from muster.bootstrap.sources import snapshot_job
+from muster.bootstrap.targets import Targets
+from muster.catalog import Catalog, Retention, VaultConfig, Workload
 from muster.domain.freshness import Newest, asked_every
 from muster.domain.recovery_point import Component, PointStatus
 from muster.domain.recovery_report import RecoveryReport
-from muster.domain.restore_plan import RestorePlan, place_of
+from muster.domain.restore_plan import RestorePlan
 from muster.domain.restore_policy import Circumstances
 from muster.domain.restore_request import RestoreRequest
-from muster.domain.restore_target import RestoreTarget, target_below
+from muster.domain.restore_target import RestoreTarget
 from muster.domain.retention import RetentionPolicy
-from muster.errors import CatalogError, MusterError, NotFound, UsageError
+from muster.errors import MusterError, NotFound, UsageError
 from muster.operations.conclude import Incident
 from muster.operations.recover import recover
 from muster.operations.restore import plan_restore
 from muster.operations.restore_job import RestoreJob
-from muster.operations.smoke import Question
 from muster.operations.take import SnapshotJob, take_snapshot
 from muster.operations.tools import Tools
 from muster.operations.undo import Replaced
-from muster.ports import BlobStore, Clock, ComponentSource, ComponentTarget, Progress
+from muster.ports import BlobStore, Clock, Progress
 from muster.ports.registry import RegistryMerge
 from muster.vault.holders import KINDS, Secret, secret_of
 from muster.vault.vault import Actor, Passphrase, RecoveryKey, Vault
-
-Resolver = Callable[[str], str]
 
 
 class Platform:
@@ -85,9 +69,10 @@ class Platform:
         self.catalog = catalog
         self.state = state
         self.clock: Clock = clock or SystemClock()
-        self._resolve = resolve
-        self._actor = actor
         self.insecure = insecure
+        self._actor = actor
+        self._places = Places(resolve, insecure)
+        self._targets = Targets(self._places, state / "restored")
         self._vaults: dict[str, Vault] = {}
 
     @cached_property
@@ -150,17 +135,17 @@ class Platform:
     def reading_address(self, name: str) -> str:
         """Where a vault of the catalog is read by whoever shall only read it, with what it takes to reach it: a secret."""
         config = self._vault_config(name)
-        return self._resolve(config.read_url or config.url)
+        return self._places.resolve(config.read_url or config.url)
 
     def vault_of(self, workload: Workload) -> Vault:
         """The vault in which a workload's points are kept."""
         return self.vault(workload.vault)
 
     def _store(self, config: VaultConfig) -> BlobStore:
-        return open_store(self._resolve(config.url), insecure=self.insecure)
+        return open_store(self._places.resolve(config.url), insecure=self.insecure)
 
     def _way_into(self, config: VaultConfig) -> tuple[BlobStore, Secret]:
-        return self._store(config), secret_of(self._resolve(config.passphrase), AwsKeys())
+        return self._store(config), secret_of(self._places.resolve(config.passphrase), AwsKeys())
 
     def _vault_config(self, name: str) -> VaultConfig:
         try:
@@ -173,21 +158,7 @@ class Platform:
 
     def snapshot_job(self, workload: Workload) -> SnapshotJob:
         """What a point of this workload must hold, and from where it is read."""
-        places = self._registry_places(workload.registry)
-        return SnapshotJob(
-            workload=workload.workload,
-            sources=tuple(self._sources(workload)),
-            suites={d.name: _suite(Path(d.expectations)) for d in workload.datasets if d.expectations},
-            questions=tuple(Question(s.model, s.rtol, s.atol) for s in workload.smoke),
-            store=(places["store"], places["artifacts"]) if "store" in places and "artifacts" in places else None,
-            objectives={
-                "rpo_s": workload.objectives.rpo.total_seconds(),
-                "rto_s": workload.objectives.rto.total_seconds(),
-            },
-            catalog=workload.model_dump(mode="json", exclude={"root", "source"}),
-            lock=workload.retention.lock if workload.retention else None,
-            limits=_limits(workload.anomaly),
-        )
+        return snapshot_job(workload, self._places, self.state)
 
     def snapshot(self, workload: Workload, progress: Progress | None = None) -> PointStatus:
         """Take a recovery point of a workload, now."""
@@ -207,51 +178,10 @@ class Platform:
             )
         reference = canary.through or registry.server or registry.store
         assert reference is not None  # noqa: S101 - the catalog has been checked
-        address = self._resolve(reference)
-        token = self._resolve(registry.token) if registry.token and not canary.through else None
-        server = self._server(address, token) if address.startswith(("http://", "https://")) else None
+        address = self._places.resolve(reference)
+        token = self._places.resolve(registry.token) if registry.token and not canary.through else None
+        server = self._places.server(address, token) if address.startswith(("http://", "https://")) else None
         return write_canary(server or StoreUrl.parse(address), workload.workload, self.clock.now())
-
-    def _sources(self, workload: Workload) -> list[ComponentSource]:
-        name, root = workload.workload, workload.root
-        sources: list[ComponentSource] = [
-            DvcSource(d.name, self._path(root, d.repo), targets=d.targets, source=d.source) for d in workload.datasets
-        ]
-        if workload.registry:
-            sources.append(self._registry_source(name, workload.registry))
-        if environment := workload.environment:
-            lock = self._path(root, environment.lock)
-            sources.append(EnvironmentSource(name, lock, environment.python, wheel_cache=self.state / "wheels"))
-        if configuration := workload.protected_configuration:
-            values = {reference: self._resolve(reference) for reference in configuration.secrets}
-            sources.append(ConfigurationSource(name, root, configuration.files, configuration.env, values))
-        return sources
-
-    def _registry_source(self, name: str, registry: Registry) -> ComponentSource:
-        places = self._registry_places(registry)
-        if "server" in places:
-            return MlflowRestSource(name, self._server(places["server"], places.get("token")), kept=self.state / "rest")
-        return MlflowSource(
-            name,
-            places["store"],
-            places["artifacts"],
-            auth_store_url=places.get("auth_store"),
-            incomplete=registry.missing_artifacts == "incomplete",
-            only=registry.models if registry.scope == "models" else (),
-        )
-
-    def _registry_places(self, registry: Registry | TargetRegistry | None) -> dict[str, Any]:
-        """Where a registry lives, with secrets: ``store``, ``artifacts`` and ``auth_store``, or ``server`` and ``token``."""
-        found = {
-            name: getattr(registry, name, None) for name in ("store", "artifacts", "auth_store", "server", "token")
-        }
-        return {name: self._resolve(reference) for name, reference in found.items() if reference}
-
-    def _server(self, address: str, token: str | None) -> RestServer:
-        return RestServer.parse(address, token, insecure=self.insecure)
-
-    def _path(self, root: Path, reference: str) -> Path:
-        return root / self._resolve(reference).removeprefix("file://")
 
     # --- restores -----------------------------------------------------------------------------------------------------
 
@@ -262,17 +192,7 @@ class Platform:
         :param to: ``origin`` (where the workload lives), the name of one of its catalogued targets, or a folder
         :raises UsageError: if it is none of these
         """
-        names = [component.name for component in status.point.of_kind("dataset")]
-        if workload and to == "origin":
-            return self._origin(workload, status)
-        if workload and to in workload.targets:
-            return self._named(workload, names, to)
-        if "/" in to or to.startswith("."):
-            return target_below(str(Path(to).absolute()), names)
-        known = ", ".join(["origin", *sorted(workload.targets)]) if workload else "no catalog is read, so there is none"
-        raise UsageError(
-            f"there is no restore target {to!r}", f"give a folder (with a slash in it), or one of: {known}"
-        )
+        return self._targets.find(workload, status, to)
 
     def restore_job(
         self, status: PointStatus, target: RestoreTarget, request: RestoreRequest, running: Sequence[str] | None = None
@@ -290,7 +210,7 @@ class Platform:
             status,
             target,
             request,
-            partial(self._component_target, target),
+            partial(self._targets.filler, self.tools.builder, target),
             lambda plan: Circumstances(disks(plan, target), running, allowed),
             docs,
             partial(self._newest_in, target, status),
@@ -332,7 +252,7 @@ class Platform:
     def _newest_in(self, target: RestoreTarget, status: PointStatus, component: Component) -> Newest | None:
         if component.kind == "registry" and asked_every(status.point.catalog) is None:
             return None
-        server = self._server(target.server, target.token) if target.server else None
+        server = self._places.server(target.server, target.token) if target.server else None
         return newest_in(target, status.point.workload, component, server)
 
     def _secrets_of(self, target: RestoreTarget, workload: Workload | None) -> list[str]:
@@ -341,69 +261,8 @@ class Platform:
         found = [target.store, target.artifacts, target.auth_store, target.server, target.token]
         for reference in listed:
             with suppress(MusterError):
-                found.append(self._resolve(reference))
+                found.append(self._places.resolve(reference))
         return [value for value in found if value]
-
-    def _component_target(self, target: RestoreTarget, component: Component, path: str = "") -> ComponentTarget:
-        if path:
-            place = place_of(target, component.kind, component.name)
-            return PathTarget(component.kind, path, Path(f"{place}/{path}"))
-        if component.kind == "dataset":
-            directory = Path(target.datasets[component.name])
-            return DvcTarget(component.name, directory, remote=target.remotes.get(component.name))
-        if component.kind == "registry" and target.server:
-            return MlflowRestTarget(self._server(target.server, target.token))
-        if component.kind == "registry" and target.store and target.artifacts:
-            if component.details.get("fidelity") == REDUCED:
-                return MlflowRestStoreTarget(target.store, target.artifacts)
-            return MlflowTarget(target.store, target.artifacts, auth_store_url=target.auth_store)
-        if component.kind == "environment" and target.environment:
-            builder: Any = self.tools.builder
-            return EnvironmentTarget(Path(target.environment), builder)
-        if component.kind == "configuration" and target.configuration:
-            return ConfigurationTarget(Path(target.configuration))
-        raise UsageError(f"the target {target.name} has no place for {component.label}", "leave it out of the plan")
-
-    def _origin(self, workload: Workload, status: PointStatus) -> RestoreTarget:
-        ours = self.state / "restored" / status.point.point
-        environment, configuration = workload.environment, workload.configuration
-        remotes = {c.name: c.details.get("remote") for c in status.point.of_kind("dataset")}
-        return RestoreTarget(
-            name="origin",
-            datasets={d.name: str(self._path(workload.root, d.repo)) for d in workload.datasets},
-            remotes={name: str(remote) for name, remote in remotes.items() if remote},
-            **self._registry_places(workload.registry),
-            environment=self._own(workload, environment.directory if environment else None, ours / "environment"),
-            configuration=self._own(
-                workload, configuration.directory if configuration else None, ours / "configuration"
-            ),
-            switch=switch_of(workload.cut_over, self._resolve),
-        )
-
-    def _own(self, workload: Workload, reference: str | None, otherwise: Path) -> str:
-        return str(self._path(workload.root, reference)) if reference else str(otherwise)
-
-    def _named(self, workload: Workload, datasets: list[str], to: str) -> RestoreTarget:
-        config = workload.targets[to]
-        if config.directory:
-            below = str(self._path(workload.root, config.directory).absolute())
-            named = replace(target_below(below, datasets), name=to, catalogued=True, jurisdiction=config.jurisdiction)
-            return replace(named, switch=switch_of(config.cut_over, self._resolve))
-        return RestoreTarget(
-            name=to,
-            datasets={name: str(self._path(workload.root, ref)) for name, ref in config.datasets.items()},
-            remotes={},
-            **self._registry_places(config.registry),
-            environment=str(self._path(workload.root, config.environment)) if config.environment else None,
-            configuration=str(self._path(workload.root, config.configuration)) if config.configuration else None,
-            catalogued=True,
-            jurisdiction=config.jurisdiction,
-            switch=switch_of(config.cut_over, self._resolve),
-        )
-
-
-def _limits(anomaly: Anomaly) -> Limits | None:
-    return Limits(anomaly.spoiled, anomaly.converted, anomaly.shrunk) if anomaly.judge else None
 
 
 def _policy(kept: Retention | None) -> RetentionPolicy | None:
@@ -419,17 +278,3 @@ def _policy(kept: Retention | None) -> RetentionPolicy | None:
         minimum=kept.minimum,
         inquiry=kept.inquiry,
     )
-
-
-def _suite(path: Path) -> dict[str, Any]:
-    try:
-        suite = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CatalogError(
-            f"the expectations {path} cannot be read: {error}", "they are JSON, as Great Expectations writes it"
-        ) from error
-    if not isinstance(suite, dict):
-        raise CatalogError(
-            f"the expectations {path} are not a JSON object", "they are JSON, as Great Expectations writes it"
-        )
-    return suite
