@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql as mysql
@@ -52,22 +53,32 @@ def _for_sqlite(value: Any) -> Any:
     return str(value) if isinstance(value, Decimal) else value
 
 
-def insert(connection: Connection, table: str, statement: Any, values: list[dict[str, Any]]) -> None:
+def inserter(connection: Connection, table: str, columns: Sequence[str]) -> Callable[[list[tuple[Any, ...]]], None]:
     """
-    Insert rows, as the driver takes them.
+    What inserts rows of these columns, as the driver takes them.
 
-    :raises SourceInvalid: if the engine cannot hold one of them
+    It raises SourceInvalid if the engine cannot hold one of them.
     """
-    engine = connection.dialect.name
-    if engine == "mysql":
-        mysql.insert(connection, table, statement, values)
-        return
-    try:
-        connection.execute(statement, values)
-    except ValueError as error:  # psycopg2, before anything is sent
-        raise SourceInvalid(
-            f"{table} holds text that {NAMES[engine]} cannot hold: {error}", "restore to SQLite"
-        ) from None
+    import sqlalchemy as sa
+
+    statement = sa.insert(sa.table(table, *map(sa.column, columns)))
+    if connection.dialect.name == "sqlite":  # nothing is left for SQLAlchemy to do to the values
+        text = str(statement.compile(connection))
+        return lambda rows: connection.exec_driver_sql(text, rows).close()
+
+    def insert(rows: list[tuple[Any, ...]]) -> None:
+        values = [dict(zip(columns, row, strict=True)) for row in rows]
+        if connection.dialect.name == "mysql":
+            mysql.insert(connection, table, statement, values)
+            return
+        try:
+            connection.execute(statement, values)
+        except ValueError as error:  # psycopg2, before anything is sent
+            raise SourceInvalid(
+                f"{table} holds text that PostgreSQL cannot hold: {error}", "restore to SQLite"
+            ) from None
+
+    return insert
 
 
 # --- floats -----------------------------------------------------------------------------------------------------------
@@ -84,6 +95,11 @@ def float_fits(engine: str, columns: Collection[str], singles: Collection[str]) 
     if engine == "mysql":
         return {column: _fit_mysql_single if column in singles else _fit_mysql for column in columns}
     return {}
+
+
+def held_by_all(values: Collection[Any]) -> bool:
+    """Whether every engine holds these as they are, in double precision: numbers but for zero, which may have a sign, and null."""
+    return set(map(type, values)) <= {float, NoneType} and 0.0 not in values
 
 
 def _fit_sqlite(value: Any) -> tuple[Any, str | None]:

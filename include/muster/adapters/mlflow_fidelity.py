@@ -16,10 +16,10 @@ from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder, LocalFold
 from muster.adapters.mlflow_client import ClientView, client_view
 from muster.adapters.mlflow_entities import EntityCount, Take, entity_of, finer_kinds, prompts_among
 from muster.adapters.mlflow_facts import models_of, server_keys
-from muster.adapters.mlflow_fill import Filled, inspected
-from muster.adapters.mlflow_lines import Row, RowSum, line_of
+from muster.adapters.mlflow_fill import Filled
+from muster.adapters.mlflow_lines import Row, RowSum, line_of, sum_of_rows
 from muster.adapters.mlflow_locations import LocationMap
-from muster.adapters.mlflow_rows import Table, rows_of, tables_of
+from muster.adapters.mlflow_rows import Table, batches_of, rows_of, tables_of
 from muster.adapters.mlflow_store import StoreUrl, connect, translated
 from muster.adapters.mlflow_unused import MARK
 from muster.adapters.mlflow_view import KINDS, ExpectedView, View
@@ -175,7 +175,11 @@ def _compare_tables(
         name, due = f"{filled.stored.prefix}{table.name}", filled.due[table.name]
         found = RowSum(0, NOTHING.sha256)
         if table.name in there:
-            rows = rows_of(connection, table) if filled.upgraded else inspected(connection, table, locations)
+            rows = (
+                rows_of(connection, table)
+                if filled.upgraded
+                else locations.inspected(table, batches_of(connection, table))
+            )
             found = _read(rows, [*counts.found.takers(table), *told(table)])
             counts.found.done(table.name, found, name)
         if table.name in there and found == due:
@@ -198,6 +202,8 @@ def _table_line(filled: Filled, table: Table, name: str, found: RowSum) -> Table
 
 
 def _read(rows: Iterable[Row], takers: Sequence[Take]) -> RowSum:
+    if not takers:
+        return sum_of_rows(rows)
     digest, count = hashlib.sha256(), 0
     for count, row in enumerate(rows, 1):  # noqa: B007 (the last number is the count)
         line = line_of(row)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql as mysql
-from muster.adapters.mlflow_engines import NAMES, Fit, float_fits
-from muster.adapters.mlflow_lines import Row, RowSum, read_lines, sum_of_rows
+from muster.adapters.mlflow_engines import NAMES, Fit, float_fits, held_by_all
+from muster.adapters.mlflow_lines import BATCH, Row, RowSum, read_lines, sum_of_rows
 from muster.adapters.mlflow_locations import LocationMap
 from muster.adapters.mlflow_mysql_types import single_columns
-from muster.adapters.mlflow_rows import Table, insert_rows, rows_of, tables_of
+from muster.adapters.mlflow_rows import Table, batches_of, insert_rows, rows_of, tables_of
 from muster.adapters.mlflow_schema import create_schema, create_unknown, migrate, reserve_numbers, set_sequences
 from muster.adapters.mlflow_store import StoreUrl, newest_revision, revisions_of
 from muster.adapters.mlflow_tables import Schema, same_columns
+from muster.batches import batched
 from muster.codec import to_json
 from muster.errors import IntegrityError, SourceInvalid
 
@@ -78,8 +79,7 @@ class Filled:
         """The rows of a table as they must be here, from what is stored; not after an upgrade, which only MLflow knows to do."""
         singles = self.singles.get(table.name, ())
         rows = for_here(self.engine, table, read_lines(self.stored.files[table.name]), {}, singles)
-        apart = LocationMap(locations.prefixes)
-        return (apart.apply(table, row) for row in rows)
+        return LocationMap(locations.prefixes).applied(table, rows)
 
 
 def fill(connection: Connection, stored: Stored, locations: LocationMap) -> Filled:
@@ -102,7 +102,7 @@ def fill(connection: Connection, stored: Stored, locations: LocationMap) -> Fill
     for table in order:
         lines = read_lines(stored.files[table.name])
         rows = for_here(engine, table, lines, adapted, singles.get(table.name, ()))
-        mapped = (locations.apply(table, row) for row in rows)
+        mapped = locations.applied(table, rows)
         due[table.name] = (
             sum_of_rows(mapped) if table.name in schema.revisions else insert_rows(connection, table, mapped)
         )
@@ -140,7 +140,7 @@ def already(connection: Connection, stored: Stored, locations: LocationMap) -> F
     due: dict[str, RowSum] = {}
     for table in tables:
         rows = for_here(engine, table, read_lines(stored.files[table.name]), adapted)
-        due[table.name] = sum_of_rows(locations.apply(table, row) for row in rows)
+        due[table.name] = sum_of_rows(locations.applied(table, rows))
     moves = {table.name: locations.moves[table.name] for table in tables if table.name in locations.moves}
     return Filled(stored, engine, tables, due, moves, adapted, dict(schema.revisions))
 
@@ -150,7 +150,7 @@ def _upgraded(
 ) -> tuple[Table, ...]:
     """Hold all rows to what they must be, then let MLflow migrate them. The stored tables that there are after it."""
     for table in tables:
-        found = sum_of_rows(inspected(connection, table, locations))
+        found = sum_of_rows(locations.inspected(table, batches_of(connection, table)))
         if found != due[table.name]:
             require_same(f"rows of {table.name}", to_json(due[table.name]), to_json(found))
     mysql.commit_rows(connection)
@@ -175,17 +175,6 @@ def _order(connection: Connection, schema: Schema) -> list[Table]:
     return [stored[name] for name in here if name in stored]
 
 
-def inspected(connection: Connection, table: Table, locations: LocationMap) -> Iterator[Row]:
-    """
-    The rows of a table as they are read from a database.
-
-    :raises IntegrityError: if one names an old artifact root where it is not history
-    """
-    for row in rows_of(connection, table):
-        locations.inspect(table, row)
-        yield row
-
-
 def for_here(
     engine: str, table: Table, rows: Iterator[Row], adapted: dict[str, int], singles: Collection[str] = ()
 ) -> Iterator[Row]:
@@ -199,21 +188,33 @@ def for_here(
     """
     fits = _fits(engine, table, singles)
     status = table.names.index("status") if table.name == "jobs" else None
-    for row in rows:
+    for batch in batched(rows, BATCH):
         for index, fit in fits:
-            row[index], given_up = fit(row[index])
-            if given_up:
-                column = table.columns[index]
-                where = f"{table.name}.{column.name}"
-                if row[index] is None and not column.nullable:
-                    raise SourceInvalid(
-                        f"{where} holds {given_up}, which {NAMES[engine]} cannot hold", "restore to PostgreSQL"
-                    )
-                _count(adapted, f"{where}: {given_up}")
-        if status is not None and row[status] in UNFINISHED_JOBS:
+            if table.columns[index].name in singles or not held_by_all([row[index] for row in batch]):
+                _fit_column(engine, table, index, fit, batch, adapted)
+        if status is not None:
+            _fail_unfinished(batch, status, adapted)
+        yield from batch
+
+
+def _fail_unfinished(jobs: Iterable[Row], status: int, adapted: dict[str, int]) -> None:
+    for row in jobs:
+        if row[status] in UNFINISHED_JOBS:
             row[status] = FAILED_JOB
             _count(adapted, "jobs.status: unfinished")
-        yield row
+
+
+def _fit_column(engine: str, table: Table, index: int, fit: Fit, rows: Iterable[Row], adapted: dict[str, int]) -> None:
+    column = table.columns[index]
+    where = f"{table.name}.{column.name}"
+    for row in rows:
+        row[index], given_up = fit(row[index])
+        if given_up:
+            if row[index] is None and not column.nullable:
+                raise SourceInvalid(
+                    f"{where} holds {given_up}, which {NAMES[engine]} cannot hold", "restore to PostgreSQL"
+                )
+            _count(adapted, f"{where}: {given_up}")
 
 
 def _fits(engine: str, table: Table, singles: Collection[str]) -> list[tuple[int, Fit]]:

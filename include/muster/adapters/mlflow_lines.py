@@ -70,15 +70,31 @@ def read_lines(path: Path) -> Iterator[Row]:
 
     :raises IntegrityError: if a line is no row
     """
+    read = 0
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, list):
-                raise IntegrityError(f"line {number} of {path.name} is no row of a registry", "verify the vault")
-            yield row
+        for lines in batched(file, BATCH):
+            yield from _parsed(lines) or _parsed_one_by_one(lines, read, path.name)
+            read += len(lines)
+
+
+def _parsed(lines: Sequence[bytes]) -> list[Row] | None:
+    """The rows of lines, parsed at once, which takes a third of the time; None if a line is no row."""
+    try:
+        rows = json.loads(b"[" + b",".join(lines) + b"]")
+    except (ValueError, RecursionError):
+        return None
+    return rows if len(rows) == len(lines) and set(map(type, rows)) == {list} else None
+
+
+def _parsed_one_by_one(lines: Sequence[bytes], before: int, name: str) -> Iterator[Row]:
+    for number, line in enumerate(lines, before + 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, list):
+            raise IntegrityError(f"line {number} of {name} is no row of a registry", "verify the vault")
+        yield row
 
 
 def sum_of_file(path: Path) -> RowSum:

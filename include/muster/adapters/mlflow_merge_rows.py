@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster.adapters.mlflow_closure import Closure
 from muster.adapters.mlflow_fill import Stored, for_here
-from muster.adapters.mlflow_lines import Row, RowSum, line_of, read_lines, sum_of_rows, write_lines
+from muster.adapters.mlflow_lines import BATCH, Row, RowSum, line_of, read_lines, sum_of_rows, write_lines
 from muster.adapters.mlflow_live import count_on
 from muster.adapters.mlflow_locations import LocationMap
 from muster.adapters.mlflow_relations import Relations, picked
@@ -81,16 +81,10 @@ def choose(
         chosen = closure.picker(table)
         rows = (row for row in read_lines(stored.files[name]) if chosen(row))
         path = folder / f"chosen-{number}.jsonl"
-        mapped = (locations.apply(table, row) for row in for_here(engine, table, rows, {}, singles.get(name, ())))
-        if write_lines(_inspected(table, mapped, locations), path).rows:
+        mapped = locations.applied(table, for_here(engine, table, rows, {}, singles.get(name, ())))
+        if write_lines(locations.inspected(table, batched(mapped, BATCH)), path).rows:
             merges.append(TableMerge(table, path))
     return merges
-
-
-def _inspected(table: Table, rows: Iterable[Row], locations: LocationMap) -> Iterator[Row]:
-    for row in rows:
-        locations.inspect(table, row)
-        yield row
 
 
 def weigh(

@@ -23,7 +23,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql_types as mysql_types
-from muster.adapters.mlflow_engines import for_driver, insert
+from muster.adapters.mlflow_engines import for_driver, inserter
 from muster.adapters.mlflow_lines import BATCH, Row, RowSum, lines_of
 from muster.batches import batched
 from muster.errors import IntegrityError, SourceInvalid
@@ -205,15 +205,13 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> Ro
 
     :raises IntegrityError: if a row does not have the columns of the table
     """
-    import sqlalchemy as sa
-
-    statement = sa.insert(sa.table(table.name, *(sa.column(name) for name in table.names)))
+    insert = inserter(connection, table.name, table.names)
     decode = _decoder(connection.dialect.name)
     digest, count = hashlib.sha256(), 0
     for batch in batched(rows, BATCH):
         lines, values = _decoded(table, decode, batch)
         digest.update(lines)
-        insert(connection, table.name, statement, values)
+        insert(values)
         count += len(batch)
     return RowSum(count, digest.hexdigest())
 
@@ -231,12 +229,12 @@ def updated_row(connection: Connection, table: Table, due: Row, live: Row) -> bo
     return done.rowcount == 1
 
 
-def _decoded(table: Table, decode: Callable[[Any], Any], batch: Sequence[Row]) -> tuple[bytes, list[dict[str, Any]]]:
+def _decoded(table: Table, decode: Callable[[Any], Any], batch: Sequence[Row]) -> tuple[bytes, list[tuple[Any, ...]]]:
     """The rows as lines, and what the engine takes."""
     names = table.names
     try:
         columns = [_for_engine(decode, values) for _, values in zip(names, zip(*batch, strict=True), strict=True)]
-        return lines_of(batch), [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        return lines_of(batch), list(zip(*columns, strict=True))
     except (TypeError, ValueError, KeyError, ArithmeticError):
         raise IntegrityError(
             f"a stored row of {table.name} does not have its columns {', '.join(names)}", "verify the vault"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from muster.adapters.mlflow_rest_api import RestServer
 from muster.catalog import Registry, TargetRegistry
@@ -28,7 +29,7 @@ class Places:
         """A folder or file; relative ones lie below the root of their workload."""
         return root / self.resolve(reference).removeprefix("file://")
 
-    def registry(self, registry: Registry | TargetRegistry | None) -> dict[str, str]:
+    def registry(self, registry: Registry | TargetRegistry | None) -> dict[str, Any]:
         """Where a registry lives, with secrets: ``store``, ``artifacts`` and ``auth_store``, or ``server`` and ``token``."""
         found = {
             name: getattr(registry, name, None) for name in ("store", "artifacts", "auth_store", "server", "token")
