@@ -29,6 +29,14 @@ INFINITIES = {"inf": sys.float_info.max, "-inf": -sys.float_info.max}
 # --- for drivers ------------------------------------------------------------------------------------------------------
 
 
+TAKEN: dict[str, frozenset[type]] = {
+    "sqlite": frozenset({str, bool, float, NoneType}),
+    "postgresql": frozenset({str, bool, NoneType}),
+    "mysql": frozenset({str, bool, float, NoneType}),
+}
+"""Types of which the driver of an engine takes every value as it is; integers, if a column can hold them."""
+
+
 def for_driver(engine: str) -> Callable[[Any], Any]:
     """How a value is given to the driver of an engine."""
     return {"sqlite": _for_sqlite, "postgresql": _for_postgresql}.get(engine, _as_it_is)

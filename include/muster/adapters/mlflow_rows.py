@@ -23,7 +23,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql_types as mysql_types
-from muster.adapters.mlflow_engines import for_driver, inserter
+from muster.adapters.mlflow_engines import TAKEN, for_driver, inserter
 from muster.adapters.mlflow_lines import BATCH, Row, RowSum, lines_of
 from muster.batches import batched
 from muster.errors import IntegrityError, SourceInvalid
@@ -206,10 +206,11 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> Ro
     :raises IntegrityError: if a row does not have the columns of the table
     """
     insert = inserter(connection, table.name, table.names)
-    decode = _decoder(connection.dialect.name)
+    engine = connection.dialect.name
+    decode, taken = _decoder(engine), TAKEN[engine]
     digest, count = hashlib.sha256(), 0
     for batch in batched(rows, BATCH):
-        lines, values = _decoded(table, decode, batch)
+        lines, values = _decoded(table, decode, taken, batch)
         digest.update(lines)
         insert(values)
         count += len(batch)
@@ -229,11 +230,15 @@ def updated_row(connection: Connection, table: Table, due: Row, live: Row) -> bo
     return done.rowcount == 1
 
 
-def _decoded(table: Table, decode: Callable[[Any], Any], batch: Sequence[Row]) -> tuple[bytes, list[tuple[Any, ...]]]:
+def _decoded(
+    table: Table, decode: Callable[[Any], Any], taken: frozenset[type], batch: Sequence[Row]
+) -> tuple[bytes, list[tuple[Any, ...]]]:
     """The rows as lines, and what the engine takes."""
     names = table.names
     try:
-        columns = [_for_engine(decode, values) for _, values in zip(names, zip(*batch, strict=True), strict=True)]
+        columns = [
+            _for_engine(decode, taken, values) for _, values in zip(names, zip(*batch, strict=True), strict=True)
+        ]
         return lines_of(batch), list(zip(*columns, strict=True))
     except (TypeError, ValueError, KeyError, ArithmeticError):
         raise IntegrityError(
@@ -241,10 +246,10 @@ def _decoded(table: Table, decode: Callable[[Any], Any], batch: Sequence[Row]) -
         ) from None
 
 
-def _for_engine(decode: Callable[[Any], Any], values: Sequence[Any]) -> Sequence[Any]:
-    """The values of one column. Every engine takes text as it is, and integers that a column can hold."""
+def _for_engine(decode: Callable[[Any], Any], taken: frozenset[type], values: Sequence[Any]) -> Sequence[Any]:
+    """The values of one column; most are taken as they are."""
     found = set(map(type, values))
-    if found <= {str, NoneType} or (found == {int} and min(values) >= _LEAST and max(values) <= _MOST):
+    if found <= taken or (found == {int} and min(values) >= _LEAST and max(values) <= _MOST):
         return values
     return [decode(value) for value in values]
 
