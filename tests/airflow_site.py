@@ -16,6 +16,7 @@ import muster.demo
 from muster.bootstrap import Platform
 from muster.catalog import load_catalog
 from muster.vault.vault import Actor
+from vaults import CHEAP
 
 PROJECT = Path(__file__).resolve().parents[1]
 LOCK = Path(muster.demo.__file__).parent / "model-environment.lock"
@@ -162,7 +163,7 @@ def make_site(folder: Path) -> AirflowSite:
     run([sys.executable, "-c", SEED_MODEL, store, str(artifacts)], folder)
     platform = site.platform()
     for name in ("primary", "spare"):
-        platform.create_vault(name)
+        platform.create_vault(name, cost=CHEAP)
     return site
 
 

@@ -18,6 +18,7 @@ from muster.domain.recovery_report import RecoveryReport
 from muster.drills.circumstances import reach_of
 from muster.drills.rehearsal import Wanted, rehearse
 from muster.vault.vault import Actor
+from vaults import CHEAP
 
 PASSPHRASE = "correct horse battery staple"
 VAULTS = """
@@ -137,7 +138,7 @@ def make_drill_site(folder: Path) -> DrillSite:
     (folder / "conf").mkdir()
     (folder / "conf" / "limits.yaml").write_text("limit: 4200\n")
     make_dataset(folder / "entries", "data", {f"2026-0{month}.csv": rows(month) for month in range(1, 4)})
-    site.platform().create_vault("primary")
+    site.platform().create_vault("primary", cost=CHEAP)
     site.snapshot()
     (folder / "entries" / "data" / "2026-04.csv").write_text(rows(4))
     commit_dataset(folder / "entries", "data", "second")
@@ -155,7 +156,7 @@ def make_model_site(folder: Path, wheels: Path) -> DrillSite:
     (folder / "artifacts").mkdir()
     run([sys.executable, "-c", SEED_MODEL, *store.values()], folder)
     shutil.copytree(wheels, site.state / "wheels", copy_function=os.link)
-    site.platform().create_vault("primary")
+    site.platform().create_vault("primary", cost=CHEAP)
     site.snapshot()
     return site
 

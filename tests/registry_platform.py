@@ -13,7 +13,7 @@ from muster.domain.recovery_report import RecoveryReport
 from muster.domain.restore_request import RestoreRequest
 from muster.operations.conclude import Incident
 from muster.ports import Clock
-from vaults import ACTOR
+from vaults import ACTOR, CHEAP
 
 WORKLOAD = """\
 workload: models
@@ -45,7 +45,7 @@ def platform_of(
         return os.environ[reference[4:]] if reference.startswith("env:") else places.get(reference, reference)
 
     platform = Platform(load_catalog(catalog), resolve, state=folder / "state", actor=ACTOR, clock=clock)
-    platform.create_vault("primary")
+    platform.create_vault("primary", cost=CHEAP)
     return platform
 
 

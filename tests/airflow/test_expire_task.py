@@ -14,7 +14,7 @@ from muster.bootstrap import Platform
 from muster.catalog import load_catalog
 from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import Refused, UsageError
-from vaults import ACTOR
+from vaults import ACTOR, CHEAP
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(120)]
 CATALOG = "vaults:\n  primary: {url: conn:primary, passphrase: conn:words}\n"
@@ -45,7 +45,7 @@ def platform(tmp_path: Path, clock: FrozenClock) -> Platform:
     names = {"conn:primary": f"{tmp_path}/primary", "conn:words": "w" * 20}
     catalog, state = load_catalog(folder), tmp_path / "state"
     platform = Platform(catalog, lambda name: names.get(name, name), state=state, actor=ACTOR, clock=clock)
-    platform.create_vault("primary")
+    platform.create_vault("primary", cost=CHEAP)
     return platform
 
 

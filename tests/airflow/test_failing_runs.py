@@ -19,6 +19,7 @@ import pytest
 from airflow_runs import APPROVED, Run, Runs, marks
 from airflow_site import PROJECT, AirflowSite, commit_dataset
 from muster.domain.recovery_point import PointStatus
+from vaults import CHEAP
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(600)]
 BAD = "id,mass\n1,3000\n2,-4\n"
@@ -63,7 +64,7 @@ def ledger(site: AirflowSite) -> Iterator[Ledger]:
 def empty_vault(site: AirflowSite) -> None:
     """Make the ledger's vault anew."""
     shutil.rmtree(site.folder / "vault-spare")
-    site.platform().create_vault("spare")
+    site.platform().create_vault("spare", cost=CHEAP)
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -19,7 +19,7 @@ from muster.domain.approval import Approval
 from muster.errors import IncompletePoint, Unfaithful
 from muster.operations.approve import APPROVED, record_decision
 from registry_seed import SmallStore, query
-from vaults import ACTOR
+from vaults import ACTOR, CHEAP
 
 pytestmark = [pytest.mark.airflow, pytest.mark.timeout(120)]
 CATALOG = "vaults:\n  primary: {url: conn:primary, passphrase: conn:words}\n"
@@ -63,7 +63,7 @@ def platform(small_store: SmallStore, tmp_path: Path) -> Platform:
     names |= {"conn:store": small_store.url, "conn:artifacts": str(small_store.artifacts)}
     catalog, state = load_catalog(folder), tmp_path / "state"
     platform = Platform(catalog, lambda name: names.get(name, name), state=state, actor=ACTOR)
-    platform.create_vault("primary")
+    platform.create_vault("primary", cost=CHEAP)
     platform.snapshot(catalog.workload("flights"))
     return platform
 

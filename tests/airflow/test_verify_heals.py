@@ -11,7 +11,7 @@ import pytest
 from muster.bootstrap import Platform
 from muster.catalog import load_catalog
 from muster.errors import IntegrityError, StoreUnavailable
-from vaults import ACTOR, extract, flip, noise, read_folder, seal, store_tree
+from vaults import ACTOR, CHEAP, extract, flip, noise, read_folder, seal, store_tree
 
 pytestmark = pytest.mark.airflow
 
@@ -43,8 +43,8 @@ def platform(tmp_path: Path) -> Platform:
         "conn:words": "w" * 20
     }
     platform = Platform(load_catalog(folder), lambda name: names.get(name, name), state=tmp_path / "state", actor=ACTOR)
-    vault, _ = platform.create_vault("primary")
-    platform.create_vault("witness")
+    vault, _ = platform.create_vault("primary", cost=CHEAP)
+    platform.create_vault("witness", cost=CHEAP)
     seal(vault, store_tree(vault, FILES))
     return platform
 
@@ -78,7 +78,7 @@ def test_what_a_replica_has_comes_back_in_the_same_night(platform: Platform, tmp
 def test_what_no_replica_has_fails_the_task(platform: Platform, tmp_path: Path, there: str) -> None:
     """A place that holds no copy of this vault is not asked, and no error for that hides the damage."""
     if there == "another vault":
-        platform.create_vault("frankfurt")
+        platform.create_vault("frankfurt", cost=CHEAP)
     damage(tmp_path / "primary")
     if there == "as damaged":
         shutil.copytree(tmp_path / "primary", tmp_path / "frankfurt")

@@ -23,7 +23,7 @@ def encrypt(project: Project) -> None:
 def test_an_alarm_is_told_shown_and_accepted(tmp_path: Path) -> None:
     """Exit code 5 with numbers and the next step; `show` names files; the last good point stays the latest until `accept`."""
     project = make_project(tmp_path)
-    project.ask("init", "--recovery-key-file", str(project.recovery_key))
+    project.make_vault()
     good = project.ask("snapshot", "small")["point"]["point"]
     encrypt(project)
     error = project.refuse("snapshot", "small")

@@ -13,7 +13,7 @@ from protected_project import RESTORE, WORKLOAD, Project, make_project
 def project(tmp_path: Path) -> Project:
     """A project of three points, all taken today."""
     project = make_project(tmp_path / "project")
-    project.ask("init", "--recovery-key-file", str(project.recovery_key))
+    project.make_vault()
     for threshold in ("1", "2", "3"):
         project.ask("snapshot", "small", THRESHOLD=threshold)
     return project

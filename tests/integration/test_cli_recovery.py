@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from protected_project import PASSPHRASE, RESTORE, UNPROVEN, Project, contents, make_project, sealed_project
+from protected_project import PASSPHRASE, RESTORE, UNPROVEN, Project, contents, make_project
 
 PLAN = ("plan", "latest", *UNPROVEN)
 
@@ -17,7 +17,10 @@ PLAN = ("plan", "latest", *UNPROVEN)
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with a vault, and one point in it. Tests add to it, and take nothing away."""
-    return sealed_project(tmp_path_factory.mktemp("project"))
+    project = make_project(tmp_path_factory.mktemp("project"))
+    project.ask("init", "--recovery-key-file", str(project.recovery_key))
+    project.ask("snapshot", "small")
+    return project
 
 
 def test_init_writes_the_recovery_key_once_and_refuses_to_do_it_again(project: Project, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def project(live_sqlite: LiveRegistry, tmp_path: Path) -> Project:
     )
     secrets.chmod(0o600)
     project = Project(tmp_path, Path(sys.executable))
-    project.ask("init", "--recovery-key-file", str(project.recovery_key))
+    project.make_vault()
     project.ask("snapshot", "models")
     return project
 

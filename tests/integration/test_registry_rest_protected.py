@@ -17,7 +17,7 @@ from muster.errors import IntegrityError, TargetNotEmpty
 from muster.operations.conclude import Incident
 from relay import Answer, Asked, Relay
 from rest_registries import Served, capture_by_rest, seen, serving
-from vaults import ACTOR
+from vaults import ACTOR, CHEAP
 
 WORKLOAD = """\
 workload: models
@@ -40,7 +40,7 @@ def platform_of(folder: Path, server: str) -> Platform:
     places |= {"conn:mlflow": server, "conn:token": "t0ken"}
     resolve = lambda reference: places.get(reference, reference)  # noqa: E731
     platform = Platform(load_catalog(catalog), resolve, state=folder / "state", actor=ACTOR)
-    platform.create_vault("primary")
+    platform.create_vault("primary", cost=CHEAP)
     return platform
 
 

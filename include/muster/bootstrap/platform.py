@@ -43,6 +43,7 @@ from muster.operations.undo import Replaced
 from muster.ports import BlobStore, Clock, Progress
 from muster.ports.registry import RegistryMerge
 from muster.vault.holders import KINDS, Secret, secret_of
+from muster.vault.keys import ScryptCost
 from muster.vault.vault import Actor, Passphrase, RecoveryKey, Vault
 
 
@@ -102,10 +103,11 @@ class Platform:
             self._vaults[name] = Vault.open(store, secret, clock=self.clock, actor=self._actor)
         return self._vaults[name]
 
-    def create_vault(self, name: str) -> tuple[Vault, RecoveryKey]:
+    def create_vault(self, name: str, *, cost: ScryptCost | None = None) -> tuple[Vault, RecoveryKey]:
         """
         Create a vault of the catalog at its place. The recovery key is in no file: show it once, for keeping offline.
 
+        :param cost: of trying a passphrase; what OWASP asks for, if left out
         :raises AlreadyExists: if there is one
         :raises UsageError: if the catalog does not refer to a passphrase for it
         """
@@ -115,7 +117,7 @@ class Platform:
                 f"the catalog opens the vault {name} with a {KINDS[type(secret)]}, and a vault is created with a passphrase",
                 "create it with --vault URL and a passphrase; then add the other holder with `muster keys add`",
             )
-        return Vault.create(store, secret, clock=self.clock, actor=self._actor)
+        return Vault.create(store, secret, clock=self.clock, actor=self._actor, cost=cost)
 
     def replicas(self, name: str) -> list[BlobStore]:
         """Where copies of a vault may lie: the replicas of all workloads that are kept in it."""
