@@ -141,7 +141,7 @@ def test_a_registry_behind_a_server_comes_back_with_its_canary(small_store: Smal
         platform = platform_of(tmp_path, small_store.url, small_store.artifacts, rest=CANARY)
         stored = f'{{store: "{small_store.url}", artifacts: "{small_store.artifacts}"}}'
         file.write_text(file.read_text().replace(f"registry: {stored}", f'registry: {{server: "{uri}"}}', 1))
-        platform = Platform(load_catalog(file.parents[1]), platform._resolve, state=platform.state, actor=ACTOR)
+        platform = Platform(load_catalog(file.parents[1]), platform._places.resolve, state=platform.state, actor=ACTOR)
         written = platform.write_canary(platform.catalog.workload("models"))
         status = snapshot(platform)
     report = restored(platform, status, f"{tmp_path}/back")
