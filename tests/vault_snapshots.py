@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,9 +34,24 @@ def snapshot(vault: Vault, number: int = 1, files: dict[str, bytes] = FILES) -> 
     return stats
 
 
+PATIENCE = 100
+"""Seconds for which a forked process is waited for."""
+
+
 def in_child(work: Callable[[], object]) -> int:
-    """Run in a forked process; return its exit code, or minus the signal that ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(start_child(work), 0)[1])
+    """
+    Run in a forked process; return its exit code, or minus the signal that ended it.
+
+    A process with threads, such as that of a server of the tests, may leave its child a lock that nobody ever releases. Such a child is
+    killed where it stands, after it has written its stack to standard error.
+    """
+    child = start_child(work)
+    deadline = time.monotonic() + PATIENCE
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.01)
+    return os.waitstatus_to_exitcode(ended[1])
 
 
 def start_child(work: Callable[[], object]) -> int:
@@ -41,6 +59,7 @@ def start_child(work: Callable[[], object]) -> int:
     child = os.fork()
     if child == 0:
         code = 99
+        faulthandler.dump_traceback_later(PATIENCE - 10)
         try:
             work()
             code = 0
