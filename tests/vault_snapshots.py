@@ -34,22 +34,23 @@ def snapshot(vault: Vault, number: int = 1, files: dict[str, bytes] = FILES) -> 
     return stats
 
 
-PATIENCE = 100
-"""Seconds for which a forked process is waited for."""
+STACK_AFTER, PATIENCE = 90, 100
+"""Seconds after which a forked process writes where it stands, and for which it is waited for."""
 
 
 def in_child(work: Callable[[], object]) -> int:
     """
     Run in a forked process; return its exit code, or minus the signal that ended it.
 
-    A process with threads, such as that of a server of the tests, may leave its child a lock that nobody ever releases. Such a child is
-    killed where it stands, after it has written its stack to standard error.
+    :raises AssertionError: if it does not end; it has written its stack to standard error before
     """
     child = start_child(work)
     deadline = time.monotonic() + PATIENCE
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
         if time.monotonic() > deadline:
             os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise AssertionError("the forked process hangs; where, stands in its standard error")
         time.sleep(0.01)
     return os.waitstatus_to_exitcode(ended[1])
 
@@ -59,7 +60,7 @@ def start_child(work: Callable[[], object]) -> int:
     child = os.fork()
     if child == 0:
         code = 99
-        faulthandler.dump_traceback_later(PATIENCE - 10)
+        faulthandler.dump_traceback_later(STACK_AFTER)
         try:
             work()
             code = 0

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from anchored_catalog import write_anchored_catalog
 from muster.bootstrap import Platform
 from muster.catalog import load_catalog
 from muster.errors import IntegrityError, StoreUnavailable
@@ -15,30 +16,13 @@ from vaults import ACTOR, CHEAP, extract, flip, noise, read_folder, seal, store_
 
 pytestmark = pytest.mark.airflow
 
-CATALOG = """
-vaults:
-  primary: {url: "conn:primary", passphrase: "conn:words", anchored_in: [witness]}
-  frankfurt: {url: "conn:frankfurt", passphrase: "conn:words"}
-  witness: {url: "conn:witness", passphrase: "conn:words"}
-"""
-WORKLOAD = """
-workload: flights
-owner: ops
-objectives: {rpo: 1d, rto: 15m}
-datasets: [{name: d0, repo: numbers, targets: [data]}]
-vault: primary
-replicas: [frankfurt]
-"""
 FILES = {"a": noise(5000), "b": noise(200_000, 2)}
 
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Platform:
     """One point in the primary vault; what is in Frankfurt is up to the test."""
-    folder = tmp_path / "catalog"
-    (folder / "workloads").mkdir(parents=True)
-    (folder / "vaults.yaml").write_text(CATALOG)
-    (folder / "workloads" / "flights.yaml").write_text(WORKLOAD)
+    folder = write_anchored_catalog(tmp_path)
     names = {f"conn:{name}": f"{tmp_path}/{name}" for name in ("primary", "frankfurt", "witness")} | {
         "conn:words": "w" * 20
     }

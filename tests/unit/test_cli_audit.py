@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from anchored_catalog import write_anchored_catalog
 from muster.adapters.local_store import LocalStore
 from muster.adapters.system_clock import SystemClock
 from muster.cli import main as cli
@@ -209,30 +210,12 @@ def test_docs_tell_of_every_command(action: str) -> None:
     assert f"audit {action}" in text
 
 
-CATALOG = """
-vaults:
-  primary: {url: "conn:vault", passphrase: "conn:words", anchored_in: [witness]}
-  copy: {url: "conn:copy", passphrase: "conn:words"}
-  witness: {url: "conn:witness", passphrase: "conn:words"}
-"""
-WORKLOAD = """
-workload: flights
-owner: ops
-objectives: {rpo: 1d, rto: 15m}
-datasets: [{name: d0, repo: numbers, targets: [data]}]
-vault: primary
-replicas: [copy]
-"""
-
-
 @pytest.fixture
 def catalogued(desk: Desk) -> Callable[..., tuple[int, Any]]:
     """The two vaults and the copy of one as a catalog names them."""
-    folder = desk.folder / "catalog"
-    (folder / "workloads").mkdir(parents=True)
-    (folder / "vaults.yaml").write_text(CATALOG)
-    (folder / "workloads" / "flights.yaml").write_text(WORKLOAD)
-    places = {name: str(desk.folder / name) for name in ("vault", "copy", "witness")}
+    folder = write_anchored_catalog(desk.folder)
+    lie = {"primary": "vault", "frankfurt": "copy", "witness": "witness"}
+    places = {name: str(desk.folder / place) for name, place in lie.items()}
     secrets = desk.folder / "secrets.yaml"
     secrets.write_text(json.dumps({**places, "words": WORDS}))
     secrets.chmod(0o600)
@@ -268,8 +251,10 @@ def test_whom_the_catalog_names_is_asked_without_being_named(
 def test_who_cannot_be_asked_hides_nothing_that_is_wrong_here(
     desk: Desk, catalogued: Callable[..., tuple[int, Any]]
 ) -> None:
-    """First the trail itself is told to be broken; once it is whole, that others are silent is an error."""
-    shutil.rmtree(desk.folder / "witness")
+    """First the trail itself is told to be broken; once it is whole, that others are silent, or not there, is an error."""
+    header = desk.folder / "witness" / "vault.json"
+    header.unlink()
+    header.symlink_to(header)  # what lies on a disk that has gone
     first = desk.records()[0]
     data = first.read_bytes()
     first.unlink()
@@ -283,3 +268,7 @@ def test_who_cannot_be_asked_hides_nothing_that_is_wrong_here(
     assert "--alone" in document["error"]["hint"]
     assert catalogued("--alone")[0] == 0
     assert catalogued("--alone", "--replica", "witness")[0] == 2
+    header.unlink()
+    for named in ((), ("--replica", "witness")):
+        code, document = catalogued(*named)
+        assert (code, document["error"]["kind"]) == (4, "NotFound")

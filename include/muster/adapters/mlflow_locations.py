@@ -239,8 +239,6 @@ class LocationMap:
 
     def apply(self, table: Table, row: Row) -> Row:
         """The row with its locations mapped; every other value is left alone."""
-        if not self.prefixes or table.name not in LOCATIONS:
-            return row
         mapped = list(row)
         for index, column in enumerate(table.names):
             if isinstance(row[index], str) and is_location(table, column, row):

@@ -16,6 +16,7 @@ from muster.cli.wording import moment
 from muster.errors import UsageError
 
 if TYPE_CHECKING:
+    from muster.operations.audit import Elsewhere
     from muster.ports import BlobStore
     from muster.vault.auditing import Auditing, AuditReport
     from muster.vault.vault import AuditRecord, Vault
@@ -60,7 +61,7 @@ def audit_verify(session: Session, last: int, replicas: Sequence[str], alone: bo
     checked = []
     for name in names:
         vault = session.vault(name)
-        elsewhere = None if alone else functools.partial(_elsewhere, session, vault, replicas)
+        elsewhere = None if alone else functools.partial(_elsewhere, session, name, replicas)
         report = prove(vault, seen.asked(vault, head.split()), elsewhere)
         seen.remember(vault, report.anchor.heads)
         checked.append((vault, report))
@@ -137,18 +138,17 @@ def _another_vault(session: Session, place: str) -> Vault:
     return Vault.open(session.store_at(place), secret, clock=SystemClock(), actor=session.actor)
 
 
-def _elsewhere(
-    session: Session, vault: Vault, replicas: Sequence[str]
-) -> tuple[Sequence[BlobStore], Sequence[Auditing]]:
+def _elsewhere(session: Session, name: str, replicas: Sequence[str]) -> Elsewhere:
     """Copies of a vault, and others that know of it: those that were named, or else those of the catalog."""
     if replicas:
-        return _apart(session, vault, replicas)
-    return session.copies(vault), [other.auditing for other in session.witnesses(vault)]
+        return _apart(session, session.vault(name), replicas)
+    return session.copies(name), [other.auditing for other in session.witnesses(name)]
 
 
-def _apart(session: Session, vault: Vault, replicas: Sequence[str]) -> tuple[list[BlobStore], list[Auditing]]:
+def _apart(session: Session, vault: Vault, replicas: Sequence[str]) -> Elsewhere:
     """Copies of this vault, which its own key reads, and other vaults, which are opened with theirs."""
-    copies, others = [], []
+    copies: list[BlobStore] = []
+    others: list[Auditing] = []
     for place in replicas:
         store = session.store_at(place)
         if vault.healing.is_copy(store):

@@ -167,15 +167,14 @@ class Session:
                 )
         return self._opened[name]
 
-    def copies(self, vault: Vault) -> list[BlobStore]:
+    def copies(self, name: str) -> list[BlobStore]:
         """What holds a copy of a vault, of the replicas that the catalog names; none for a vault that was named by its URL."""
-        name = self._name_of(vault)
-        return [store for store in self.platform.replicas(name) if vault.healing.is_copy(store)] if name else []
+        healing = self.vault(name).healing
+        return [] if self.vault_url else [store for store in self.platform.replicas(name) if healing.is_copy(store)]
 
-    def witnesses(self, vault: Vault) -> list[Vault]:
-        """The other vaults of the catalog in whose trails this one's is anchored."""
-        name = self._name_of(vault)
-        return self.platform.anchored_in(name) if name else []
+    def witnesses(self, name: str) -> list[Vault]:
+        """The other vaults of the catalog in whose trails this one's is anchored; none for a vault that was named by its URL."""
+        return [] if self.vault_url else self.platform.anchored_in(name)
 
     def vault_names(self, workload: str | None = None) -> list[str]:
         """The vaults that a command is about: the one of ``--vault``, the workload's, or those of all workloads."""
@@ -228,10 +227,6 @@ class Session:
             places = ", ".join(vault.url for vault, _ in found)
             raise UsageError(f"several vaults have a point {point}: {places}", "name one with --vault, or a workload")
         return found[0]
-
-    def _name_of(self, vault: Vault) -> str | None:
-        """As it was opened, if the catalog has that name."""
-        return next((name for name, opened in self._opened.items() if opened is vault and name != self.vault_url), None)
 
     def _open(self, name: str) -> Vault:
         from muster.adapters.system_clock import SystemClock

@@ -91,7 +91,7 @@ def heal(session: Session, replicas: Sequence[str], sources: Sequence[str], file
 
     name = _vault_to_heal(session, sources)
     vault = session.vault(name)
-    stores = [session.store_at(place) for place in replicas] or session.copies(vault)
+    stores = [session.store_at(place) for place in replicas] or session.copies(name)
     jobs = [session.platform.snapshot_job(session.catalog.workload(workload)) for workload in sources]
     if not stores and not jobs:
         raise UsageError(

@@ -40,7 +40,8 @@ def prove(vault: Vault, heads: Sequence[str], elsewhere: Callable[[], Elsewhere]
     :param heads: digests of records that were seen earlier
     :param elsewhere: opens the other places; None if none is to be asked
     :raises IntegrityError: if anything is wrong with the trail, a copy of it or another vault's
-    :raises StoreUnavailable: if nothing is wrong here, and one of the other places cannot be asked
+    :raises StoreUnavailable: if nothing is wrong here, and one of the other places does not answer
+    :raises MusterError: if nothing is wrong here, and one of the other places cannot be opened
     """
     if elsewhere is None:
         return _whole(vault, vault.auditing.check(heads=heads))
@@ -49,7 +50,7 @@ def prove(vault: Vault, heads: Sequence[str], elsewhere: Callable[[], Elsewhere]
         report = vault.auditing.check(heads=heads, copies=copies, others=others)
     except MusterError as error:
         _whole(vault, vault.auditing.check(heads=heads))
-        if isinstance(error, IntegrityError):
+        if not isinstance(error, StoreUnavailable):
             raise
         raise StoreUnavailable(
             f"the trail of {vault.url} is whole in itself, and what others know of it cannot be asked: {error.message}",
