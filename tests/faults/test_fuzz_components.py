@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fakes import MemoryStore
 from faults.fuzzing import ANYTHING, altered, bounded, by_chance, documents, mutate, ours, raw_json
 from muster.adapters.dvc_objects_map import folder_object, read_folder_object
-from muster.adapters.mlflow_lines import lines_of, read_lines, sum_of_file
+from muster.adapters.mlflow_lines import lines_of, read_batches, sum_of_file
 from muster.adapters.mlflow_rows import Column, Table, insert_rows
 from muster.adapters.mlflow_tables import Schema
 from muster.codec import to_json
@@ -81,7 +81,7 @@ def test_any_line_is_a_row_or_damaged(line: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder, database() as connection:
         path = Path(folder, "t.jsonl")
         path.write_bytes(line + b"\n")
-        found = ours(lambda: insert_rows(connection, TABLE, read_lines(path)))
+        found = ours(lambda: insert_rows(connection, TABLE, read_batches(path)))
         assert isinstance(found, MusterError) or found.rows == path.read_bytes().count(b"\n")  # type: ignore[attr-defined]
 
 
@@ -101,7 +101,7 @@ def test_a_whole_row_goes_in(tmp_path: Path) -> None:
     """So that what is refused above is refused for what is wrong with it."""
     (tmp_path / "t").write_bytes(lines_of([ROW]))
     with database() as connection:
-        assert insert_rows(connection, TABLE, read_lines(tmp_path / "t")) == sum_of_file(tmp_path / "t")
+        assert insert_rows(connection, TABLE, read_batches(tmp_path / "t")) == sum_of_file(tmp_path / "t")
 
 
 SCHEMA = to_json(

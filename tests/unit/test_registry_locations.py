@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from muster.adapters.mlflow_lines import in_batches
 from muster.adapters.mlflow_locations import LocationMap, Place, home_of, place_of, root_place, roots_of
 from muster.adapters.mlflow_rows import Column, Table
 from muster.errors import IntegrityError, SourceInvalid
@@ -122,21 +123,23 @@ def test_old_root_in_an_unknown_column_is_found(value: str) -> None:
     """However it is written or wrapped, an old root that is left fails the restore."""
     unknown = Table("archive", (Column("place", "text", True),), ())
     with pytest.raises(IntegrityError, match=r"archive\.place"):
-        list(between("/ml", "/new").inspected(unknown, [[[value]]]))
+        list(between("/ml", "/new").inspected(unknown, in_batches([[value]])))
 
 
 @pytest.mark.parametrize("value", ["/ml2", "/new/ml", "s3://bucket/ml", "/mlx/1", "html/ml-1"])
 def test_similar_text_is_not_taken_for_the_old_root(value: str) -> None:
     """A path that only begins alike, or holds the name further down, is no finding."""
-    list(between("/ml", "/new").inspected(Table("archive", (Column("place", "text", True),), ()), [[[value]]]))
+    list(
+        between("/ml", "/new").inspected(Table("archive", (Column("place", "text", True),), ()), in_batches([[value]]))
+    )
 
 
 def test_new_root_below_the_old_one_is_told_apart() -> None:
     """Below the old root there is a new place and there are leftovers; only these are found."""
     archive, move = Table("archive", (Column("place", "text", True),), ()), between("/ml", "/ml/restored")
-    list(move.inspected(archive, [[["/ml/restored/1"]]]))
+    list(move.inspected(archive, in_batches([["/ml/restored/1"]])))
     with pytest.raises(IntegrityError):
-        list(move.inspected(archive, [[["/ml/1"]]]))
+        list(move.inspected(archive, in_batches([["/ml/1"]])))
 
 
 def test_old_root_below_the_new_one_is_found() -> None:
@@ -144,7 +147,7 @@ def test_old_root_below_the_new_one_is_found() -> None:
     with pytest.raises(IntegrityError):
         list(
             between("/data/ml", "/data").inspected(
-                Table("archive", (Column("place", "text", True),), ()), [[["/data/ml/1"]]]
+                Table("archive", (Column("place", "text", True),), ()), in_batches([["/data/ml/1"]])
             )
         )
 
@@ -153,5 +156,5 @@ def test_history_is_kept_and_counted() -> None:
     """What people wrote is left as it is, and each mention is counted."""
     params, move = Table("params", (Column("value", "text", True),), ()), between("/ml", "/new")
     for value in ("/ml/data.csv", "other", "at /ml"):
-        list(move.inspected(params, [[[value]]]))
+        list(move.inspected(params, in_batches([[value]])))
     assert move.mentions == {"params.value": 2}

@@ -9,7 +9,16 @@ from typing import Any
 
 import pytest
 
-from muster.adapters.mlflow_lines import BATCH, RowSum, lines_of, read_lines, sum_of_file, sum_of_rows, write_lines
+from muster.adapters.mlflow_lines import (
+    BATCH,
+    RowSum,
+    in_batches,
+    lines_of,
+    read_lines,
+    sum_of,
+    sum_of_file,
+    write_lines,
+)
 from muster.adapters.mlflow_rows import Column, Table, insert_rows, rows_of, tables_of
 from muster.errors import IntegrityError, SourceInvalid
 
@@ -48,9 +57,9 @@ def test_rows_survive_database_and_file(connection: Any, tmp_path: Path) -> None
         "datetime",
         "json",
     ]
-    inserted = insert_rows(connection, table, ROWS[::-1])
+    inserted = insert_rows(connection, table, in_batches(ROWS[::-1]))
     assert inserted.rows == len(ROWS)
-    written = write_lines(rows_of(connection, table), tmp_path / "rows")
+    written = write_lines(in_batches(rows_of(connection, table)), tmp_path / "rows")
     assert list(read_lines(tmp_path / "rows")) == ROWS
     assert sum_of_file(tmp_path / "rows") == written
     assert inserted.sha256 != written.sha256  # the order counts
@@ -58,7 +67,7 @@ def test_rows_survive_database_and_file(connection: Any, tmp_path: Path) -> None
 
 def test_same_rows_have_the_same_bytes(tmp_path: Path) -> None:
     """The encoding is fixed: this digest may never change without a new format."""
-    total = write_lines(ROWS, tmp_path / "rows")
+    total = write_lines(in_batches(ROWS), tmp_path / "rows")
     assert total == RowSum(5, "f57cc8fb0cd8d7e55cd0e3fe4f10bbe919633ea5ac5a8cccd348eb87e3d56693")
 
 
@@ -67,8 +76,8 @@ def test_rows_have_the_same_lines_one_by_one_and_together(tmp_path: Path) -> Non
     between = ["],[", 1, None, None, None, None, None, "[[1],[2]]"]
     for rows in (ROWS, [*ROWS, between, *ROWS], [between], [], ROWS * (BATCH // 2)):
         assert lines_of(rows) == b"".join(lines_of([row]) for row in rows)
-    total = write_lines(ROWS * BATCH, tmp_path / "rows")
-    assert total == sum_of_rows(iter(ROWS * BATCH)) == sum_of_file(tmp_path / "rows")
+    total = write_lines(in_batches(ROWS * BATCH), tmp_path / "rows")
+    assert total == sum_of(in_batches(ROWS * BATCH)) == sum_of_file(tmp_path / "rows")
     assert list(read_lines(tmp_path / "rows")) == ROWS * BATCH
 
 
@@ -78,7 +87,7 @@ def test_one_odd_value_among_plain_ones_is_seen(connection: Any) -> None:
     rows = [[f"{number:04}", number, number / 7, True, None, None, None, "{}"] for number in range(2 * BATCH)]
     rows[BATCH + 5][2], rows[BATCH + 6][2] = {"float": "inf"}, None
     rows[7][3], rows[8][1] = None, None
-    insert_rows(connection, table, rows)
+    insert_rows(connection, table, in_batches(rows))
     assert list(rows_of(connection, table)) == rows
 
 
@@ -88,7 +97,7 @@ def test_computed_columns_are_left_to_the_database(connection: Any) -> None:
 
     table = tables_of(connection)["t"]
     assert "twice" not in table.names
-    insert_rows(connection, table, [["k", 21, None, None, None, None, None, None]])
+    insert_rows(connection, table, in_batches([["k", 21, None, None, None, None, None, None]]))
     assert connection.execute(text("SELECT twice FROM t")).scalar() == 42
 
 
@@ -106,7 +115,7 @@ def test_value_of_another_type_is_refused(connection: Any, column: str, value: A
 def test_row_that_does_not_fit_is_refused(connection: Any, row: list[Any]) -> None:
     """A stored row with other columns, or an unknown tag, goes into no table."""
     with pytest.raises(IntegrityError, match="does not have its columns"):
-        insert_rows(connection, tables_of(connection)["t"], [row])
+        insert_rows(connection, tables_of(connection)["t"], in_batches([row]))
 
 
 def test_table_without_a_key_has_an_order(connection: Any) -> None:

@@ -61,7 +61,7 @@ def _for_sqlite(value: Any) -> Any:
     return str(value) if isinstance(value, Decimal) else value
 
 
-def inserter(connection: Connection, table: str, columns: Sequence[str]) -> Callable[[list[tuple[Any, ...]]], None]:
+def inserter(connection: Connection, table: str, columns: Sequence[str]) -> Callable[[Sequence[Sequence[Any]]], None]:
     """
     What inserts rows of these columns, as the driver takes them.
 
@@ -72,9 +72,9 @@ def inserter(connection: Connection, table: str, columns: Sequence[str]) -> Call
     statement = sa.insert(sa.table(table, *map(sa.column, columns)))
     if connection.dialect.name == "sqlite":  # nothing is left for SQLAlchemy to do to the values
         text = str(statement.compile(connection))
-        return lambda rows: connection.exec_driver_sql(text, rows).close()
+        return lambda rows: connection.exec_driver_sql(text, list(map(tuple, rows))).close()
 
-    def insert(rows: list[tuple[Any, ...]]) -> None:
+    def insert(rows: Sequence[Sequence[Any]]) -> None:
         values = [dict(zip(columns, row, strict=True)) for row in rows]
         if connection.dialect.name == "mysql":
             mysql.insert(connection, table, statement, values)

@@ -17,7 +17,7 @@ from muster.adapters.mlflow_client import ClientView, client_view
 from muster.adapters.mlflow_entities import EntityCount, Take, entity_of, finer_kinds, prompts_among
 from muster.adapters.mlflow_facts import models_of, server_keys
 from muster.adapters.mlflow_fill import Filled
-from muster.adapters.mlflow_lines import Row, RowSum, line_of, sum_of_rows
+from muster.adapters.mlflow_lines import Batch, Row, RowSum, in_batches, line_of, sum_of
 from muster.adapters.mlflow_locations import LocationMap
 from muster.adapters.mlflow_rows import Table, batches_of, rows_of, tables_of
 from muster.adapters.mlflow_store import StoreUrl, connect, translated
@@ -175,12 +175,9 @@ def _compare_tables(
         name, due = f"{filled.stored.prefix}{table.name}", filled.due[table.name]
         found = RowSum(0, NOTHING.sha256)
         if table.name in there:
-            rows = (
-                rows_of(connection, table)
-                if filled.upgraded
-                else locations.inspected(table, batches_of(connection, table))
-            )
-            found = _read(rows, [*counts.found.takers(table), *told(table)])
+            batches = batches_of(connection, table)
+            inspected = batches if filled.upgraded else locations.inspected(table, batches)
+            found = _read(inspected, [*counts.found.takers(table), *told(table)])
             counts.found.done(table.name, found, name)
         if table.name in there and found == due:
             counts.due.same(counts.found, name)
@@ -201,16 +198,14 @@ def _table_line(filled: Filled, table: Table, name: str, found: RowSum) -> Table
     )
 
 
-def _read(rows: Iterable[Row], takers: Sequence[Take]) -> RowSum:
-    if not takers:
-        return sum_of_rows(rows)
-    digest, count = hashlib.sha256(), 0
-    for count, row in enumerate(rows, 1):  # noqa: B007 (the last number is the count)
-        line = line_of(row)
-        digest.update(line)
-        for take in takers:
-            take(row, line)
-    return RowSum(count, digest.hexdigest())
+def _read(batches: Iterable[Batch], takers: Sequence[Take]) -> RowSum:
+    def give(batch: Batch) -> None:
+        for row in map(list, batch.rows):
+            line = line_of(row)
+            for take in takers:
+                take(row, line)
+
+    return sum_of(batches, give if takers else None)
 
 
 def _name_differences(
@@ -229,7 +224,7 @@ def _name_differences(
         findings.add(name, "table", table.name, "changed after it was filled")
     if filled.upgraded:
         return
-    total = _read(filled.rows(table, locations), counts.due.takers(table))
+    total = _read(in_batches(filled.rows(table, locations)), counts.due.takers(table))
     counts.due.done(table.name, total, name)
     if connection is not None:
         kinds = finer_kinds(table, counts.due.prompts)
@@ -294,7 +289,7 @@ def _expected(main: Filled, locations: LocationMap) -> ExpectedView:
     expected = ExpectedView()
     for table in main.tables:
         if takers := expected.takers(table):
-            _read(main.rows(table, locations), takers)
+            _read(in_batches(main.rows(table, locations)), takers)
     return expected
 
 

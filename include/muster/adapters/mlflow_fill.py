@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql as mysql
 from muster.adapters.mlflow_engines import NAMES, Fit, float_fits, held_by_all
-from muster.adapters.mlflow_lines import BATCH, Row, RowSum, read_lines, sum_of_rows
+from muster.adapters.mlflow_lines import Batch, Row, RowSum, read_batches, sum_of
 from muster.adapters.mlflow_locations import LocationMap
 from muster.adapters.mlflow_mysql_types import single_columns
-from muster.adapters.mlflow_rows import Table, batches_of, insert_rows, rows_of, tables_of
-from muster.adapters.mlflow_schema import create_schema, create_unknown, migrate, reserve_numbers, set_sequences
+from muster.adapters.mlflow_rows import Table, batches_of, insert_rows, tables_of
+from muster.adapters.mlflow_schema import (
+    create_schema,
+    create_unknown,
+    indexes_made_last,
+    migrate,
+    reserve_numbers,
+    set_sequences,
+)
 from muster.adapters.mlflow_store import StoreUrl, newest_revision, revisions_of
 from muster.adapters.mlflow_tables import Schema, same_columns
-from muster.batches import batched
 from muster.codec import to_json
 from muster.errors import IntegrityError, SourceInvalid
 
@@ -78,8 +84,9 @@ class Filled:
     def rows(self, table: Table, locations: LocationMap) -> Iterator[Row]:
         """The rows of a table as they must be here, from what is stored; not after an upgrade, which only MLflow knows to do."""
         singles = self.singles.get(table.name, ())
-        rows = for_here(self.engine, table, read_lines(self.stored.files[table.name]), {}, singles)
-        return LocationMap(locations.prefixes).applied(table, rows)
+        batches = for_here(self.engine, table, read_batches(self.stored.files[table.name]), {}, singles)
+        for batch in LocationMap(locations.prefixes).applied(table, batches):
+            yield from map(list, batch.rows)
 
 
 def fill(connection: Connection, stored: Stored, locations: LocationMap) -> Filled:
@@ -100,12 +107,14 @@ def fill(connection: Connection, stored: Stored, locations: LocationMap) -> Fill
     due: dict[str, RowSum] = {}
     adapted: dict[str, int] = {}
     for table in order:
-        lines = read_lines(stored.files[table.name])
-        rows = for_here(engine, table, lines, adapted, singles.get(table.name, ()))
-        mapped = locations.applied(table, rows)
-        due[table.name] = (
-            sum_of_rows(mapped) if table.name in schema.revisions else insert_rows(connection, table, mapped)
-        )
+        batches = read_batches(stored.files[table.name])
+        held = for_here(engine, table, batches, adapted, singles.get(table.name, ()))
+        mapped = locations.applied(table, held)
+        if table.name in schema.revisions:
+            due[table.name] = sum_of(mapped)
+        else:
+            with indexes_made_last(connection, table.name):
+                due[table.name] = insert_rows(connection, table, mapped)
         if due[table.name].rows != stored.expected[table.name]["rows"]:
             raise IntegrityError(f"{table.name} came back with {due[table.name].rows} rows", "verify the vault")
         if engine == "mysql" and mysql.count(connection, table.name) != due[table.name].rows:
@@ -117,7 +126,7 @@ def fill(connection: Connection, stored: Stored, locations: LocationMap) -> Fill
     old = [name for name in schema.revisions if newest_revision(name) != schema.revisions[name]]
     if old:
         tables = _upgraded(connection, tables, due, locations, old)
-        due = {table.name: sum_of_rows(rows_of(connection, table)) for table in tables}
+        due = {table.name: sum_of(batches_of(connection, table)) for table in tables}
     moves = {table.name: locations.moves[table.name] for table in order if table.name in locations.moves}
     return Filled(stored, engine, tables, due, moves, adapted, revisions_of(connection), singles)
 
@@ -139,8 +148,8 @@ def already(connection: Connection, stored: Stored, locations: LocationMap) -> F
     adapted: dict[str, int] = {}
     due: dict[str, RowSum] = {}
     for table in tables:
-        rows = for_here(engine, table, read_lines(stored.files[table.name]), adapted)
-        due[table.name] = sum_of_rows(locations.applied(table, rows))
+        batches = for_here(engine, table, read_batches(stored.files[table.name]), adapted)
+        due[table.name] = sum_of(locations.applied(table, batches))
     moves = {table.name: locations.moves[table.name] for table in tables if table.name in locations.moves}
     return Filled(stored, engine, tables, due, moves, adapted, dict(schema.revisions))
 
@@ -150,7 +159,7 @@ def _upgraded(
 ) -> tuple[Table, ...]:
     """Hold all rows to what they must be, then let MLflow migrate them. The stored tables that there are after it."""
     for table in tables:
-        found = sum_of_rows(locations.inspected(table, batches_of(connection, table)))
+        found = sum_of(locations.inspected(table, batches_of(connection, table)))
         if found != due[table.name]:
             require_same(f"rows of {table.name}", to_json(due[table.name]), to_json(found))
     mysql.commit_rows(connection)
@@ -176,8 +185,8 @@ def _order(connection: Connection, schema: Schema) -> list[Table]:
 
 
 def for_here(
-    engine: str, table: Table, rows: Iterator[Row], adapted: dict[str, int], singles: Collection[str] = ()
-) -> Iterator[Row]:
+    engine: str, table: Table, batches: Iterable[Batch], adapted: dict[str, int], singles: Collection[str] = ()
+) -> Iterator[Batch]:
     """
     Rows as this engine can hold them, as MLflow itself would have written them here; what had to differ is counted.
 
@@ -188,13 +197,21 @@ def for_here(
     """
     fits = _fits(engine, table, singles)
     status = table.names.index("status") if table.name == "jobs" else None
-    for batch in batched(rows, BATCH):
-        for index, fit in fits:
-            if table.columns[index].name in singles or not held_by_all([row[index] for row in batch]):
-                _fit_column(engine, table, index, fit, batch, adapted)
+    for batch in batches:
+        unfit = [
+            (index, fit)
+            for index, fit in fits
+            if table.columns[index].name in singles or not held_by_all([row[index] for row in batch.rows])
+        ]
+        if not unfit and status is None:
+            yield batch
+            continue
+        rows = list(map(list, batch.rows))
+        for index, fit in unfit:
+            _fit_column(engine, table, index, fit, rows, adapted)
         if status is not None:
-            _fail_unfinished(batch, status, adapted)
-        yield from batch
+            _fail_unfinished(rows, status, adapted)
+        yield Batch(rows)
 
 
 def _fail_unfinished(jobs: Iterable[Row], status: int, adapted: dict[str, int]) -> None:

@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from muster.adapters.addresses import for_artifacts
 from muster.adapters.azure_location import AZURE_FORM, azure_location
-from muster.adapters.mlflow_lines import Row
+from muster.adapters.mlflow_lines import Batch, Row
 from muster.adapters.mlflow_rows import Table
 from muster.domain.restore_plan import without_secrets
 from muster.errors import IntegrityError, SourceInvalid
@@ -237,7 +237,7 @@ class LocationMap:
         pairs = [pair for old, moved in moves for pair in _spellings(old, moved)]
         return LocationMap(tuple(sorted(pairs, key=lambda pair: -len(pair[0]))))
 
-    def apply(self, table: Table, row: Row) -> Row:
+    def apply(self, table: Table, row: Sequence[Any]) -> Row:
         """The row with its locations mapped; every other value is left alone."""
         mapped = list(row)
         for index, column in enumerate(table.names):
@@ -247,11 +247,11 @@ class LocationMap:
                     self.moves[table.name] = self.moves.get(table.name, 0) + 1
         return mapped
 
-    def applied(self, table: Table, rows: Iterator[Row]) -> Iterator[Row]:
+    def applied(self, table: Table, batches: Iterator[Batch]) -> Iterator[Batch]:
         """All rows of a table with their locations mapped."""
         if not self.prefixes or table.name not in LOCATIONS:
-            return rows
-        return (self.apply(table, row) for row in rows)
+            return batches
+        return (Batch([self.apply(table, row) for row in batch.rows]) for batch in batches)
 
     def moved(self, value: str) -> str:
         """A location below its new root."""
@@ -260,7 +260,7 @@ class LocationMap:
                 return new.rstrip("/") + value[len(old.rstrip("/")) :]
         return value
 
-    def inspected(self, table: Table, batches: Iterable[Sequence[Row]]) -> Iterator[Row]:
+    def inspected(self, table: Table, batches: Iterable[Batch]) -> Iterator[Batch]:
         """
         Restored rows, in every text of which old roots are looked for.
 
@@ -268,15 +268,15 @@ class LocationMap:
 
         :raises IntegrityError: if one is left where it is not history
         """
-        for rows in batches:
+        for batch in batches:
             if self.prefixes:
-                joined = "\0".join(value for row in rows for value in row if isinstance(value, str))
+                joined = "\0".join(value for row in batch.rows for value in row if isinstance(value, str))
                 if any(old in joined for old, _ in self.prefixes):
-                    for row in rows:
+                    for row in batch.rows:
                         self._inspect(table, row)
-            yield from rows
+            yield batch
 
-    def _inspect(self, table: Table, row: Row) -> None:
+    def _inspect(self, table: Table, row: Sequence[Any]) -> None:
         for index, column in enumerate(table.names):
             if isinstance(row[index], str) and self._names_old(row[index]):
                 where = f"{table.name}.{column}"
@@ -296,7 +296,7 @@ class LocationMap:
         return any(_mention(old).search(text) for old, _ in self.prefixes)
 
 
-def is_location(table: Table, column: str, row: Row) -> bool:
+def is_location(table: Table, column: str, row: Sequence[Any]) -> bool:
     """Whether this value of a row is a place of artifacts."""
     if column not in LOCATIONS.get(table.name, ()):
         return False

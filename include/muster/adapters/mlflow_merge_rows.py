@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster.adapters.mlflow_closure import Closure
 from muster.adapters.mlflow_fill import Stored, for_here
-from muster.adapters.mlflow_lines import BATCH, Row, RowSum, line_of, read_lines, sum_of_rows, write_lines
+from muster.adapters.mlflow_lines import Row, RowSum, in_batches, line_of, read_lines, sum_of, write_lines
 from muster.adapters.mlflow_live import count_on
 from muster.adapters.mlflow_locations import LocationMap
 from muster.adapters.mlflow_relations import Relations, picked
@@ -79,10 +79,10 @@ def choose(
         if table is None or name in VERSION_TABLES:
             continue
         chosen = closure.picker(table)
-        rows = (row for row in read_lines(stored.files[name]) if chosen(row))
+        rows = in_batches(row for row in read_lines(stored.files[name]) if chosen(row))
         path = folder / f"chosen-{number}.jsonl"
         mapped = locations.applied(table, for_here(engine, table, rows, {}, singles.get(name, ())))
-        if write_lines(locations.inspected(table, batched(mapped, BATCH)), path).rows:
+        if write_lines(locations.inspected(table, mapped), path).rows:
             merges.append(TableMerge(table, path))
     return merges
 
@@ -100,7 +100,7 @@ def weigh(
         merge = TableMerge(before.table, before.chosen)
         name = merge.table.name
         locking = lock and (name in relations.referred or name == ALIASES)
-        merge.due = sum_of_rows(_weighed(connection, relations, merge, found, held, locking))
+        merge.due = sum_of(in_batches(_weighed(connection, relations, merge, found, held, locking)))
         found.tables.append(merge)
     return found
 
@@ -228,7 +228,7 @@ def put(connection: Connection, merge: RowMerge) -> None:
     """
     for one in merge.tables:
         chosen = set(one.adds)
-        fresh = (row for number, row in enumerate(read_lines(one.chosen)) if number in chosen)
+        fresh = in_batches(row for number, row in enumerate(read_lines(one.chosen)) if number in chosen)
         if one.adds and insert_rows(connection, one.table, fresh).rows != len(one.adds):
             raise IntegrityError(f"not all rows of {one.table.name} were put in", "report this to us")
         for due, live in one.changes:

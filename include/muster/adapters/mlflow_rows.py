@@ -13,8 +13,8 @@ no key). A line is an array with one value for each column, in the order of ``sc
 from __future__ import annotations
 
 import base64
-import hashlib
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql_types as mysql_types
 from muster.adapters.mlflow_engines import TAKEN, for_driver, inserter
-from muster.adapters.mlflow_lines import BATCH, Row, RowSum, lines_of
-from muster.batches import batched
+from muster.adapters.mlflow_lines import BATCH, Batch, Row, RowSum, sum_of
 from muster.errors import IntegrityError, SourceInvalid
 
 if TYPE_CHECKING:
@@ -123,11 +122,11 @@ def rows_of(connection: Connection, table: Table, only: Any = None, *, lock: boo
     :raises SourceInvalid: if a value is not of its column's type (SQLite lets anything in)
     """
     for batch in batches_of(connection, table, only, lock=lock):
-        yield from batch
+        yield from map(list, batch.rows)
 
 
-def batches_of(connection: Connection, table: Table, only: Any = None, *, lock: bool = False) -> Iterator[list[Row]]:
-    """As `rows_of`, up to `BATCH` at a time."""
+def batches_of(connection: Connection, table: Table, only: Any = None, *, lock: bool = False) -> Iterator[Batch]:
+    """As `rows_of`, `BATCH` at a time."""
     statement = _select(connection, table)
     if only is not None:
         statement = statement.where(only)
@@ -142,7 +141,7 @@ def batches_of(connection: Connection, table: Table, only: Any = None, *, lock: 
             ]
         except (TypeError, ValueError):
             raise SourceInvalid(_misfit(table, raws), "mend the row: MLflow itself could not have written it") from None
-        yield [list(row) for row in zip(*columns, strict=True)]
+        yield Batch(list(zip(*columns, strict=True)))
 
 
 def _canonical(kind: str, values: Sequence[Any]) -> Sequence[Any]:
@@ -199,7 +198,7 @@ def _misfit(table: Table, raws: Iterable[Any]) -> str:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def insert_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> RowSum:
+def insert_rows(connection: Connection, table: Table, batches: Iterable[Batch]) -> RowSum:
     """
     Insert canonical rows, and say what was inserted.
 
@@ -208,13 +207,7 @@ def insert_rows(connection: Connection, table: Table, rows: Iterable[Row]) -> Ro
     insert = inserter(connection, table.name, table.names)
     engine = connection.dialect.name
     decode, taken = _decoder(engine), TAKEN[engine]
-    digest, count = hashlib.sha256(), 0
-    for batch in batched(rows, BATCH):
-        lines, values = _decoded(table, decode, taken, batch)
-        digest.update(lines)
-        insert(values)
-        count += len(batch)
-    return RowSum(count, digest.hexdigest())
+    return sum_of(batches, lambda batch: insert(_decoded(table, decode, taken, batch)))
 
 
 def updated_row(connection: Connection, table: Table, due: Row, live: Row) -> bool:
@@ -231,15 +224,14 @@ def updated_row(connection: Connection, table: Table, due: Row, live: Row) -> bo
 
 
 def _decoded(
-    table: Table, decode: Callable[[Any], Any], taken: frozenset[type], batch: Sequence[Row]
-) -> tuple[bytes, list[tuple[Any, ...]]]:
-    """The rows as lines, and what the engine takes."""
+    table: Table, decode: Callable[[Any], Any], taken: frozenset[type], batch: Batch
+) -> Sequence[Sequence[Any]]:
+    """The rows as the engine takes them."""
     names = table.names
     try:
-        columns = [
-            _for_engine(decode, taken, values) for _, values in zip(names, zip(*batch, strict=True), strict=True)
-        ]
-        return lines_of(batch), list(zip(*columns, strict=True))
+        columns = [values for _, values in zip(names, zip(*batch.rows, strict=True), strict=True)]
+        given = [_for_engine(decode, taken, values) for values in columns]
+        return batch.rows if all(map(operator.is_, columns, given)) else list(zip(*given, strict=True))
     except (TypeError, ValueError, KeyError, ArithmeticError):
         raise IntegrityError(
             f"a stored row of {table.name} does not have its columns {', '.join(names)}", "verify the vault"

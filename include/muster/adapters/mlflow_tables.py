@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,11 +15,11 @@ from muster.adapters.mlflow_closure import ChosenTables, Closure
 from muster.adapters.mlflow_digests import server_digests
 from muster.adapters.mlflow_facts import values
 from muster.adapters.mlflow_known import LOOK_FORMAT, Known, Look, table_path
-from muster.adapters.mlflow_lines import RowSum, write_lines
+from muster.adapters.mlflow_lines import Batch, RowSum, in_batches, write_lines
 from muster.adapters.mlflow_locations import Root
 from muster.adapters.mlflow_pages import page_digests
 from muster.adapters.mlflow_relations import Relations
-from muster.adapters.mlflow_rows import Column, Table, rows_of, tables_of
+from muster.adapters.mlflow_rows import Column, Table, batches_of, rows_of, tables_of
 from muster.adapters.mlflow_schema import sequences_of
 from muster.adapters.mlflow_store import Copy, mlflow_version, require_known, revisions_of
 from muster.adapters.rereading import due
@@ -108,7 +108,7 @@ class Dump:
             anew = path.with_suffix(".anew")
             anew.unlink(missing_ok=True)
             with self.again() as connection:
-                found = write_lines(rows_of(connection, self.tables[name]), anew)
+                found = write_lines(batches_of(connection, self.tables[name]), anew)
             if found != self.sums[name]:
                 if self.schema.engine != "sqlite":
                     raise SourceChanged(f"the table {name} changed while it was captured", "take the snapshot again")
@@ -181,9 +181,7 @@ def dump_database(
     folder.mkdir(parents=True)
     for name, table in dump.tables.items():
         if name not in dump.sums:
-            rows = rows_of(connection, table)
-            chosen = dump.tables.chosen(name, rows) if isinstance(dump.tables, ChosenTables) else rows
-            dump.sums[name] = write_lines(chosen, dump.file(name))
+            dump.sums[name] = write_lines(_wanted(connection, table, dump.tables), dump.file(name))
             if same.get(name, dump.sums[name]) != dump.sums[name]:
                 logger.error(
                     "%s has other rows in %s than the point before, but the same digest", copy.store.shown, name
@@ -191,6 +189,12 @@ def dump_database(
     for name in found.keys() & LEFT_OUT.keys():
         dump.left_out[name] = sum(1 for _ in rows_of(connection, found[name]))
     return dump
+
+
+def _wanted(connection: Connection, table: Table, tables: Mapping[str, Table]) -> Iterator[Batch]:
+    if isinstance(tables, ChosenTables):
+        return in_batches(tables.chosen(table.name, rows_of(connection, table)))
+    return batches_of(connection, table)
 
 
 def _due(prefix: str, name: str, cut_at: float) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql as mysql
-from muster.adapters.mlflow_lines import Row
+from muster.adapters.mlflow_lines import Row, in_batches
 from muster.adapters.mlflow_rows import Table, insert_rows, rows_of, tables_of
 from muster.adapters.mlflow_schema import create_schema, reflected
 from muster.adapters.mlflow_store import VERSION_TABLES, revisions_of
@@ -40,7 +40,7 @@ def make_unused(connection: Connection, unused: Unused) -> None:
     """Make it again, in an empty database."""
     create_schema(connection, unused.revisions)
     for table, rows in unused.rows:
-        insert_rows(connection, table, rows)
+        insert_rows(connection, table, in_batches(rows))
 
 
 def make_mark(connection: Connection) -> None:
