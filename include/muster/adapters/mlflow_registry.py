@@ -25,7 +25,7 @@ import io
 import posixpath
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -110,7 +110,10 @@ class RegistryCapture:
             self.seen[root.tree] = self._listed(self.folders[root.tree], self.named.get(root.tree, []))
         self.missing = self._missing()
         yield _document(ABOUT, to_json(replace(self.facts.holdings, missing=tuple(self.missing))))
+        for root in self.roots:
+            yield from self._artifacts(root, self.known)
         for dump in self.dumps:
+            dump.finish()
             for name, total in dump.sums.items():
                 path = table_path(dump.prefix, name)
                 content = self.known.same_digest(path, total.sha256)
@@ -120,8 +123,6 @@ class RegistryCapture:
             yield _document(f"{dump.prefix}schema.json", schema)
             if look := dump.look:
                 yield _document(f"{dump.prefix}look.json", look.document())
-        for root in self.roots:
-            yield from self._artifacts(root, self.known)
 
     def _listed(self, folder: ArtifactFolder, named: Sequence[str]) -> list[Artifact]:
         found = list(folder.below(_topmost(named)))
@@ -233,14 +234,14 @@ class MlflowSource:
             also if a model version lacks artifacts
         :raises StoreUnavailable: if a server does not answer
         """
-        with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
-            yield self._capture(Path(scratch), previous)
+        with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch, ExitStack() as stack:
+            yield self._capture(Path(scratch), previous, stack)
 
-    def _capture(self, scratch: Path, previous: TreeReader | None) -> RegistryCapture:
+    def _capture(self, scratch: Path, previous: TreeReader | None, stack: ExitStack) -> RegistryCapture:
         cut_at = datetime.now(UTC)
         known = Known(previous)
         with _looking(self._store, scratch / "store") as (connection, copy):
-            main = _dump(connection, copy, known, scratch / "tables", cut_at, wanted=self._only)
+            main = _dump(connection, copy, known, scratch / "tables", cut_at, stack, wanted=self._only)
             places = location_values(connection, main.tables)
             versions = versions_with_artifacts(connection, main.tables)
             facts = _Facts(
@@ -249,8 +250,8 @@ class MlflowSource:
                 versions,
                 holdings_of(connection, main.tables),
             )
-        _let_go(copy, main)
-        dumps = [main, *self._auth_dump(scratch, known, cut_at)]
+            _let_go(main)
+        dumps = [main, *self._auth_dump(scratch, known, cut_at, stack)]
         roots = roots_of(self._root, [*(p for found in places.values() for p in found), *(v.place for v in versions)])
         folders = {root.tree: self._access.open(root.place) for root in roots}
         walked = [p for where, found in places.items() if where.startswith(WALKED) for p in found]
@@ -273,12 +274,12 @@ class MlflowSource:
         with _looking(self._store, scratch) as (connection, _):
             return versions_with_artifacts(connection, tables_of(connection), lenient=True)
 
-    def _auth_dump(self, scratch: Path, known: Known, cut_at: datetime) -> list[Dump]:
+    def _auth_dump(self, scratch: Path, known: Known, cut_at: datetime, stack: ExitStack) -> list[Dump]:
         if self._auth is None or self._auth.url == self._store.url:
             return []
         with _looking(self._auth, scratch / "auth-store") as (connection, copy):
-            dump = _dump(connection, copy, known, scratch / "auth-tables", cut_at, prefix="auth/")
-        _let_go(copy, dump)
+            dump = _dump(connection, copy, known, scratch / "auth-tables", cut_at, stack, prefix="auth/")
+            _let_go(dump)
         return [dump]
 
 
@@ -289,10 +290,12 @@ def _looking(store: StoreUrl, scratch: Path) -> Iterator[tuple[Connection, Copy]
         yield connection, copy
 
 
-def _let_go(copy: Copy, dump: Dump) -> None:
-    """The copy of a store takes room; it is kept only if a table may have to be read again."""
-    if dump.written:
-        copy.drop()
+def _let_go(dump: Dump) -> None:
+    """The store is not looked at from here any more."""
+    if dump.reader:
+        dump.reader.joined()
+    else:
+        dump.finish()
 
 
 def _document(path: str, content: Any) -> SourceFile:
@@ -306,13 +309,14 @@ def _dump(
     known: Known,
     folder: Path,
     cut_at: datetime,
+    stack: ExitStack,
     prefix: str = "",
     wanted: Sequence[Wanted] = (),
 ) -> Dump:
     table = "alembic_version_auth" if prefix else "alembic_version"
     stamp = cut_at.timestamp()
     return dump_database(
-        connection, copy, known, folder, prefix=prefix, version_table=table, cut_at=stamp, wanted=wanted
+        connection, copy, known, folder, prefix=prefix, version_table=table, cut_at=stamp, stack=stack, wanted=wanted
     )
 
 

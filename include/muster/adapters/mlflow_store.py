@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -79,7 +80,6 @@ class StoreUrl:
 @contextmanager
 def translated(shown: str) -> Iterator[None]:
     """Turn what a database says into our errors, without statements, parameters or passwords."""
-    from alembic.util import CommandError
     from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
     try:
@@ -100,9 +100,15 @@ def translated(shown: str) -> Iterator[None]:
     except OSError as error:
         hint = "see space and permissions of the folder for temporary files"
         raise StoreUnavailable(f"{shown} cannot be worked on: {error.strerror}", hint) from None
-    except (SQLAlchemyError, sqlite3.Error, CommandError) as error:
+    except (SQLAlchemyError, sqlite3.Error, *_errors_of_alembic()) as error:
         said = type(error).__name__ if isinstance(error, SQLAlchemyError) else str(error)
         raise SourceInvalid(f"{shown} cannot be used: {said}", "see that it is an MLflow store") from None
+
+
+def _errors_of_alembic() -> tuple[type[Exception], ...]:
+    """What Alembic throws, if it was used: to import it takes half a second."""
+    used = sys.modules.get("alembic.util")
+    return (used.CommandError,) if used else ()
 
 
 def connect(store: StoreUrl, **options: Any) -> Engine:
@@ -132,11 +138,15 @@ class Copy:
     file: Path | None
 
     @contextmanager
-    def again(self) -> Iterator[Connection]:
-        """One more connection: to this moment of an SQLite store, to a server as it is now."""
+    def again(self, snapshot: str | None = None) -> Iterator[Connection]:
+        """
+        One more connection: to this moment of an SQLite store, to a server as it is now.
+
+        :param snapshot: an earlier moment of a server, as `exported_snapshot` calls it
+        """
         with translated(self.store.shown):
             if self.file is None:
-                with _seeing_one_moment(self.store) as connection:
+                with _seeing_one_moment(self.store, snapshot) as connection:
                     yield connection
             else:
                 with connect(_at(self.file, self.store)).connect() as connection:
@@ -145,7 +155,7 @@ class Copy:
     def drop(self) -> None:
         """It is not needed any more, and may be large."""
         if self.file:
-            self.file.unlink()
+            self.file.unlink(missing_ok=True)
 
     def check(self) -> None:
         """
@@ -177,11 +187,20 @@ def one_look(store: StoreUrl, scratch: Path) -> Iterator[tuple[Connection, Copy]
         yield connection, copy
 
 
+def exported_snapshot(connection: Connection) -> str | None:
+    """What others may join the moment by that a connection sees, as long as its transaction is open; None but on PostgreSQL."""
+    if connection.dialect.name != "postgresql":
+        return None
+    return str(connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one())
+
+
 @contextmanager
-def _seeing_one_moment(store: StoreUrl) -> Iterator[Connection]:
+def _seeing_one_moment(store: StoreUrl, snapshot: str | None = None) -> Iterator[Connection]:
     with connect(store, isolation_level="REPEATABLE READ").connect() as connection:
         if store.engine == "postgresql":
             connection.execution_options(postgresql_readonly=True)
+            if snapshot:  # before anything is asked
+                connection.exec_driver_sql("SET TRANSACTION SNAPSHOT %s", (snapshot,))
             # all that a float has, whatever the role is set to
             connection.exec_driver_sql("SET LOCAL extra_float_digits = 3")
         if store.engine == "mysql":
@@ -207,6 +226,7 @@ def _copy_sqlite(store: StoreUrl, copy: Path) -> None:
         closing(sqlite3.connect(address, uri=True, timeout=LOCK_WAIT)) as source,
         closing(sqlite3.connect(copy)) as target,
     ):
+        target.execute("PRAGMA synchronous = OFF")  # nobody needs it after us
         source.backup(target, progress=give_up)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from muster.adapters.mlflow_known import LOOK_FORMAT, Known, Look, table_path
 from muster.adapters.mlflow_lines import Batch, RowSum, in_batches, write_lines
 from muster.adapters.mlflow_locations import Root
 from muster.adapters.mlflow_pages import page_digests
+from muster.adapters.mlflow_reader import Reader
 from muster.adapters.mlflow_relations import Relations
 from muster.adapters.mlflow_rows import Column, Table, batches_of, rows_of, tables_of
 from muster.adapters.mlflow_schema import sequences_of
@@ -78,7 +79,9 @@ class Dump:
 
     :param prefix: folder of the stored tree, empty or ending in ``/``
     :param folder: where the files lie
-    :param again: one more connection to the store: to the copy of an SQLite store, or to a server as it is then
+    :param copy: what is read again if somebody needs it: the copy of an SQLite store, or a server as it is then
+    :param same: tables that are believed to be what the point before has
+    :param reader: writes what is not written yet
     :param digests: of the tables, by which they are known again (`Look`)
     :param left_out: tables that were not carried, with the number of their rows
     """
@@ -87,7 +90,9 @@ class Dump:
     schema: Schema
     tables: dict[str, Table]
     folder: Path
-    again: Callable[[], AbstractContextManager[Connection]]
+    copy: Copy
+    same: Mapping[str, RowSum] = field(default_factory=dict)
+    reader: Reader | None = None
     sums: dict[str, RowSum] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
@@ -107,7 +112,7 @@ class Dump:
         if not path.exists():
             anew = path.with_suffix(".anew")
             anew.unlink(missing_ok=True)
-            with self.again() as connection:
+            with self.copy.again() as connection:
                 found = write_lines(batches_of(connection, self.tables[name]), anew)
             if found != self.sums[name]:
                 if self.schema.engine != "sqlite":
@@ -116,10 +121,21 @@ class Dump:
             anew.rename(path)
         return path.open("rb")
 
-    @property
-    def written(self) -> bool:
-        """Whether all tables are, so that the store is not needed again."""
-        return all(self.file(name).exists() for name in self.tables)
+    def finish(self) -> None:
+        """See that all is written; then the copy of a store, which takes room, is kept only if a table may have to be read again."""
+        if self.reader:
+            self.note(self.reader.sums())
+            self.reader = None
+        if all(self.file(name).exists() for name in self.tables):
+            self.copy.drop()
+
+    def note(self, written: Mapping[str, RowSum]) -> None:
+        """These tables were read."""
+        self.sums |= written
+        for name in written.keys() & self.same.keys():
+            if self.same[name] != written[name]:
+                shown = self.copy.store.shown
+                logger.error("%s has other rows in %s than the point before, but the same digest", shown, name)
 
     @property
     def look(self) -> Look | None:
@@ -149,11 +165,16 @@ def dump_database(
     prefix: str,
     version_table: str,
     cut_at: float,
+    stack: ExitStack,
     wanted: Sequence[Wanted] = (),
 ) -> Dump:
     """
     Write all tables that a connection sees into a new folder, but for those of which nothing changed since the point before.
 
+    Those of a large store are written when `Dump.finish` returns. The transaction of the connection must stay open until
+    `Reader.joined` does.
+
+    :param stack: ends what is still at work then
     :param wanted: models that are taken alone, with what they need; then every table is read, since what they need may have changed
     :raises SourceInvalid: if this is no such store, or at a revision that the installed MLflow does not know, or damaged
     """
@@ -167,28 +188,32 @@ def dump_database(
     found = tables_of(connection)
     carried = tuple(table for name, table in found.items() if name not in LEFT_OUT)
     schema = Schema(FORMAT, copy.store.engine, mlflow_version(), cut_at, revisions, carried, sequences_of(connection))
-    dump = Dump(prefix, schema, {table.name: table for table in carried}, folder, copy.again)
+    dump = Dump(prefix, schema, {table.name: table for table in carried}, folder, copy)
     if wanted:
         read = functools.partial(values, connection, found)
         dump.tables = ChosenTables(dump.tables, Closure.of(Relations.of(connection, found), read, wanted, alone=True))
-        same: dict[str, RowSum] = {}
     else:
         dump.digests = page_digests(copy.file) if copy.file else server_digests(connection, carried, copy.store.shown)
-        same = known.same_tables(prefix, dump.tables, dump.digests)
-    dump.sums |= {name: total for name, total in same.items() if copy.file or not _due(prefix, name, cut_at)}
+        dump.same = known.same_tables(prefix, dump.tables, dump.digests)
+    dump.sums |= {name: total for name, total in dump.same.items() if copy.file or not _due(prefix, name, cut_at)}
     if dump.sums.keys() != dump.tables.keys():
         copy.check()
     folder.mkdir(parents=True)
-    for name, table in dump.tables.items():
-        if name not in dump.sums:
-            dump.sums[name] = write_lines(_wanted(connection, table, dump.tables), dump.file(name))
-            if same.get(name, dump.sums[name]) != dump.sums[name]:
-                logger.error(
-                    "%s has other rows in %s than the point before, but the same digest", copy.store.shown, name
-                )
+    _write(connection, dump, stack)
     for name in found.keys() & LEFT_OUT.keys():
         dump.left_out[name] = sum(1 for _ in rows_of(connection, found[name]))
     return dump
+
+
+def _write(connection: Connection, dump: Dump, stack: ExitStack) -> None:
+    tables = [(table, dump.file(name)) for name, table in dump.tables.items() if name not in dump.sums]
+    if not isinstance(dump.tables, ChosenTables):
+        dump.reader = Reader.of(connection, dump.copy, tables)
+    if dump.reader:
+        stack.callback(dump.reader.close)
+        return
+    for table, path in tables:
+        dump.note({table.name: write_lines(_wanted(connection, table, dump.tables), path)})
 
 
 def _wanted(connection: Connection, table: Table, tables: Mapping[str, Table]) -> Iterator[Batch]:

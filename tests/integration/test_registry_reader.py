@@ -1,0 +1,161 @@
+"""The tables of a large store are read by a process of their own: the same moment, the same files, the same errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes_trees import FolderTree
+from muster.adapters import mlflow_reader, mlflow_tables
+from muster.adapters.mlflow_reader import Reader, Task
+from muster.adapters.mlflow_registry import MlflowSource
+from muster.adapters.mlflow_rows import Column, Table
+from muster.errors import SourceInvalid, StoreUnavailable
+from registry_seed import SmallStore, driven, empty_store
+
+PASSWORD = "never to be seen"
+
+
+@pytest.fixture
+def readers(monkeypatch: pytest.MonkeyPatch) -> list[Reader]:
+    """All stores are large; the processes that were begun."""
+    begun: list[Reader] = []
+    of = Reader.of
+
+    def noted(*given: Any) -> Reader | None:
+        reader = of(*given)
+        begun.extend([reader] if reader else [])
+        return reader
+
+    monkeypatch.setattr(mlflow_reader, "LARGE", 1)
+    monkeypatch.setattr(mlflow_tables.Reader, "of", staticmethod(noted))
+    return begun
+
+
+@pytest.fixture(params=["sqlite", "embedded_postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store that MLflow has made, with some runs."""
+    found = f"sqlite:///{tmp_path}/mlflow.db"
+    if request.param != "sqlite":
+        found = str(request.getfixturevalue(request.param).database())
+    empty_store(driven(found), tmp_path / "artifacts")
+    for number in range(5):
+        add_run(found, f"r{number}")
+    return found
+
+
+def add_run(url: str, name: str) -> None:
+    import sqlalchemy as sa
+
+    with sa.create_engine(driven(url), poolclass=sa.NullPool).begin() as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO runs (run_uuid, name, experiment_id, lifecycle_stage, status) VALUES (:n, :n, 0, 'active', 'FINISHED')"
+            ),
+            {"n": name},
+        )
+
+
+def taken(source: MlflowSource, folder: Path) -> tuple[list[tuple[str, Any]], dict[str, Any]]:
+    """What a capture stores, but for the moment of the cut, and its details."""
+    with source.capture(None) as cut:
+        tree = FolderTree(folder).store(cut.files())
+        cut.confirm()
+        return [(e.path, e.content) for e in tree.entries() if not e.path.endswith("schema.json")], cut.details()
+
+
+def alive(reader: Reader) -> bool:
+    return reader._process.poll() is None
+
+
+def test_the_same_is_stored(url: str, tmp_path: Path, readers: list[Reader], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever process reads the rows; and it has ended when the capture has."""
+    source = MlflowSource("w", url, str(tmp_path / "artifacts"))
+    beside = taken(source, tmp_path / "beside")
+    assert len(readers) == 1
+    assert not alive(readers[0])
+    monkeypatch.setattr(mlflow_reader, "LARGE", 1 << 40)
+    assert taken(source, tmp_path / "here") == beside
+    assert len(readers) == 1
+
+
+def test_what_is_written_meanwhile_is_of_the_next_point(
+    url: str, tmp_path: Path, readers: list[Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process sees the moment of the cut, not the one in which it begins."""
+    source = MlflowSource("w", url, str(tmp_path / "artifacts"))
+    begin = Reader.__init__
+
+    def late(self: Reader, task: Task) -> None:
+        add_run(url, f"late{len(readers)}")
+        begin(self, task)
+
+    monkeypatch.setattr(Reader, "__init__", late)
+    for number in range(2):
+        with source.capture(None) as cut:
+            add_run(url, f"later{number}")
+            tree = FolderTree(tmp_path / str(number)).store(cut.files())
+        assert len(readers) == number + 1
+        assert cut.details()["tables"]["runs"]["rows"] == 5 + 2 * number
+        assert f"late{number}".encode() not in tree.read(tree.entry("tables/runs.jsonl"))
+
+
+def test_its_errors_are_those_of_the_capture(small_store: SmallStore, tmp_path: Path, readers: list[Reader]) -> None:
+    """A row that MLflow could not have written is named."""
+    small_store.add_run("r")
+    small_store.execute("UPDATE runs SET start_time = 'noon'")
+    with pytest.raises(SourceInvalid, match=r"runs\.start_time holds a str where a integer belongs"):
+        taken(MlflowSource("w", small_store.url, str(small_store.artifacts)), tmp_path / "tree")
+    assert not alive(readers[0])
+
+
+def test_if_it_is_killed_nothing_is_taken_for_whole(
+    small_store: SmallStore, tmp_path: Path, readers: list[Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The capture fails, and says that it can be tried again."""
+    small_store.add_run("r")
+    begin = Reader.__init__
+
+    def killed(self: Reader, task: Task) -> None:
+        begin(self, task)
+        self._process.kill()
+
+    monkeypatch.setattr(Reader, "__init__", killed)
+    with pytest.raises(StoreUnavailable, match=r"the process that reads the tables of sqlite:.* ended with -9"):
+        taken(MlflowSource("w", small_store.url, str(small_store.artifacts)), tmp_path / "tree")
+
+
+def test_a_capture_that_fails_ends_it(
+    small_store: SmallStore, readers: list[Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever fails here, before or after the rows are asked for."""
+    source = MlflowSource("w", small_store.url, str(small_store.artifacts))
+    with pytest.raises(RuntimeError), source.capture(None):
+        raise RuntimeError
+    assert not alive(readers[0])
+    monkeypatch.setattr("muster.adapters.mlflow_registry.models_of", None)
+    with pytest.raises(TypeError), source.capture(None):
+        pass
+    assert not alive(readers[1])
+
+
+def test_it_ends_with_its_caller(small_store: SmallStore, tmp_path: Path) -> None:
+    """However that ends: the end of its standard input is enough. It is not told the password by its command or environment."""
+    small_store.execute(
+        "CREATE VIEW endless AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n"
+    )
+    endless = (Table("endless", (Column("x", "integer", False),), ("x",)), str(tmp_path / "rows"))
+    store = f"sqlite:///{small_store.file}?p={PASSWORD}"
+    reader = Reader(Task(store, "shown", str(small_store.file), None, (endless,)))
+    try:
+        reader.joined()
+        about = Path("/proc") / str(reader._process.pid)
+        assert PASSWORD.encode() not in (about / "cmdline").read_bytes() + (about / "environ").read_bytes()
+        assert alive(reader)
+        assert reader._process.stdin
+        reader._process.stdin.close()
+        assert reader._process.wait(60) == 1
+    finally:
+        reader.close()
