@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql as mysql
 from muster.adapters import mlflow_mysql_types as mysql_types
-from muster.errors import SourceInvalid
+from muster.adapters.mlflow_copy import copier
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -31,7 +31,7 @@ INFINITIES = {"inf": sys.float_info.max, "-inf": -sys.float_info.max}
 
 TAKEN: dict[str, frozenset[type]] = {
     "sqlite": frozenset({str, bool, float, NoneType}),
-    "postgresql": frozenset({str, bool, NoneType}),
+    "postgresql": frozenset({str, bool, float, NoneType}),
     "mysql": frozenset({str, bool, float, NoneType}),
 }
 """Types of which the driver of an engine takes every value as it is; integers, if a column can hold them."""
@@ -73,18 +73,11 @@ def inserter(connection: Connection, table: str, columns: Sequence[str]) -> Call
     if connection.dialect.name == "sqlite":  # nothing is left for SQLAlchemy to do to the values
         text = str(statement.compile(connection))
         return lambda rows: connection.exec_driver_sql(text, list(map(tuple, rows))).close()
+    if connection.dialect.name == "postgresql":
+        return copier(connection, table, columns)
 
     def insert(rows: Sequence[Sequence[Any]]) -> None:
-        values = [dict(zip(columns, row, strict=True)) for row in rows]
-        if connection.dialect.name == "mysql":
-            mysql.insert(connection, table, statement, values)
-            return
-        try:
-            connection.execute(statement, values)
-        except ValueError as error:  # psycopg2, before anything is sent
-            raise SourceInvalid(
-                f"{table} holds text that PostgreSQL cannot hold: {error}", "restore to SQLite"
-            ) from None
+        mysql.insert(connection, table, statement, [dict(zip(columns, row, strict=True)) for row in rows])
 
     return insert
 

@@ -100,15 +100,17 @@ def translated(shown: str) -> Iterator[None]:
     except OSError as error:
         hint = "see space and permissions of the folder for temporary files"
         raise StoreUnavailable(f"{shown} cannot be worked on: {error.strerror}", hint) from None
-    except (SQLAlchemyError, sqlite3.Error, *_errors_of_alembic()) as error:
+    except _other_errors() as error:
         said = type(error).__name__ if isinstance(error, SQLAlchemyError) else str(error)
         raise SourceInvalid(f"{shown} cannot be used: {said}", "see that it is an MLflow store") from None
 
 
-def _errors_of_alembic() -> tuple[type[Exception], ...]:
-    """What Alembic throws, if it was used: to import it takes half a second."""
+def _other_errors() -> tuple[type[Exception], ...]:
+    """What SQLAlchemy, SQLite and Alembic throw, this one if it was used: to import it takes half a second."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     used = sys.modules.get("alembic.util")
-    return (used.CommandError,) if used else ()
+    return (SQLAlchemyError, sqlite3.Error, *([used.CommandError] if used else []))
 
 
 def connect(store: StoreUrl, **options: Any) -> Engine:
