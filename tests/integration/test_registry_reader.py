@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from muster.adapters.mlflow_reader import Reader, Task
 from muster.adapters.mlflow_registry import MlflowSource
 from muster.adapters.mlflow_rows import Column, Table
 from muster.errors import SourceInvalid, StoreUnavailable
+from postgres import Cluster
 from registry_seed import SmallStore, driven, empty_store
 
 PASSWORD = "never to be seen"
@@ -102,6 +104,25 @@ def test_what_is_written_meanwhile_is_of_the_next_point(
         assert f"late{number}".encode() not in tree.read(tree.entry("tables/runs.jsonl"))
 
 
+def test_a_moment_that_cannot_be_shared_is_read_by_one(
+    embedded_postgres: Cluster,
+    tmp_path: Path,
+    readers: list[Reader],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As where a proxy leads the second connection to another server: the same is stored, and the log says why it took longer."""
+    found = embedded_postgres.database()
+    empty_store(driven(found), tmp_path / "artifacts")
+    add_run(found, "r")
+    source = MlflowSource("w", found, str(tmp_path / "artifacts"))
+    beside = taken(source, tmp_path / "beside")
+    monkeypatch.setattr(mlflow_reader, "exported_snapshot", lambda _connection: "00000003-0000001B-1")
+    assert taken(source, tmp_path / "here") == beside
+    assert "cannot be read by two at the same moment" in caplog.text
+    assert not any(map(alive, readers))
+
+
 def test_its_errors_are_those_of_the_capture(small_store: SmallStore, tmp_path: Path, readers: list[Reader]) -> None:
     """A row that MLflow could not have written is named."""
     small_store.add_run("r")
@@ -114,17 +135,36 @@ def test_its_errors_are_those_of_the_capture(small_store: SmallStore, tmp_path: 
 def test_if_it_is_killed_nothing_is_taken_for_whole(
     small_store: SmallStore, tmp_path: Path, readers: list[Reader], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The capture fails, and says that it can be tried again."""
+    """The capture fails, and says that it can be tried again; before it has begun, others can do its work."""
     small_store.add_run("r")
-    begin = Reader.__init__
+    source = MlflowSource("w", small_store.url, str(small_store.artifacts))
+    joined = Reader.joined
 
-    def killed(self: Reader, task: Task) -> None:
-        begin(self, task)
-        self._process.kill()
+    def kill(reader: Reader) -> None:
+        reader._process.kill()
+        reader._process.wait()
+        assert reader._process.stdout
+        reader._process.stdout.close()
+        reader._process.stdout = io.BytesIO()  # what it might have said by now is lost
 
-    monkeypatch.setattr(Reader, "__init__", killed)
-    with pytest.raises(StoreUnavailable, match=r"the process that reads the tables of sqlite:.* ended with -9"):
-        taken(MlflowSource("w", small_store.url, str(small_store.artifacts)), tmp_path / "tree")
+    def late(self: Reader) -> None:
+        if not self._joined:
+            joined(self)
+            kill(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Reader, "joined", late)
+        with pytest.raises(StoreUnavailable, match=r"the process that reads the tables of sqlite:.* ended with -9"):
+            taken(source, tmp_path / "tree")
+
+    def early(self: Reader) -> None:
+        kill(self)
+        joined(self)
+
+    monkeypatch.setattr(Reader, "joined", early)
+    stored, _ = taken(source, tmp_path / "next")
+    assert "tables/runs.jsonl" in dict(stored)
+    assert len(readers) == 2
 
 
 def test_a_capture_that_fails_ends_it(

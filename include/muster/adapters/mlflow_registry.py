@@ -250,7 +250,7 @@ class MlflowSource:
                 versions,
                 holdings_of(connection, main.tables),
             )
-            _let_go(main)
+            main.let_go(connection)
         dumps = [main, *self._auth_dump(scratch, known, cut_at, stack)]
         roots = roots_of(self._root, [*(p for found in places.values() for p in found), *(v.place for v in versions)])
         folders = {root.tree: self._access.open(root.place) for root in roots}
@@ -279,7 +279,7 @@ class MlflowSource:
             return []
         with _looking(self._auth, scratch / "auth-store") as (connection, copy):
             dump = _dump(connection, copy, known, scratch / "auth-tables", cut_at, stack, prefix="auth/")
-            _let_go(dump)
+            dump.let_go(connection)
         return [dump]
 
 
@@ -288,14 +288,6 @@ def _looking(store: StoreUrl, scratch: Path) -> Iterator[tuple[Connection, Copy]
     scratch.mkdir()
     with one_look(store, scratch) as (connection, copy), translated(store.shown):
         yield connection, copy
-
-
-def _let_go(dump: Dump) -> None:
-    """The store is not looked at from here any more."""
-    if dump.reader:
-        dump.reader.joined()
-    else:
-        dump.finish()
 
 
 def _document(path: str, content: Any) -> SourceFile:

@@ -26,7 +26,7 @@ from muster.adapters.mlflow_store import Copy, mlflow_version, require_known, re
 from muster.adapters.rereading import due
 from muster.codec import from_json, to_json
 from muster.domain.selection import Wanted
-from muster.errors import IntegrityError, SourceChanged, SourceInvalid
+from muster.errors import IntegrityError, MusterError, SourceChanged, SourceInvalid
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -121,6 +121,14 @@ class Dump:
             anew.rename(path)
         return path.open("rb")
 
+    def let_go(self, connection: Connection) -> None:
+        """The connection is not needed after this."""
+        if self.reader and not _joined(self.reader, self.copy.store.shown):
+            self.reader = None
+            _read(connection, self)
+        if self.reader is None:
+            self.finish()
+
     def finish(self) -> None:
         """See that all is written; then the copy of a store, which takes room, is kept only if a table may have to be read again."""
         if self.reader:
@@ -128,6 +136,10 @@ class Dump:
             self.reader = None
         if all(self.file(name).exists() for name in self.tables):
             self.copy.drop()
+
+    def unread(self) -> list[tuple[Table, Path]]:
+        """Tables that nobody read yet, and where they go."""
+        return [(table, self.file(name)) for name, table in self.tables.items() if name not in self.sums]
 
     def note(self, written: Mapping[str, RowSum]) -> None:
         """These tables were read."""
@@ -172,7 +184,7 @@ def dump_database(
     Write all tables that a connection sees into a new folder, but for those of which nothing changed since the point before.
 
     Those of a large store are written when `Dump.finish` returns. The transaction of the connection must stay open until
-    `Reader.joined` does.
+    `Dump.let_go` does.
 
     :param stack: ends what is still at work then
     :param wanted: models that are taken alone, with what they need; then every table is read, since what they need may have changed
@@ -199,20 +211,29 @@ def dump_database(
     if dump.sums.keys() != dump.tables.keys():
         copy.check()
     folder.mkdir(parents=True)
-    _write(connection, dump, stack)
+    if not wanted:
+        dump.reader = Reader.of(connection, copy, dump.unread())
+    if dump.reader:
+        stack.callback(dump.reader.close)
+    else:
+        _read(connection, dump)
     for name in found.keys() & LEFT_OUT.keys():
         dump.left_out[name] = sum(1 for _ in rows_of(connection, found[name]))
     return dump
 
 
-def _write(connection: Connection, dump: Dump, stack: ExitStack) -> None:
-    tables = [(table, dump.file(name)) for name, table in dump.tables.items() if name not in dump.sums]
-    if not isinstance(dump.tables, ChosenTables):
-        dump.reader = Reader.of(connection, dump.copy, tables)
-    if dump.reader:
-        stack.callback(dump.reader.close)
-        return
-    for table, path in tables:
+def _joined(reader: Reader, shown: str) -> bool:
+    try:
+        reader.joined()
+    except MusterError as error:
+        logger.warning("%s cannot be read by two at the same moment, so it takes longer: %s", shown, error.message)
+        reader.close()
+        return False
+    return True
+
+
+def _read(connection: Connection, dump: Dump) -> None:
+    for table, path in dump.unread():
         dump.note({table.name: write_lines(_wanted(connection, table, dump.tables), path)})
 
 
