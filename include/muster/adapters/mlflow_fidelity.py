@@ -110,16 +110,17 @@ def compare(
     with _reading(places[0]) as connection:
         prompts = _prompts(connection, main)
         counts, expected = _Counts(EntityCount(prompts), EntityCount(prompts)), ExpectedView()
-        _compare_tables(connection, main, locations, counts, findings, expected.takers)
+        tables = tables_of(connection)
+        _compare_tables(connection, tables, main, locations, counts, findings, expected.takers)
         if not main.upgraded:
-            _refuse_others(connection, names, findings)
+            _refuse_others(connection, tables, names, findings)
             if findings.number:  # then what a client must see is not what was read
                 expected = _expected(main, locations)
-        tables = tables_of(connection)
         facts = {"models": models_of(connection, tables), "server_keys": server_keys(connection, tables)}
     for other, place in zip(filled[1:], places[1:], strict=True):
         with _reading(place) as connection:
-            _compare_tables(connection, other, locations, counts, findings, lambda _table: [])
+            there = tables_of(connection)
+            _compare_tables(connection, there, other, locations, counts, findings, lambda _table: [])
     files = _compare_files(received, [place.file for place in places if place.engine == "sqlite"], findings)
     client = _compare_views(expected.finished(), client_view(places[0]), findings)
     report = FidelityReport(
@@ -164,13 +165,13 @@ def _prompts(connection: Connection, main: Filled) -> frozenset[tuple[Any, Any]]
 
 def _compare_tables(
     connection: Connection,
+    there: Mapping[str, Table],
     filled: Filled,
     locations: LocationMap,
     counts: _Counts,
     findings: _Findings,
     told: Callable[[Table], list[Take]],
 ) -> None:
-    there = tables_of(connection)
     for table in filled.tables:
         name, due = f"{filled.stored.prefix}{table.name}", filled.due[table.name]
         found = RowSum(0, NOTHING.sha256)
@@ -272,9 +273,9 @@ def _id(table: Table, row: Row) -> str:
     return ", ".join(f"{name} {value}" for name, value in short.items())
 
 
-def _refuse_others(connection: Connection, names: set[str], findings: _Findings) -> None:
+def _refuse_others(connection: Connection, there: Mapping[str, Table], names: set[str], findings: _Findings) -> None:
     """Tables that were not captured may be there, as MLflow makes them, and must be empty."""
-    for name, table in tables_of(connection).items():
+    for name, table in there.items():
         if name not in names and name != MARK:
             rows = sum(1 for _ in itertools.islice(rows_of(connection, table), MOST_DIFFERENCES))
             if rows:

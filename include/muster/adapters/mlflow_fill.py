@@ -172,9 +172,11 @@ def _upgraded(
 def _order(connection: Connection, schema: Schema) -> list[Table]:
     """The stored tables, parents first; tables that MLflow does not make are made."""
     stored = {table.name: table for table in schema.tables}
-    for name in stored.keys() - tables_of(connection).keys():
-        create_unknown(connection, stored[name])
     here = tables_of(connection)
+    if unknown := stored.keys() - here.keys():
+        for name in unknown:
+            create_unknown(connection, stored[name])
+        here = tables_of(connection)
     for name, table in stored.items():
         if not same_columns(table, here[name]):
             raise SourceInvalid(
