@@ -128,10 +128,13 @@ def small_pages() -> Iterator[None]:
 
 
 def capture_by_rest(uri: str, folder: Path, previous: TreeReader | None = None, **options: Any) -> Captured:
-    """Details and tree, as `registry_seed.capture` gives them of a store; options go to the source."""
-    kept = options.pop("kept", None)
-    with MlflowRestSource("w", RestServer.parse(uri, **options), kept=kept).capture(previous) as cut:
-        tree = FolderTree(folder).store(cut.files())
+    """Details and tree, as `registry_seed.capture` gives them of a store; options go to the source, and to its server."""
+    ours = {name: options.pop(name) for name in ("kept", "incomplete") if name in options}
+    with MlflowRestSource("w", RestServer.parse(uri, **options), **ours).capture(previous) as cut:
+        tree = FolderTree(folder)
+        if isinstance(previous, FolderTree):
+            tree.keep(previous)
+        tree.store(cut.files())
         cut.confirm()
         return cut.details(), tree
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from muster.codec import from_json
 from muster.domain.fidelity import FidelityReport
 from muster.errors import IntegrityError, TargetNotEmpty, Unfaithful
 from postgres import Cluster
-from registry_seed import Captured, SeededRegistry, SmallStore, capture, content, empty_store, query
+from registry_seed import Captured, SeededRegistry, SmallStore, capture, content, driven, empty_store, query
 
 Meddle = Callable[[str, Path], None]
 """Called with the URL of the database that was filled and the artifact root, right before they are compared."""
@@ -46,8 +48,9 @@ def started_target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[s
     """An unused place: no file, or a database that a server was started on."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/new/mlflow.db"
-    url = str(request.getfixturevalue("embedded_postgres").database())
-    empty_store(url.replace("postgresql://", "postgresql+psycopg2://"), tmp_path / "unused")
+    server = "embedded_postgres" if request.param == "postgresql" else "mariadb"
+    url = str(request.getfixturevalue(server).database())
+    empty_store(driven(url), tmp_path / "unused")
     return url
 
 
@@ -214,3 +217,131 @@ def test_postgresql_is_free_after_a_kill_and_taken_during_a_restore(
     assert "muster_restoring" not in content(url)
     with pytest.raises(TargetNotEmpty, match="is not empty"):
         third.check(details)
+
+
+# --- workspaces -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_workspaces(small_store: SmallStore, monkeypatch: pytest.MonkeyPatch) -> SmallStore:
+    """The same names in the default workspace and in another one, of other things, through MLflow's own client; a prompt in the other."""
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_WORKSPACE_STORE_URI", small_store.url)
+    with working_in(small_store.url, "default") as client:
+        client.create_workspace("team", default_artifact_root=str(small_store.artifacts))
+    for workspace, versions in (("default", 1), ("team", 2)):
+        with working_in(small_store.url, workspace) as client:
+            experiment = client.create_experiment("trial", tags={"of": workspace})
+            run = client.create_run(experiment, start_time=1, run_name=workspace).info.run_id
+            client.log_param(run, "alpha", workspace)
+            client.log_metric(run, "loss", float(versions), timestamp=1)
+            client.create_logged_model(experiment, "net", source_run_id=run, params={"depth": workspace})
+            client.create_registered_model("delay", {"of": workspace}, f"of {workspace}")
+            folder = small_store.artifacts / workspace
+            folder.mkdir()
+            (folder / "weights.bin").write_text(workspace)
+            for number in range(1, versions + 1):
+                client.create_model_version("delay", str(folder), tags={"number": str(number)})
+            client.set_registered_model_alias("delay", "champion", str(versions))
+            if workspace == "team":
+                client.register_prompt("explain", "Explain {{delay}}")
+                mlflow.set_tracking_uri(small_store.url)
+                client.end_trace(client.start_trace("asked", experiment_id=experiment).trace_id)
+                mlflow.flush_trace_async_logging()
+    return small_store
+
+
+@contextmanager
+def working_in(url: str, workspace: str) -> Iterator[Any]:
+    """MLflow's client as somebody uses it who has turned workspaces on."""
+    import mlflow
+    from mlflow.utils.workspace_context import WorkspaceContext
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
+        with WorkspaceContext(workspace):
+            yield mlflow.MlflowClient(url, url)
+
+
+def shown(url: str, workspace: str) -> dict[str, Any]:
+    """What that client sees."""
+    with working_in(url, workspace) as client:
+        experiments = client.search_experiments()
+        ids = [e.experiment_id for e in experiments]
+        models = client.search_registered_models()
+        return {
+            "experiments": {e.experiment_id: (e.name, e.tags) for e in experiments},
+            "runs": {r.info.run_id: (r.info.run_name, r.data.params, r.data.metrics) for r in client.search_runs(ids)},
+            "logged": {m.model_id: (m.name, m.params) for m in client.search_logged_models(ids)},
+            "models": {m.name: (m.description, m.tags, m.aliases) for m in models},
+            "versions": {(v.name, v.version): v.tags for v in client.search_model_versions()},
+        }
+
+
+@pytest.mark.parametrize(
+    "started_target", ["sqlite", "postgresql", pytest.param("mariadb", marks=pytest.mark.servers)], indirect=True
+)
+def test_a_client_is_asked_in_every_workspace(
+    two_workspaces: SmallStore, tmp_path: Path, started_target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is counted; each client sees what it saw before, whatever workspace this process is told to be in; no variable is touched."""
+    monkeypatch.setenv("MLFLOW_WORKSPACE", "team")
+    details, tree = capture(two_workspaces.url, str(two_workspaces.artifacts), tmp_path / "tree")
+    before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+    facts = MlflowTarget(started_target, str(tmp_path / "restored")).restore(details, tree)
+    assert {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")} == before
+    report = from_json(FidelityReport, facts["fidelity_report"])
+    assert report.identical
+    counts = {line.kind: line.client.count for line in report.client if line.client}
+    assert len(counts) == len(report.client)
+    assert {
+        "experiments": 3,
+        "aliases": 2,
+        "model versions": 4,
+        "logged models": 2,
+        "traces": 1,
+    }.items() <= counts.items()
+    for workspace, versions in (("default", 1), ("team", 2)):
+        seen = shown(driven(started_target), workspace)
+        assert seen == shown(two_workspaces.url, workspace)
+        assert len(seen["versions"]) == versions
+
+
+def test_a_difference_in_another_workspace_is_seen_by_the_client(
+    two_workspaces: SmallStore, meddling: Callable[[Meddle], None], tmp_path: Path
+) -> None:
+    """A model, an alias, and an experiment that moved: it is shown in another place, with what hangs on it."""
+    details, tree = capture(two_workspaces.url, str(two_workspaces.artifacts), tmp_path / "tree")
+    ((moved,),) = two_workspaces.execute(
+        "SELECT experiment_id FROM experiments WHERE name = 'trial' AND workspace = 'team'"
+    )
+
+    def meddle(url: str, _root: Path) -> None:
+        query(url, "UPDATE registered_models SET description = 'another' WHERE workspace = 'team' AND name = 'delay'")
+        query(url, "UPDATE registered_model_aliases SET version = 1 WHERE workspace = 'team'")
+        query(url, "DELETE FROM model_version_tags WHERE workspace = 'team' AND name = 'delay' AND version = 2")
+        query(url, f"UPDATE experiments SET workspace = 'lost', name = 'trial' WHERE experiment_id = {moved}")
+
+    meddling(meddle)
+    with pytest.raises(Unfaithful) as caught:
+        MlflowTarget(f"sqlite:///{tmp_path}/new.db", str(tmp_path / "new")).restore(details, tree)
+    assert {one for one in found(caught.value.report) if one[0] == CLIENT} == {
+        (CLIENT, "registered models", "team/delay", "is shown otherwise"),
+        (CLIENT, "aliases", "team/delay", "is shown otherwise"),
+        (CLIENT, "model version tags", "team/delay/2", "is lost"),
+        (CLIENT, "experiments", str(moved), "is shown otherwise"),
+    }
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_what_cannot_be_shown_in_another_workspace_is_said(two_workspaces: SmallStore, tmp_path: Path) -> None:
+    """As in the default one: the rows came back as they were, and the report says of which workspace it is."""
+    two_workspaces.execute("UPDATE runs SET user_id = NULL WHERE name = 'team'")
+    details, tree = capture(two_workspaces.url, str(two_workspaces.artifacts), tmp_path / "tree")
+    facts = MlflowTarget(f"sqlite:///{tmp_path}/new.db", str(tmp_path / "new")).restore(details, tree)
+    report = from_json(FidelityReport, facts["fidelity_report"])
+    assert report.identical
+    unseen = {line.kind: line.unseen for line in report.client if line.client is None}
+    assert set(unseen) == {"runs", "params", "run tags", "latest metrics"}
+    assert all(said.endswith(" in the workspace team") for said in unseen.values())

@@ -155,7 +155,9 @@ def test_version_without_artifacts_is_named(rest_source: Served, tmp_path: Path)
     ((home,),) = rest_source.execute("SELECT artifact_location FROM logged_models WHERE model_id = ?", model)
     rest_source.execute(move, "/nowhere/at/all", model)
     try:
-        with pytest.raises(SourceInvalid, match=rf"version 3 of model flight-delay has no artifacts.* {model}"):
+        with pytest.raises(
+            SourceInvalid, match=rf"3 of model flight-delay of logged model {model} has no artifacts at /nowhere/at/all"
+        ):
             capture_by_rest(rest_source.uri, tmp_path / "tree")
     finally:
         rest_source.execute(move, home, model)

@@ -190,10 +190,6 @@ def test_a_mistake_is_told_with_file_line_field_and_mend(tmp_path: Path, change:
             "registry.server_keys: means a store, and there is a server",
         ),
         (
-            "registry: {server: conn:a, missing_artifacts: incomplete}",
-            "registry.missing_artifacts: means a store, and there is a server",
-        ),
-        (
             "registry: {store: conn:a, artifacts: /b, token: env:T}",
             "registry.token: is for a server, and there is none",
         ),

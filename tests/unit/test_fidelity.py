@@ -154,7 +154,7 @@ def test_a_view_knows_no_order_and_notices_everything_else() -> None:
 
 
 def test_rows_tell_what_a_client_must_see() -> None:
-    """Not what is deleted for good, hangs on nothing, or belongs to another workspace; a run without a name has that of its tag."""
+    """Not what is deleted for good or hangs on nothing; of another workspace under its name; a run without a name has that of its tag."""
     expected = ExpectedView()
 
     def tell(name: str, rows: list[dict[str, Any]]) -> None:
@@ -180,15 +180,18 @@ def test_rows_tell_what_a_client_must_see() -> None:
     tell(
         "model_versions",
         [
-            {"workspace": "default", "name": "m", "version": v, "current_stage": stage, **rest, **times}
-            for v, stage in ((1, "None"), (2, "Deleted_Internal"))
+            {"workspace": w, "name": "m", "version": v, "current_stage": stage, **rest, **times}
+            for w, v, stage in (("default", 1, "None"), ("default", 2, "Deleted_Internal"), ("x", 7, "None"))
         ],
     )
+    aliased = [{"workspace": w, "name": "m", "alias": "a", "version": v} for w, v in (("x", 7), ("gone", 1))]
+    tell("registered_model_aliases", aliased)
     view, seen = expected.finished(), View()
     seen.add("runs", "r", ["1", "FINISHED", "active", "u", "/a", 1, None])
     seen.add("runs", "r", ["name", "named"])
     seen.add("latest metrics", "r", ["k", repr(float("nan"))])
     seen.add("model versions", "m/1", [None, None, None, "None", None, None, None, 1, 2])
+    seen.add("model versions", "x/m/7", [None, None, None, "None", None, None, None, 1, 2])
     for kind in ("runs", "latest metrics", "model versions"):
         assert list(view.differing(kind, seen)) == []
     assert {kind: sorted(ids) for kind, ids in view.kinds.items()} == {
@@ -196,8 +199,9 @@ def test_rows_tell_what_a_client_must_see() -> None:
         "runs": ["r"],
         "run tags": ["r"],
         "latest metrics": ["r"],
-        "registered models": ["m"],
-        "model versions": ["m/1"],
+        "registered models": ["m", "x/m"],
+        "model versions": ["m/1", "x/m/7"],
+        "aliases": ["x/m"],
     }
 
 

@@ -1,4 +1,10 @@
-"""MLflow's own client, asked for everything that it shows of a store, without a way to write to it."""
+"""
+MLflow's own client, asked for everything that it shows of a store, without a way to write to it.
+
+A client is in one workspace at a time. Where things lie in other ones than the default one, it is asked in each of them, as a server would
+that has workspaces turned on: MLflow's stores for that ask their own method which one is meant, so neither the process's environment nor
+its context is touched. Ids of models say the workspace (``team/model``); an experiment is seen as one of its workspace.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +17,7 @@ from typing import Any
 from muster.adapters.mlflow_entities import PROMPT_TAG
 from muster.adapters.mlflow_store import StoreUrl, translated
 from muster.adapters.mlflow_view import KINDS, View
+from muster.domain.selection import DEFAULT_WORKSPACE, label_of
 from muster.errors import IntegrityError
 
 Item = tuple[str, str, list[Any]]
@@ -20,6 +27,20 @@ PAGE = 1000
 EXPERIMENTS_A_QUERY = 500
 PROMPTS = f"tags.`{PROMPT_TAG}` = 'true'"
 """MLflow's searches leave prompts out, unless they are asked for by this tag."""
+
+
+@dataclass(slots=True)
+class _Look:
+    """
+    A client over one store.
+
+    :param workspaces: those in which anything lies
+    :param workspace: the one that is looked at now
+    """
+
+    client: Any = None
+    workspaces: list[str] = field(default_factory=lambda: [DEFAULT_WORKSPACE])
+    workspace: str = DEFAULT_WORKSPACE
 
 
 @dataclass(slots=True)
@@ -36,7 +57,8 @@ class ClientView:
 
 def client_view(store: StoreUrl) -> ClientView:
     """
-    Ask MLflow's client for everything that it shows of a store at the schema of the installed MLflow, all pages, deleted things too.
+    Ask MLflow's client for everything that it shows of a store at the schema of the installed MLflow: all workspaces, all pages, deleted
+    things too.
 
     Nothing can be written through it, and no connection is left.
 
@@ -44,26 +66,35 @@ def client_view(store: StoreUrl) -> ClientView:
     :raises StoreUnavailable: if the server does not answer
     """
     found = ClientView()
-    with _reading_client(store) as client:
-        experiments: list[str] = []
-        asked: dict[str, Callable[[], Iterator[Item]]] = {
-            "experiments": lambda: _experiments(client, experiments),
-            "runs": lambda: _runs(client, experiments),
-            "registered models": lambda: _models(client),
-            "model versions": lambda: _versions(client),
-            "logged models": lambda: _logged_models(client, experiments),
-            "traces": lambda: _traces(client, experiments),
-        }
-        for group, ask in asked.items():
-            try:
-                for kind, id_, item in ask():
-                    found.view.add(kind, id_, item)
-            except Exception as error:  # noqa: BLE001 - whatever MLflow makes of rows that it does not like
-                _require_answer(store, error)
-                for kind in KINDS[group]:
-                    found.unseen[kind] = _said(error)
-                    found.view.kinds.pop(kind, None)
+    with _reading_client(store) as look:
+        for workspace in look.workspaces:
+            look.workspace = workspace
+            _add_workspace(found, store, look)
     return found
+
+
+def _add_workspace(found: ClientView, store: StoreUrl, look: _Look) -> None:
+    """What is seen in one workspace. A kind that cannot be shown in one of them counts as not shown at all."""
+    client, workspace = look.client, look.workspace
+    experiments: list[str] = []
+    asked: dict[str, Callable[[], Iterator[Item]]] = {
+        "experiments": lambda: _experiments(client, workspace, experiments),
+        "runs": lambda: _runs(client, experiments),
+        "registered models": lambda: _models(client, workspace),
+        "model versions": lambda: _versions(client, workspace),
+        "logged models": lambda: _logged_models(client, experiments),
+        "traces": lambda: _traces(client, experiments),
+    }
+    for group, ask in asked.items():
+        try:
+            for kind, id_, item in ask():
+                found.view.add(kind, id_, item)
+        except Exception as error:  # noqa: BLE001 - whatever MLflow makes of rows that it does not like
+            _require_answer(store, error)
+            where = "" if workspace == DEFAULT_WORKSPACE else f" in the workspace {workspace}"
+            found.unseen = {**dict.fromkeys(KINDS[group], f"{_said(error)}{where}"), **found.unseen}
+    for kind in found.unseen:
+        found.view.kinds.pop(kind, None)
 
 
 def _require_answer(store: StoreUrl, error: Exception) -> None:
@@ -83,7 +114,7 @@ def _said(error: Exception) -> str:
 
 
 @contextmanager
-def _reading_client(store: StoreUrl) -> Iterator[Any]:
+def _reading_client(store: StoreUrl) -> Iterator[_Look]:
     """
     An `mlflow.MlflowClient` over stores that refuse to write, brought in as MLflow's plugins for other stores are.
 
@@ -91,11 +122,10 @@ def _reading_client(store: StoreUrl) -> Iterator[Any]:
     """
     from mlflow import MlflowClient
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
     from mlflow.tracking._model_registry.utils import _get_store_registry
     from mlflow.tracking._tracking_service.utils import _tracking_store_registry
 
-    engine = _reading_engine(store)
+    engine, look = _reading_engine(store), _Look()
 
     class Reading:
         @classmethod
@@ -105,21 +135,26 @@ def _reading_client(store: StoreUrl) -> Iterator[Any]:
         def _initialize_store_state(self) -> None:
             """Makes nothing."""
 
+        def _get_active_workspace(self) -> str:
+            return look.workspace
+
     scheme = f"muster-{secrets.token_hex(4)}"
     registries = (_tracking_store_registry, _get_store_registry())
     try:
         try:
-            tracking = type("ReadingTrackingStore", (Reading, TrackingStore), {})(store.url, "/nowhere")
+            look.workspaces = _workspaces(engine)
+            kind = _tracking_store(look.workspaces)
+            tracking = type("ReadingTrackingStore", (Reading, kind), {})(store.url, "/nowhere")
             registry = type("ReadingRegistryStore", (Reading, RegistryStore), {})(store.url)
             registries[0].register(scheme, lambda **_: tracking)
             registries[1].register(scheme, lambda **_: registry)
-            client = MlflowClient(f"{scheme}://store", f"{scheme}://store")
+            look.client = MlflowClient(f"{scheme}://store", f"{scheme}://store")
         except Exception as error:  # noqa: BLE001 - MLflow's own, and those of what it is made of
             _require_answer(store, error)
             raise IntegrityError(
                 f"MLflow does not open the restored registry {store.shown}: {_said(error)}", "report this to us"
             ) from None
-        yield client
+        yield look
     finally:
         engine.dispose()
         for known in registries:
@@ -150,6 +185,31 @@ def _reading_engine(store: StoreUrl) -> Any:
     return engine
 
 
+def _workspaces(engine: Any) -> list[str]:
+    """Those in which an experiment or a registered model lies, and so all that there is; the default one at least."""
+    import sqlalchemy as sa
+
+    found = {DEFAULT_WORKSPACE}
+    inspector = sa.inspect(engine)
+    workspace: sa.ColumnClause[str] = sa.column("workspace")
+    with engine.connect() as connection:
+        for table in ("experiments", "registered_models"):
+            if any(column["name"] == "workspace" for column in inspector.get_columns(table)):
+                found |= set(connection.scalars(sa.select(workspace).select_from(sa.table(table)).distinct()))
+    return sorted(found)
+
+
+def _tracking_store(workspaces: list[str]) -> Any:
+    """MLflow's ordinary store, which knows of no workspaces and need not ask for them, or the one that keeps them apart."""
+    if workspaces == [DEFAULT_WORKSPACE]:
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        return SqlAlchemyStore
+    from mlflow.store.tracking.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
+
+    return WorkspaceAwareSqlAlchemyStore
+
+
 def _pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
     token: str | None = None
     while True:
@@ -165,13 +225,13 @@ def _batches(ids: list[str]) -> Iterator[list[str]]:
         yield ids[start : start + EXPERIMENTS_A_QUERY]
 
 
-def _experiments(client: Any, ids: list[str]) -> Iterator[Item]:
+def _experiments(client: Any, workspace: str, ids: list[str]) -> Iterator[Item]:
     from mlflow.entities import ViewType
 
     for e in _pages(lambda token: client.search_experiments(ViewType.ALL, PAGE, page_token=token)):
         ids.append(e.experiment_id)
         item = [e.name, e.artifact_location, e.lifecycle_stage, e.creation_time, e.last_update_time]
-        yield "experiments", e.experiment_id, item
+        yield "experiments", e.experiment_id, [*item, workspace]
         for key, value in e.tags.items():
             yield "experiment tags", e.experiment_id, [key, value]
 
@@ -196,26 +256,27 @@ def _runs(client: Any, experiments: list[str]) -> Iterator[Item]:
                 yield "latest metrics", id_, [key, repr(float(value))]
 
 
-def _models(client: Any) -> Iterator[Item]:
+def _models(client: Any, workspace: str) -> Iterator[Item]:
     def asked(which: str | None) -> Callable[[str | None], Any]:
         return lambda token: client.search_registered_models(which, PAGE, page_token=token)
 
     for which in (None, PROMPTS):
         for m in _pages(asked(which)):
-            yield "registered models", m.name, [m.description, m.creation_timestamp, m.last_updated_timestamp]
+            id_ = label_of(workspace, m.name)
+            yield "registered models", id_, [m.description, m.creation_timestamp, m.last_updated_timestamp]
             for key, value in m.tags.items():
-                yield "registered model tags", m.name, [key, value]
+                yield "registered model tags", id_, [key, value]
             for alias, version in m.aliases.items():
-                yield "aliases", m.name, [alias, str(version)]
+                yield "aliases", id_, [alias, str(version)]
 
 
-def _versions(client: Any) -> Iterator[Item]:
+def _versions(client: Any, workspace: str) -> Iterator[Item]:
     def asked(which: str | None) -> Callable[[str | None], Any]:
         return lambda token: client.search_model_versions(which, PAGE, page_token=token)
 
     for which in (None, PROMPTS):
         for v in _pages(asked(which)):
-            id_ = f"{v.name}/{v.version}"
+            id_ = f"{label_of(workspace, v.name)}/{v.version}"
             said = [v.source, v.run_id, v.status, v.current_stage, v.description, v.user_id, v.run_link]
             yield "model versions", id_, [*said, v.creation_timestamp, v.last_updated_timestamp]
             for key, value in v.tags.items():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import BinaryIO
 
 from muster.adapters.bulk import in_bulk
 from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder
@@ -24,6 +26,35 @@ _MOST_SAID = 5
 _LATER = frozenset({MLMODEL, "conda.yaml", "python_env.yaml", "requirements.txt", LOADED_META})
 """What MLflow writes into a model's folder after it has counted the bytes there for ``model_size_bytes``."""
 _SIZE = re.compile(rb"^model_size_bytes: (\d{1,18})\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """
+    Where the artifacts of a model version belong.
+
+    :param what: whose they are, for people
+    :param path: where that is, for people, and the same from point to point
+    :param relative: the same, below what the stored tree has under `tree`
+    """
+
+    what: str
+    path: str
+    tree: str
+    relative: str
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """
+    What the point before tells.
+
+    :param holdings: None if there is no such point, or it does not tell
+    :param artifacts: what it has of each tree
+    """
+
+    holdings: Holdings | None
+    artifacts: Mapping[str, Iterable[Artifact]]
 
 
 @dataclass(slots=True)
@@ -44,36 +75,61 @@ def missing_artifacts(
     known: Known,
 ) -> list[Missing]:
     """
-    Versions that have no file at all; those whose ``MLmodel`` tells of more bytes than there are, since a file is truncated or gone;
-    and those that have lost their ``MLmodel``.
-
-    An ``MLmodel`` is read only if something below its folder has another number or size than in the point before.
+    As `missing_at`, of a store.
 
     :param listed: the artifacts of each root, by its tree
     """
-    homes = {version: home_of(version.place, roots) for version in versions}
-    before = known_holdings(known)
+    homes = []
+    for version in versions:
+        root, relative = home_of(version.place, roots)
+        homes.append(Home(str(version), f"{root.place.location.rstrip('/')}/{relative}", root.tree, relative))
+    earlier = Earlier(known_holdings(known.read(ABOUT)), {tree: known.artifacts(tree) for tree in listed})
+    return missing_at(homes, listed, earlier, lambda tree, artifact: folders[tree].open(artifact))
+
+
+def missing_at(
+    homes: Sequence[Home],
+    listed: Mapping[str, Iterable[Artifact]],
+    earlier: Earlier,
+    opened: Callable[[str, Artifact], BinaryIO],
+) -> list[Missing]:
+    """
+    Versions that have no file at all; those whose ``MLmodel`` tells of more bytes than there are, since a file is truncated or gone;
+    and those that have lost their ``MLmodel``.
+
+    An ``MLmodel`` is opened only if something below its folder has another number or size than in the point before.
+
+    :param listed: the artifacts that there are, by tree
+    """
+    before = earlier.holdings
     missed = {one.path: one for one in before.missing} if before else {}
-    below = {tree: _below(artifacts, _wanted(homes, tree)) for tree, artifacts in listed.items()}
-    below_before = {tree: _below(known.artifacts(tree), _wanted(homes, tree)) for tree in listed}
+    wanted: dict[str, set[str]] = {}
+    for home in homes:
+        wanted.setdefault(home.tree, set()).add(home.relative)
+    below = {tree: _below(listed[tree], relatives) for tree, relatives in wanted.items()}
+    below_before = {tree: _below(earlier.artifacts.get(tree, ()), relatives) for tree, relatives in wanted.items()}
     found: list[Missing] = []
     doubtful: dict[str, tuple[str, Artifact]] = {}
-    waiting: list[tuple[ModelVersion, str, int]] = []
-    for version, (root, relative) in homes.items():
-        path = f"{root.place.location.rstrip('/')}/{relative}"
-        here, earlier = below[root.tree].get(relative, _Below()), below_before[root.tree].get(relative)
-        size = earlier.size if earlier else missed[path].size if path in missed else None
+    waiting: list[tuple[Home, int]] = []
+    for home in homes:
+        here, there = below[home.tree].get(home.relative, _Below()), below_before[home.tree].get(home.relative)
+        lacked = missed[home.path].size if home.path in missed else None
+        size = lacked if lacked is not None or there is None else there.size
         if not here.files:
-            found.append(Missing(str(version), path, size))
+            found.append(Missing(home.what, home.path, size))
         elif here.mlmodel is None:
-            if (earlier and earlier.mlmodel) or (path in missed and missed[path].found is not None):
-                found.append(Missing(str(version), path, size, here.size))
-        elif before is None or path in missed or here != earlier:
-            doubtful[path] = (root.tree, here.mlmodel)
-            waiting.append((version, path, here.counted))
-    promised = dict(zip(doubtful, in_bulk(lambda path: _promised(folders, *doubtful[path]), doubtful), strict=True))
-    found += [Missing(str(v), path, promised[path], there) for v, path, there in waiting if there < promised[path]]
-    return found
+            if (there and there.mlmodel) or (home.path in missed and missed[home.path].found is not None):
+                found.append(Missing(home.what, home.path, size, here.size))
+        elif before is None or home.path in missed or here != there:
+            doubtful[home.path] = (home.tree, here.mlmodel)
+            waiting.append((home, here.counted))
+    ask = functools.partial(_promised, opened)
+    promised = dict(zip(doubtful, in_bulk(lambda path: ask(*doubtful[path]), doubtful), strict=True))
+    return found + [
+        Missing(home.what, home.path, promised[home.path], there)
+        for home, there in waiting
+        if there < promised[home.path]
+    ]
 
 
 def refuse(missing: Sequence[Missing]) -> None:
@@ -88,10 +144,10 @@ def refuse(missing: Sequence[Missing]) -> None:
         )
 
 
-def known_holdings(known: Known) -> Holdings | None:
-    """What the point before tells; None if it does not."""
+def known_holdings(document: bytes | None) -> Holdings | None:
+    """What the point before tells in `ABOUT`; None if it does not."""
     try:
-        return from_json(Holdings, json.loads(document)) if (document := known.read(ABOUT)) else None
+        return from_json(Holdings, json.loads(document)) if document else None
     except (IntegrityError, ValueError, RecursionError):
         return None
 
@@ -112,7 +168,7 @@ def still_missing(
     :raises IntegrityError: if the point does not tell what it lacked
     """
     known = Known(tree)
-    before = known_holdings(known)
+    before = known_holdings(known.read(ABOUT))
     if before is None:
         raise IntegrityError(f"{ABOUT} of the point, which tells what it lacks, cannot be read", "verify the vault")
     lacked = {one.what: one for one in before.missing}
@@ -131,10 +187,6 @@ def still_missing(
         if not (known_whole or by_size) or missing_artifacts([named], roots, folders, {root.tree: there}, known):
             found.append(one)
     return found
-
-
-def _wanted(homes: Mapping[ModelVersion, tuple[Root, str]], tree: str) -> set[str]:
-    return {relative for root, relative in homes.values() if root.tree == tree}
 
 
 def _below(artifacts: Iterable[Artifact], folders: set[str]) -> dict[str, _Below]:
@@ -162,8 +214,8 @@ def _add(below: _Below, artifact: Artifact, inside: str) -> None:
         below.mlmodel = artifact
 
 
-def _promised(folders: Mapping[str, ArtifactFolder], tree: str, mlmodel: Artifact) -> int:
+def _promised(opened: Callable[[str, Artifact], BinaryIO], tree: str, mlmodel: Artifact) -> int:
     """How many bytes MLflow counted when it wrote the model; 0 if it does not say."""
-    with folders[tree].open(mlmodel) as stream:
+    with opened(tree, mlmodel) as stream:
         said = _SIZE.search(stream.read())
     return int(said[1]) if said else 0

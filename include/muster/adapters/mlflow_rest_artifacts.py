@@ -13,7 +13,7 @@ from muster.adapters.mlflow_locations import place_of
 from muster.adapters.mlflow_rest_api import MlflowApi, proxied_path
 from muster.adapters.mlflow_rest_reading import Holder
 from muster.domain.content import checked_path
-from muster.errors import NotFound, SourceInvalid
+from muster.errors import NotFound, SourceChanged, SourceInvalid
 
 LOADED_META = "registered_model_meta"
 """What MLflow writes into a stored model, beside its ``MLmodel``, whenever somebody loads it by name."""
@@ -74,6 +74,7 @@ class RestArtifacts:
 
     def download(self, holder: Holder, file: RemoteFile, to: Path) -> None:
         """
+        :raises SourceChanged: if the server does not list it any more
         :raises SourceInvalid: if the server lists it and does not have it
         :raises StoreUnavailable: if it does not come whole
         """
@@ -88,6 +89,10 @@ class RestArtifacts:
         try:
             self._api.download(path, query, to, file.size)
         except NotFound as error:
+            if file not in self.files(holder):
+                raise SourceChanged(
+                    f"the artifact {file.path} of {holder} vanished", "take the snapshot again"
+                ) from None
             raise SourceInvalid(
                 f"{holder} lists the artifact {file.path}, and the server does not have it",
                 f"bring it back, or delete it; {error.message}",

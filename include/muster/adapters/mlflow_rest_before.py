@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from muster.adapters.mlflow_artifacts import Artifact
+from muster.adapters.mlflow_missing import Earlier, known_holdings
 from muster.adapters.mlflow_rest_reading import Holder
 from muster.domain.content import ContentRef, TreeEntry
-from muster.errors import NotFound
+from muster.domain.holdings import ABOUT
+from muster.errors import IntegrityError, NotFound
 from muster.ports import TreeReader
 
 INDEX = "index.json"
@@ -27,6 +30,7 @@ class Before:
     def __init__(self, previous: TreeReader | None) -> None:
         self._entries: dict[str, TreeEntry] = {e.path: e for e in previous.entries()} if previous else {}
         self._index = _index_of(previous)
+        self._holdings = known_holdings(_about_of(previous))
 
     def note(self, holder: Holder) -> Mapping[str, Any] | None:
         """What was noted of a run or logged model that has ended and has not changed since; None for any other."""
@@ -44,6 +48,19 @@ class Before:
         content = entry.content if entry else None
         return content if content and size in (None, content.size) else None
 
+    def earlier(self, trees: Collection[str]) -> Earlier:
+        """
+        What it has of the artifacts of some holders, and what it lacks.
+
+        :param trees: as they are stored: ``artifacts/<kind>/<id>``
+        """
+        found: dict[str, list[Artifact]] = {tree: [] for tree in trees}
+        for path, entry in self._entries.items():
+            tree, below = "/".join(path.split("/", 3)[:3]), path.split("/", 3)[3:]
+            if tree in found and below and entry.content is not None:
+                found[tree].append(Artifact(below[0], entry.content.size, 0))
+        return Earlier(self._holdings, found)
+
     def same(self, path: str, sha256: str) -> ContentRef | None:
         """The content of a file that has a digest."""
         content = self.content(path)
@@ -58,3 +75,10 @@ def _index_of(previous: TreeReader | None) -> dict[str, Any]:
     except (NotFound, ValueError):  # a capture of the store itself, or none of ours: nothing is known then
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _about_of(previous: TreeReader | None) -> bytes | None:
+    try:
+        return previous.read(previous.entry(ABOUT)) if previous else None
+    except (NotFound, IntegrityError):  # of an earlier Muster, or damaged, which `verify` names
+        return None

@@ -27,9 +27,8 @@ class Held:
     id: str
     below: str
 
-    def holds(self, paths: Iterable[str]) -> bool:
-        """Whether at least one of the holder's files lies there."""
-        return any(not self.below or path == self.below or path.startswith(f"{self.below}/") for path in paths)
+    def to_json(self) -> dict[str, str]:
+        return {"kind": self.kind, "id": self.id, "below": self.below}
 
 
 def is_prompt(model: Mapping[str, Any]) -> bool:

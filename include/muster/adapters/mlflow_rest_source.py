@@ -11,7 +11,7 @@ is reduced. The stored tree::
     logged_models/<model id>.json
     traces/<digest>.json                a trace with its spans and assessments
     artifacts/runs/<run id>/…, artifacts/logged_models/<model id>/…
-    about.json                          experiments, and which models are prompts, by name (`muster.domain.holdings`)
+    about.json                          experiments, which models are prompts, artifacts that are missing (`muster.domain.holdings`)
     index.json                          what everything was like, for the next capture
 
 Consistent it is in this sense: what the registry names was there before the runs were listed, and when all was read, nothing that was
@@ -32,16 +32,19 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from muster.adapters.bulk import REQUESTS_AT_ONCE, in_bulk
+from muster.adapters.mlflow_missing import refuse
 from muster.adapters.mlflow_rest_api import MlflowApi, RestServer
 from muster.adapters.mlflow_rest_artifacts import RemoteFile, RestArtifacts
 from muster.adapters.mlflow_rest_before import INDEX, Before
+from muster.adapters.mlflow_rest_fill import histories
 from muster.adapters.mlflow_rest_held import Holders, is_prompt
 from muster.adapters.mlflow_rest_kept import Kept
+from muster.adapters.mlflow_rest_missing import Listed, VersionArtifacts
 from muster.adapters.mlflow_rest_reading import Holder, Reading, digest, model_holder, run_holder
 from muster.adapters.mlflow_rest_tally import Tally
 from muster.adapters.rereading import compared, due
 from muster.codec import canonical, to_json
-from muster.domain.holdings import ABOUT, Holdings
+from muster.domain.holdings import ABOUT, Holdings, Missing
 from muster.domain.recovery_point import ComponentKind
 from muster.errors import NotFound, SourceChanged, SourceInvalid
 from muster.ports import SourceFile, TreeReader
@@ -55,7 +58,7 @@ DONE = ("OK", "ERROR")
 
 
 @dataclass(frozen=True, slots=True)
-class _Listed:
+class _Experiment:
     """What lists say of one experiment, by ids."""
 
     runs: dict[str, Json]
@@ -73,20 +76,27 @@ class _Content:
 
 
 class RestCapture:
-    """A look at a registry through its API. Nothing is asked before `files` is read."""
+    """
+    A look at a registry through its API. Nothing is asked before `files` is read.
 
-    def __init__(self, api: MlflowApi, version: str, kept: Kept, previous: TreeReader | None) -> None:
+    :param incomplete: whether artifacts may be missing
+    """
+
+    def __init__(
+        self, api: MlflowApi, version: str, kept: Kept, previous: TreeReader | None, *, incomplete: bool
+    ) -> None:
         self.cut_at = datetime.now(UTC)
         self.method = "MLflow's REST API, one request after the other"
         self._api = api
         self._reading = Reading(api)
         self._artifacts = RestArtifacts(api)
         self._kept = kept
+        self._incomplete = incomplete
         self._before = Before(previous)
         self._tally = Tally(version, api.server.url)
         self._index: dict[str, Any] = {"runs": {}, "logged_models": {}, "traces": {}}
-        self._holders: list[Holder] = []
-        self._paths: dict[tuple[str, str], list[str]] = {}
+        self._found: dict[tuple[str, str], Listed] = {}
+        self._missing: list[Missing] = []
         self._models: dict[str, Json] = {}
         self._experiments: dict[str, Json] = {}
 
@@ -109,10 +119,11 @@ class RestCapture:
     def _holdings(self) -> Holdings:
         living = {i: e for i, e in self._experiments.items() if e.get("lifecycle_stage") != "deleted"}
         prompts = sorted(name for name, document in self._models.items() if is_prompt(document["model"]))
-        return Holdings({i: str(e.get("name", "")) for i, e in living.items()}, tuple(prompts))
+        names = {i: str(e.get("name", "")) for i, e in living.items()}
+        return Holdings(names, tuple(prompts), tuple(self._missing))
 
     def details(self) -> dict[str, Any]:
-        return self._tally.details(sorted(self._reading.absent))
+        return self._tally.details(sorted(self._reading.absent), [str(one) for one in self._missing])
 
     def confirm(self) -> None:
         """
@@ -124,8 +135,8 @@ class RestCapture:
         if missing := sorted(self._experiments.keys() - experiments.keys()):
             raise _moved(f"experiment {missing[0]}")
         noted: dict[str, dict[tuple[str, str], Holder]] = {experiment: {} for experiment in self._experiments}
-        for holder in self._holders:
-            noted[self._index[holder.kind][holder.id]["experiment"]][holder.kind, holder.id] = holder
+        for key, listed in self._found.items():
+            noted[self._index[key[0]][key[1]]["experiment"]][key] = listed.holder
         in_bulk(lambda experiment: self._confirm(experiment, noted[experiment]), self._experiments)
         self._kept.forget()
 
@@ -140,9 +151,9 @@ class RestCapture:
         if late:
             raise _moved(f"{late[0]}, which had ended before and was not listed,")
 
-    def _listed(self, experiment: str) -> _Listed:
+    def _listed(self, experiment: str) -> _Experiment:
         reading = self._reading
-        return _Listed(reading.runs(experiment), reading.logged_models(experiment), reading.traces(experiment))
+        return _Experiment(reading.runs(experiment), reading.logged_models(experiment), reading.traces(experiment))
 
     # --- runs ---------------------------------------------------------------------------------------------------------
 
@@ -172,7 +183,7 @@ class RestCapture:
             file = self._kept.through(["history", *named], write)
             ask = functools.partial(self._reading.model_inputs, holder.id)
             inputs = self._kept.document(["inputs", *named], ask)
-        return _Content(file, _points(file), inputs)
+        return _Content(file, sum(len(points) for _, points in histories(file)), inputs)
 
     def _write_history(self, run: Json, to: Path) -> None:
         """All points of a run's metrics; the latest of each must be among them."""
@@ -227,24 +238,17 @@ class RestCapture:
             ) from None
 
     def _registry(self) -> Iterator[SourceFile]:
-        holders = Holders(self._api, self._holders)
+        """Versions name where their artifacts lie; those must be there, unless they may be missing."""
+        versions = VersionArtifacts(self._models, self._reading.models)
+        held = versions.held(Holders(self._api, [listed.holder for listed in self._found.values()]))
+        self._missing = versions.missing(held, self._found, self._before, self._open)
+        if not self._incomplete:
+            refuse(self._missing)
         for name, document in self._models.items():
-            versions = [] if is_prompt(document["model"]) else document["versions"]
-            held = {str(version["version"]): self._held(holders, version) for version in versions}
+            numbers = [int(version["version"]) for version in document["versions"]]
+            ours = {str(n): held[name, n].to_json() for n in numbers if (name, n) in held}
             self._tally.model(name, document)
-            yield self._document(f"registered_models/{_named(name)}.json", {**document, "held": held})
-
-    def _held(self, holders: Holders, version: Mapping[str, Json]) -> dict[str, str]:
-        """Where the artifacts of a version lie; some must be there."""
-        held = holders.of(version)
-        if not held.holds(self._paths[held.kind, held.id]):
-            what = "run" if held.kind == "runs" else "logged model"
-            raise SourceInvalid(
-                f"version {version['version']} of model {version['name']} has no artifacts: there are none at"
-                f" {held.below or 'the root'} of {what} {held.id}",
-                "bring them back, or delete this version: a recovery point without them would not restore it",
-            )
-        return {"kind": held.kind, "id": held.id, "below": held.below}
+            yield self._document(f"registered_models/{_named(name)}.json", {**document, "held": ours})
 
     # --- artifacts ----------------------------------------------------------------------------------------------------
 
@@ -252,8 +256,7 @@ class RestCapture:
         by_id = {holder.id: holder for holder in holders}
         listed = in_bulk(lambda one: self._artifacts.files(by_id[one]), by_id)
         for holder, files in zip(holders, listed, strict=True):
-            self._holders.append(holder)
-            self._paths[holder.kind, holder.id] = [file.path for file in files]
+            self._found[holder.kind, holder.id] = Listed(holder, files)
             for file in files:
                 self._tally.artifact(file.size)
                 yield self._file(holder, file)
@@ -285,12 +288,15 @@ class MlflowRestSource:
 
     :param server: see `RestServer.parse`; what this user may not read is not captured
     :param kept: folder for what was fetched, so that a capture that was broken off goes on where it was; None keeps nothing
+    :param incomplete: take model versions whose artifacts are missing, and say so in the details, instead of refusing them; what an
+        API cannot tell of that is in `muster.adapters.mlflow_rest_missing`
     """
 
     kind: ComponentKind = "registry"
 
-    def __init__(self, name: str, server: RestServer, *, kept: Path | None = None) -> None:
+    def __init__(self, name: str, server: RestServer, *, kept: Path | None = None, incomplete: bool = False) -> None:
         self.name = name
+        self._incomplete = incomplete
         self._api = MlflowApi(server)
         self._folder = kept / hashlib.sha256(f"{name} {server.url}".encode()).hexdigest()[:16] if kept else None
 
@@ -300,7 +306,7 @@ class MlflowRestSource:
         Open a look at the server; everything is read later, in `RestCapture.files`.
 
         :raises Refused: if the server wants another user, password or token
-        :raises SourceInvalid: if this is no MLflow server
+        :raises SourceInvalid: if this is no MLflow server; from `RestCapture.files` also if a model version lacks artifacts
         :raises StoreUnavailable: if it does not answer
         """
         version = Reading(self._api).version()
@@ -308,7 +314,7 @@ class MlflowRestSource:
         with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
             kept = Kept(self._folder or Path(scratch))
             try:
-                yield RestCapture(self._api, version, kept, previous)
+                yield RestCapture(self._api, version, kept, previous, incomplete=self._incomplete)
             finally:
                 kept.forget_fresh()
 
@@ -324,13 +330,6 @@ def _batches(items: Sequence[Any], size: int = AT_A_TIME) -> Iterator[Sequence[A
 def _named(name: str) -> str:
     """A file name for a name that may hold anything."""
     return hashlib.sha256(name.encode()).hexdigest()[:32]
-
-
-def _points(file: Path) -> int:
-    import json
-
-    with file.open("rb") as lines:
-        return sum(len(json.loads(line)["points"]) for line in lines)
 
 
 def _opened(file: Path) -> BinaryIO:

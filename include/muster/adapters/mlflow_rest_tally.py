@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from muster.adapters.mlflow_rest_held import is_prompt
+from muster.domain.holdings import bounded
 from muster.domain.restore_plan import without_secrets
 
 Json = Any
@@ -97,12 +98,14 @@ class Tally:
             "models": dict(sorted(self._models.items())),
         }
 
-    def details(self, absent: Sequence[str]) -> dict[str, Json]:
+    def details(self, absent: Sequence[str], missing: Sequence[str] = ()) -> dict[str, Json]:
         """
         :param absent: kinds of entities that the server's version does not know
+        :param missing: artifacts that versions name and that are not there
         """
         about = {"fidelity": REDUCED, "server": self._server, "mlflow_version": self._version}
-        return {**about, **self.facts(), "absent": list(absent), "not_given": list(NOT_GIVEN)}
+        told = {"missing": {"count": len(missing), "named": bounded(missing)}} if missing else {}
+        return {**about, **self.facts(), **told, "absent": list(absent), "not_given": list(NOT_GIVEN)}
 
 
 COUNTED = (

@@ -73,7 +73,7 @@ class MlflowRestTarget:
         """
         Make everything anew, read all of it back and compare; every difference but those in ``changed`` fails.
 
-        :return: what was counted on the server, ``id_map`` (old id to new id) and ``changed``
+        :return: what was counted on the server, ``id_map`` (old id to new id), ``changed``, and ``missing`` of a point that lacks artifacts
         :raises IntegrityError: if what the server then has is not what was captured
         """
         require_reduced(details)
@@ -102,7 +102,8 @@ class MlflowRestTarget:
         facts = compared.reconciled(self._api, self._reading.version(), details, lost)
         unready = sum(v.get("status") not in READY for d in documents for v in d["versions"])
         changed = changes(details, ids, len(filler.deleted), registrar.fillers, lost, unready)
-        return {**facts, "id_map": ids.to_json(), "changed": changed}
+        missing = {"missing": details["missing"]} if "missing" in details else {}
+        return {**facts, **missing, "id_map": ids.to_json(), "changed": changed}
 
     def _runs_and_models(self, stored: Stored, filler: Filler) -> None:
         for experiment in stored.documents("experiments"):

@@ -1,5 +1,5 @@
 """
-What an API client sees of a registry: told by MLflow's own client on a store, and by the rows that a client must see.
+What an API client sees of a registry, workspace by workspace: told by MLflow's own client on a store, and by the rows that it must see.
 
 A view holds, for each kind of thing and each id, how many items there are and their digest, whatever their order; so a registry of any
 size is compared in little memory. Histories of metrics are compared row by row, and here as the latest values only.
@@ -18,6 +18,7 @@ from muster.adapters.mlflow_facts import DELETED
 from muster.adapters.mlflow_lines import Row
 from muster.adapters.mlflow_rows import Table
 from muster.domain.fidelity import Counted
+from muster.domain.selection import DEFAULT_WORKSPACE, label_of
 
 KINDS: dict[str, tuple[str, ...]] = {
     "experiments": ("experiments", "experiment tags"),
@@ -142,8 +143,8 @@ class ExpectedView:
 
     def _of_model(self, kind: str, columns: tuple[str, ...]) -> Callable[[Mapping[str, Any]], None]:
         def told(row: Mapping[str, Any]) -> None:
-            if _of_default(row) and self.view.has("registered models", row["name"]):
-                self.view.add(kind, row["name"], [str(row[c]) if c == "version" else row[c] for c in columns])
+            if self.view.has("registered models", id_ := _label(row)):
+                self.view.add(kind, id_, [str(row[c]) if c == "version" else row[c] for c in columns])
 
         return told
 
@@ -151,7 +152,7 @@ class ExpectedView:
         if row["lifecycle_stage"] in SHOWN_STAGES:
             times = [row.get("creation_time"), row.get("last_update_time")]
             item = [row["name"], row["artifact_location"], row["lifecycle_stage"], *times]
-            self.view.add("experiments", str(row["experiment_id"]), item)
+            self.view.add("experiments", str(row["experiment_id"]), [*item, row.get("workspace", DEFAULT_WORKSPACE)])
 
     def _run(self, row: Mapping[str, Any]) -> None:
         if row["lifecycle_stage"] in SHOWN_STAGES and self.view.has("experiments", str(row["experiment_id"])):
@@ -177,29 +178,26 @@ class ExpectedView:
             self.view.add("latest metrics", row["run_uuid"], [row["key"], text])
 
     def _model(self, row: Mapping[str, Any]) -> None:
-        if _of_default(row):
-            times = [row["creation_time"], row["last_updated_time"]]
-            self.view.add("registered models", row["name"], [row["description"], *times])
+        times = [row["creation_time"], row["last_updated_time"]]
+        self.view.add("registered models", _label(row), [row["description"], *times])
 
     def _model_tag(self, row: Mapping[str, Any]) -> None:
         if row["key"] != PROMPT_TAG:  # MLflow keeps this one to itself
             self._of_model("registered model tags", ("key", "value"))(row)
 
     def _version(self, row: Mapping[str, Any]) -> None:
-        if _of_default(row) and row["current_stage"] != DELETED:
+        if row["current_stage"] != DELETED:
             wanted = ("source", "run_id", "status", "current_stage", "description", "user_id", "run_link")
             times = [row["creation_time"], row["last_updated_time"]]
-            id_ = f"{row['name']}/{row['version']}"
+            id_ = f"{_label(row)}/{row['version']}"
             self.view.add("model versions", id_, [*(row[c] for c in wanted), *times])
 
     def _version_tag(self, row: Mapping[str, Any]) -> None:
-        if not _of_default(row):
-            return
-        id_ = f"{row['name']}/{row['version']}"
+        id_ = f"{_label(row)}/{row['version']}"
         if self.view.has("model versions", id_):
             self.view.add("model version tags", id_, [row["key"], row["value"]])
         if row["key"] == PROMPT_TAG and row["value"] == "true":
-            self._prompt_versions.add((row["name"], str(row["version"])))
+            self._prompt_versions.add((_label(row), str(row["version"])))
 
     def _logged_model(self, row: Mapping[str, Any]) -> None:
         if row["lifecycle_stage"] == "active" and self.view.has("experiments", str(row["experiment_id"])):
@@ -215,6 +213,6 @@ class ExpectedView:
             )
 
 
-def _of_default(row: Mapping[str, Any]) -> bool:
-    """A client that asks for no workspace sees the models of the default one."""
-    return row.get("workspace", "default") in (None, "default")
+def _label(row: Mapping[str, Any]) -> str:
+    """The name of a model, with its workspace if that is not the default one."""
+    return label_of(row.get("workspace"), str(row["name"]))

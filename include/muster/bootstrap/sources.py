@@ -61,15 +61,16 @@ def _sources(workload: Workload, places: Places, state: Path) -> Iterator[Compon
 
 
 def _registry(name: str, registry: Registry, places: Places, state: Path) -> ComponentSource:
-    found = places.registry(registry)
+    found, incomplete = places.registry(registry), registry.missing_artifacts == "incomplete"
     if "server" in found:
-        return MlflowRestSource(name, places.server(found["server"], found.get("token")), kept=state / "rest")
+        server = places.server(found["server"], found.get("token"))
+        return MlflowRestSource(name, server, kept=state / "rest", incomplete=incomplete)
     return MlflowSource(
         name,
         found["store"],
         found["artifacts"],
         auth_store_url=found.get("auth_store"),
-        incomplete=registry.missing_artifacts == "incomplete",
+        incomplete=incomplete,
         only=registry.models if registry.scope == "models" else (),
     )
 

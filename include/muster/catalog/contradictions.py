@@ -71,7 +71,6 @@ def _registries(workload: Workload) -> Found:
             continue
         if registry.server:
             named = [key for key in _OF_A_STORE if getattr(registry, key, None)]
-            named += ["missing_artifacts"] if getattr(registry, "missing_artifacts", "fail") != "fail" else []
             yield from (((*at, key), "means a store, and there is a server; give one of the two") for key in named)
             continue
         missing = [key for key in ("store", "artifacts") if not getattr(registry, key)]

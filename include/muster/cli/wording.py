@@ -134,6 +134,7 @@ def report_lines(report: RecoveryReport) -> Lines:
     yield ""
     yield from (f"left out: {line}" for line in report.left_out)
     yield from (f"fidelity of {found.component}: {found.line}" for found in report.fidelity)
+    yield from (f"INCOMPLETE since the point was taken: {missing}" for missing in report.incomplete)
     if report.cut_over:
         yield f"cut over: {report.cut_over.outcome}"
     stages = ", ".join(f"{stage.replace('_', ' ')} {seconds_in_words(getattr(time, stage))}" for stage in STAGES)

@@ -11,6 +11,7 @@ from muster.domain.drill import DrillOutcome
 from muster.domain.evidence import AuditProof, Event, ExpectationResult, Failed, first_of
 from muster.domain.fidelity import FidelityReport
 from muster.domain.freshness import ComponentPoint, Newest, by_canary
+from muster.domain.recovery_point import listed
 from muster.domain.timing import STAGES, RecoveryTime, Span, recovery_point_actual
 
 Json = Any
@@ -157,6 +158,12 @@ class RecoveryReport:
         return (*(c.fidelity for c in self.components if c.fidelity is not None), *self.unfaithful)
 
     @property
+    def incomplete(self) -> tuple[str, ...]:
+        """Artifacts that the point lacked, the first of them, where no fidelity report tells of them."""
+        lacking = [c for c in self.components if c.fidelity is None and c.facts.get("missing")]
+        return tuple(f"{c.component}: {phrase}" for c in lacking for phrase in listed(c.facts["missing"], "named"))
+
+    @property
     def passed(self) -> bool:
         """Whether everything came back and every check passed."""
         return self.failure is None
@@ -207,6 +214,7 @@ class RecoveryReport:
             "models": len(self.smoke),
             "left_out": list(self.left_out),
             "fidelity": {f.component: f.line for f in self.fidelity},
+            **({"incomplete": list(self.incomplete)} if self.incomplete else {}),
             "whole": self.whole,
             "cut_over": self.cut_over.outcome if self.cut_over else None,
             "plan_digest": self.plan_digest,
