@@ -21,7 +21,7 @@ from muster.vault.header import Actor, make_header, new_id, open_signing_key
 from muster.vault.holders import KINDS, Passphrase, RecoveryKey, Secret, generate_recovery_key
 from muster.vault.keys import MasterKey, ScryptCost
 from muster.vault.layout import AUDIT, GENERATIONS, HEADER, KEYS, PACKS, POINTS, RESTORE, digest, get_small, put_named
-from muster.vault.slots import KeySlot, SlotMaker, describe_slot, slot_key, unwrap
+from muster.vault.slots import KeySlot, SlotMaker, describe_slot, generation_of, slot_key, unwrap
 
 Way = tuple[KeySlot, MasterKey]
 """A slot that a secret opens, and the key in it."""
@@ -125,11 +125,9 @@ def _unlock(
 
 def _ways(store: BlobStore, secret: Secret, damaged: list[IntegrityError]) -> Iterator[Way]:
     """The slots that a secret opens, the newest first, each with the key in it; what is wrong with others is added to `damaged`."""
-    slots, unread = _read_slots(store)
-    damaged += unread
-    for slot, data in slots:
-        try:
-            master = unwrap(slot_key(data), data, secret)
+    for data in _read_slots(store, damaged):
+        try:  # described last: the first time, that costs as long as all else before scrypt
+            master, slot = unwrap(slot_key(data), data, secret), describe_slot(slot_key(data), data)
         except IntegrityError as error:
             damaged.append(error)
             continue
@@ -137,17 +135,16 @@ def _ways(store: BlobStore, secret: Secret, damaged: list[IntegrityError]) -> It
             yield slot, master
 
 
-def _read_slots(store: BlobStore) -> tuple[list[tuple[KeySlot, bytes]], list[IntegrityError]]:
-    """All key slots, those of the newest generation first, and what is wrong with others."""
-    slots: list[tuple[KeySlot, bytes]] = []
-    damaged: list[IntegrityError] = []
+def _read_slots(store: BlobStore, damaged: list[IntegrityError]) -> list[bytes]:
+    """All key slots, those of the newest generation first; what is wrong with others is added to `damaged`."""
+    slots: list[tuple[int, bytes]] = []
     for info in own(store.list(KEYS)):
         try:
             data = get_small(store, info)
-            slots.append((describe_slot(info.key, data), data))
+            slots.append((generation_of(info.key, data), data))
         except IntegrityError as error:
             damaged.append(error)
-    return sorted(slots, key=lambda slot: slot[0].generation, reverse=True), damaged
+    return [data for _, data in sorted(slots, key=lambda slot: slot[0], reverse=True)]
 
 
 def _opened(
