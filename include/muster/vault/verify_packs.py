@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import IntegrityError, NotFound
@@ -82,18 +82,25 @@ class PackCheck:
         disputed = {name for name, said in self._said.items() if len(said) > 1}
         return {*disputed, *self._noted} & self._there.keys()
 
-    def read(self, names: Iterable[str], progress: Progress | None) -> None:
-        """Read packs that are there, each once."""
+    def read(self, names: Iterable[str], progress: Progress | None, beside: Future[None]) -> None:
+        """
+        Read packs that are there, each once.
+
+        :param beside: what goes on meanwhile: it has ended then, and as soon as it fails, nothing else is read
+        """
         wanted = sorted(names)
         total, done = sum(self._there[name] for name in wanted), 0
         with ThreadPoolExecutor(_READERS, "muster-verify") as readers:
             for name, proving in started(self._prove, wanted, readers, _READERS):
+                if beside.done():
+                    beside.result()
                 done += self._there[name]
                 damage, pack = proving.result()
                 if damage is not _EXPIRED:
                     self._take(name, damage, pack)
                 if progress:
                     progress("verify packs", done, total)
+        beside.result()
 
     def lost(self) -> dict[bytes, list[str]]:
         """The chunks of bad packs of which there is no whole copy elsewhere, as far as is known, each with those packs."""
