@@ -131,7 +131,8 @@ class S3Location:
         if self.profile or not all(said[name] for name in _KEY_VARIABLES) or any(said[name] for name in _LEFT_TO_BOTO3):
             return None
         token = next((said[name] for name in _TOKEN_VARIABLES if said[name]), None)
-        return Keys(*(said[name] for name in _KEY_VARIABLES), token)
+        access, secret = (said[name] for name in _KEY_VARIABLES)
+        return Keys(access, secret, token)
 
     def session(self) -> Any:
         """
