@@ -74,13 +74,14 @@ def timed(command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> 
 
 
 def environment(home: Path) -> dict[str, str]:
-    """The caller's environment, with homes of its own for DVC, and our packages on the path."""
+    """The caller's environment, with homes of its own for DVC, and our packages on the path, compiled as installed ones are."""
     home.mkdir(parents=True)
     own = {
         name: str(home / name.lower())
         for name in ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "DVC_SITE_CACHE_DIR")
     }
-    return os.environ | own | {"DVC_NO_ANALYTICS": "1", "PYTHONPATH": str(ROOT / "include")}
+    ours = own | {"DVC_NO_ANALYTICS": "1", "PYTHONPATH": str(ROOT / "include")}
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | ours
 
 
 def make_data(folder: Path, shape: Shape, compressible: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from muster.adapters.blob_keys import checked_key, is_key
 from muster.adapters.bucket_store import BucketStore
 from muster.adapters.local_store import LocalStore
 from muster.adapters.object_store import S3Store
+from muster.adapters.s3_location import Credentials, s3_location
 from muster.adapters.stores import open_store
 from muster.errors import UsageError
 
@@ -188,3 +190,60 @@ def test_a_key_of_a_service_account_must_be_one() -> None:
         open_store("gs://HIDDEN@bucket").get("a")
     assert "HIDDEN" not in str(caught.value)
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("address", "environment", "known"),
+    [
+        ("s3://AK:SK@bucket", {}, True),
+        ("s3://AK:SK@bucket", {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_SESSION_TOKEN": "t"}, True),
+        ("s3://bucket", {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}, True),
+        ("s3://bucket", {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_SESSION_TOKEN": "t"}, True),
+        (
+            "s3://bucket",
+            {
+                "AWS_ACCESS_KEY_ID": "a",
+                "AWS_SECRET_ACCESS_KEY": "b",
+                "AWS_SECURITY_TOKEN": "s",
+                "AWS_SESSION_TOKEN": "t",
+            },
+            True,
+        ),
+        ("s3://bucket", {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_PROFILE": "other"}, False),
+        ("s3://bucket?profile=other", {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}, False),
+        ("s3://bucket", {"AWS_PROFILE": "other"}, False),
+    ],
+)
+def test_credentials_at_hand_are_those_that_boto3_finds(
+    address: str, environment: dict[str, str], known: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Address before environment, a token with its own keys only; what takes more than that to find is left to boto3."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "credentials").write_text("[other]\naws_access_key_id = c\naws_secret_access_key = d\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    location = s3_location(address)
+    theirs = location.session().get_credentials().get_frozen_credentials()
+    assert (location.keys_at_hand() is not None) == known
+    given = Credentials(location)()
+    assert (given["access_key_id"], given["secret_access_key"], given["token"]) == tuple(theirs)[:3]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"AWS_ACCESS_KEY_ID": "a"},
+        {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_CREDENTIAL_EXPIRATION": "2040-01-01T00:00:00Z"},
+    ],
+)
+def test_half_credentials_and_those_that_expire_are_left_to_boto3(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It refuses the first, and watches the time of the second."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert s3_location("s3://bucket").keys_at_hand() is None

@@ -253,9 +253,11 @@ def vault_master(vault: Vault) -> MasterKey:
     return vault._master
 
 
+@pytest.mark.parametrize("numpy_pays", [0, 1 << 24])
 @pytest.mark.parametrize("copies", [1, 3])
-def test_many_chunks_are_found_as_each_one_is(copies: int) -> None:
+def test_many_chunks_are_found_as_each_one_is(copies: int, numpy_pays: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thousands at once, those that are there and those that are not, in packs that are sound, condemned, damaged or gone."""
+    monkeypatch.setattr("muster.vault.index._NUMPY_PAYS", numpy_pays)
     dice = random.Random(copies)
     packs = [made_up(dice.randbytes(32) for _ in range(500)) for _ in range(8)]
     for _ in range(copies - 1):

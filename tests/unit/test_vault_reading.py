@@ -198,6 +198,40 @@ def test_the_pace_is_looked_at_again() -> None:
     assert not pace.waits
 
 
+class Far(MemoryStore):
+    """A store that takes its time for parts of objects, and counts how many are asked for at once."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds, self.most = seconds, 0
+        self._now, self._counting = 0, threading.Lock()
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        with self._counting:
+            self._now += 1
+            self.most = max(self.most, self._now)
+        time.sleep(self.seconds)
+        with self._counting:
+            self._now -= 1
+        return super().get_range(key, start, length)
+
+
+@pytest.mark.parametrize("files", [True, False])
+@pytest.mark.parametrize(("seconds", "many"), [(0.0, False), (0.2, True)])
+def test_more_is_fetched_at_once_from_afar(seconds: float, many: bool, files: bool, tmp_path: Path) -> None:
+    """Two pieces as long as they come quickly, more as soon as they do not: by a restore, and by a verification."""
+    store = Far(0.0)
+    vault, _ = make_vault(store)
+    tree = store_tree(vault, {f"{number}": noise(25 << 20, number) for number in range(4)})
+    seal(vault, tree)
+    store.seconds, store.most = seconds, 0
+    if files:
+        extract(vault, tree, tmp_path)
+    else:
+        assert vault.verify().ok
+    assert (store.most > 2) == many
+
+
 # --- long lists -------------------------------------------------------------------------------------------------------
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fastcdc.fastcdc_cy import fastcdc_cy
-
 MINIMUM = 256 * 1024
 AVERAGE = 1024 * 1024
 MAXIMUM = 4 * 1024 * 1024
@@ -78,6 +76,8 @@ class Chunker:
             self._start = self._end
             yield view
             return
+        from fastcdc.fastcdc_cy import fastcdc_cy  # loads a toolkit for commands
+
         offset = self._start
         found = fastcdc_cy(view, *self._sizes, False, None)
         while self._start <= last_start:

@@ -10,12 +10,12 @@ from typing import TypeVar
 from muster.domain.content import ContentRef, TreeEntry
 from muster.errors import IntegrityError
 from muster.vault.intake import WORTH_A_THREAD
-from muster.vault.reader import SPAN, ChunkReader, digest_mismatch, ids, joined, started
+from muster.vault.reader import FETCHERS, SPAN, ChunkReader, digest_mismatch, ids, joined, started
 
 SMALL = 4 * 1024 * 1024
 _BATCH_FILES = 1024
 _BATCHES_AHEAD = 2
-_FETCHERS = 2
+_HASHERS = 2
 Piece = TypeVar("Piece")
 Pieces = list[tuple[TreeEntry, Piece]]
 Plain = Mapping[bytes, bytes]
@@ -33,8 +33,8 @@ class FileReading:
 
     def __init__(self, reader: ChunkReader) -> None:
         self._reader = reader
-        self._fetchers = ThreadPoolExecutor(_FETCHERS, "muster-fetch")
-        self._hashers = ThreadPoolExecutor(_FETCHERS, "muster-hash")
+        self._fetchers = ThreadPoolExecutor(FETCHERS, "muster-fetch")
+        self._hashers = ThreadPoolExecutor(_HASHERS, "muster-hash")
 
     def __enter__(self) -> FileReading:
         return self
@@ -111,7 +111,9 @@ class FileReading:
         """The chunks of small files; None if any of them is damaged: then `bytes_of` finds out which file is hit."""
         try:
             chunks = {chunk: None for entry, _ in pieces for chunk in ids(content_of(entry))}
-            return self._reader.fetch_within(list(chunks), sum(content_of(entry).size for entry, _ in pieces))
+            room = sum(content_of(entry).size for entry, _ in pieces)
+            with self._reader.lanes.taken():
+                return self._reader.fetch_within(list(chunks), room)
         except IntegrityError:
             return None
 

@@ -58,8 +58,7 @@ class PointLocks:
 
         :raises MusterError: of the first pack that could not be retained; nothing may be sealed then
         """
-        locks = self._store.locks()
-        if point.locked_until is None or locks is None:
+        if point.locked_until is None or (locks := self._store.locks()) is None:
             return
         wanted = set(point.packs) - self._still_locked(point, point.locked_until, locks)
         locks.extend(map(pack_key, sorted(wanted)), point.locked_until)
@@ -71,8 +70,7 @@ class PointLocks:
         :param records: keys of the audit records that speak of the point
         :raises MusterError: of the first that could not be retained; the point is sealed all the same
         """
-        locks = self._store.locks()
-        if point.locked_until is None or locks is None:
+        if point.locked_until is None or (locks := self._store.locks()) is None:
             return
         self._index.refresh()
         keys = [point_key(point.workload, point.point), *records, *self._index.objects()]

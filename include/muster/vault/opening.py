@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.resources
+import itertools
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from string import Template
@@ -18,7 +21,10 @@ from muster.vault.header import Actor, make_header, new_id, open_signing_key
 from muster.vault.holders import KINDS, Passphrase, RecoveryKey, Secret, generate_recovery_key
 from muster.vault.keys import MasterKey, ScryptCost
 from muster.vault.layout import AUDIT, GENERATIONS, HEADER, KEYS, PACKS, POINTS, RESTORE, digest, get_small, put_named
-from muster.vault.slots import KeySlot, SlotMaker, describe_slot, slot_key, unwrap
+from muster.vault.slots import KeySlot, SlotMaker, describe_slot, generation_of, slot_key, unwrap
+
+Way = tuple[KeySlot, MasterKey]
+"""A slot that a secret opens, and the key in it."""
 
 
 @dataclass(frozen=True)
@@ -90,22 +96,23 @@ def unlock(store: BlobStore, secret: Secret) -> Opened:
         raise NotFound(
             f"there is no vault in {store.url}", "check the URL, or create one with `muster init`"
         ) from error
-    return _unlock(store, header, read_chain(store, first_generation(header)), secret)
+    damaged: list[IntegrityError] = []
+    ways = _ways(store, secret, damaged)
+    with ThreadPoolExecutor(1, "muster-unlock") as aside:  # scrypt takes half a second, and leaves the interpreter free
+        first = aside.submit(next, ways, None)
+        chain = read_chain(store, first_generation(header))
+    return _unlock(store, header, chain, secret, itertools.chain(filter(None, [first.result()]), ways), damaged)
 
 
-def _unlock(store: BlobStore, header: bytes, chain: Chain, secret: Secret) -> Opened:
-    """Through whichever slot the secret opens, the newest first; a damaged slot matters only if no other lets us in."""
-    slots, damaged = _read_slots(store)
+def _unlock(
+    store: BlobStore, header: bytes, chain: Chain, secret: Secret, ways: Iterable[Way], damaged: list[IntegrityError]
+) -> Opened:
+    """Through whichever slot the secret opens; a damaged one matters only if no other lets us in."""
     foreign: KeySlot | None = None
-    for slot, data in slots:
-        try:
-            master = unwrap(slot_key(data), data, secret)
-        except IntegrityError as error:
-            damaged.append(error)
-            continue
-        if master and (opened := _opened(store, header, chain, master, slot, secret)):
+    for slot, master in ways:
+        if opened := _opened(store, header, chain, master, slot, secret):
             return opened
-        foreign = foreign or (slot if master else None)
+        foreign = foreign or slot
     if foreign:
         raise _forged(store, foreign)
     if damaged:
@@ -116,17 +123,28 @@ def _unlock(store: BlobStore, header: bytes, chain: Chain, secret: Secret) -> Op
     )
 
 
-def _read_slots(store: BlobStore) -> tuple[list[tuple[KeySlot, bytes]], list[IntegrityError]]:
-    """All key slots, those of the newest generation first, and what is wrong with others."""
-    slots: list[tuple[KeySlot, bytes]] = []
-    damaged: list[IntegrityError] = []
+def _ways(store: BlobStore, secret: Secret, damaged: list[IntegrityError]) -> Iterator[Way]:
+    """The slots that a secret opens, the newest first, each with the key in it; what is wrong with others is added to `damaged`."""
+    for data in _read_slots(store, damaged):
+        try:  # described last: the first time, that costs as long as all else before scrypt
+            master, slot = unwrap(slot_key(data), data, secret), describe_slot(slot_key(data), data)
+        except IntegrityError as error:
+            damaged.append(error)
+            continue
+        if master:
+            yield slot, master
+
+
+def _read_slots(store: BlobStore, damaged: list[IntegrityError]) -> list[bytes]:
+    """All key slots, those of the newest generation first; what is wrong with others is added to `damaged`."""
+    slots: list[tuple[int, bytes]] = []
     for info in own(store.list(KEYS)):
         try:
             data = get_small(store, info)
-            slots.append((describe_slot(info.key, data), data))
+            slots.append((generation_of(info.key, data), data))
         except IntegrityError as error:
             damaged.append(error)
-    return sorted(slots, key=lambda slot: slot[0].generation, reverse=True), damaged
+    return [data for _, data in sorted(slots, key=lambda slot: slot[0], reverse=True)]
 
 
 def _opened(

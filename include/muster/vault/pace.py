@@ -9,6 +9,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 _SLOW = 0.001
 _LOOK_AGAIN = 32
+_NEAR_S, _NEAR_RATE = 0.01, 250e6
+_FAR = 2.0
+_WEIGHT = 0.1
 
 
 _SMALL = 64 * 1024
@@ -54,3 +57,38 @@ class Pace:
         yield
         wall, processor = time.perf_counter() - wall, time.thread_time() - processor
         self._waiting = wall > max(2 * processor, _SLOW * pieces)
+
+
+class Lanes:
+    """
+    How many pieces of megabytes are fetched at once: few while they come as from a disk, many when they come over a network.
+
+    A disk, or a server on this machine, keeps the processors busy with two. Over a network each request waits, and one connection
+    brings a fraction of what many do (docs/adr/0010). It is far if requests take on the average more than `_FAR` times `_NEAR_S` and
+    their bytes at `_NEAR_RATE`; what was found far stays so.
+
+    :param few: at first
+    :param many: when it is far; so many must fit into memory
+    """
+
+    def __init__(self, few: int, many: int) -> None:
+        self._free = threading.Semaphore(few)
+        self._more = many - few
+        self._lock = threading.Lock()
+        self._ratio = 1.0
+
+    def taken(self) -> AbstractContextManager[object]:
+        """Held while a piece is fetched and opened."""
+        return self._free
+
+    @contextmanager
+    def measured(self, size: int) -> Iterator[None]:
+        """Around a request for so many bytes."""
+        began = time.perf_counter()
+        yield
+        took = time.perf_counter() - began
+        with self._lock:
+            self._ratio += _WEIGHT * (took / (_NEAR_S + size / _NEAR_RATE) - self._ratio)
+            if self._more and self._ratio > _FAR:
+                self._free.release(self._more)
+                self._more = 0

@@ -85,7 +85,7 @@ class _Proof:
         self._cipher = master.pack_cipher(pack.salt)
         self._sha256 = hashlib.sha256()
         self._header = self._rest = b""
-        self._end = HEADER.size
+        self._taken, self._end = 0, HEADER.size
         self.bad: set[bytes] = set()
 
     @property
@@ -94,11 +94,13 @@ class _Proof:
         return self._sha256.hexdigest()
 
     def run(self) -> None:
-        """Read all of it. What is wrong with chunks is in `bad` then."""
-        self._header = self._take(0, HEADER.size)
-        for rows in _pieces(self._pack):
-            self._open(rows)
-        self._rest = self._take(self._end, self._pack.size - self._end)
+        """Read all of it, the header with the first chunks and the directory with the last. What is wrong with chunks is in `bad` then."""
+        pieces = _pieces(self._pack)
+        rows = next(pieces, [])
+        for following in pieces:
+            self._open(rows, _end_of(rows))
+            rows = following
+        self._open(rows, self._pack.size)
 
     def kept(self, start: int, length: int) -> bytes:
         """Bytes of the header, or of what follows the chunks."""
@@ -108,11 +110,13 @@ class _Proof:
             return self._header[start : start + length]
         return self._read(start, length)
 
-    def _open(self, rows: Rows) -> None:
-        start = self._end
-        self._end = rows[-1][1].offset + rows[-1][1].length
-        piece = memoryview(self._take(start, self._end - start))
-        with small_steps(len(piece) // len(rows)):
+    def _open(self, rows: Rows, end: int) -> None:
+        start, data = self._taken, self._take(end)
+        self._header = self._header or data[: HEADER.size]
+        self._end = _end_of(rows) if rows else self._end
+        self._rest = data[self._end - start :]
+        piece = memoryview(data)
+        with small_steps(len(piece) // max(1, len(rows))):
             for ordinal, entry in rows:
                 sealed = piece[entry.offset - start : entry.offset - start + entry.length]
                 try:
@@ -120,9 +124,10 @@ class _Proof:
                 except IntegrityError:
                     self.bad.add(entry.chunk)
 
-    def _take(self, start: int, length: int) -> bytes:
-        data = self._read(start, length)
+    def _take(self, end: int) -> bytes:
+        data = self._read(self._taken, end - self._taken)
         self._sha256.update(data)
+        self._taken = end
         return data
 
 
@@ -134,6 +139,10 @@ def _joined(pack: Pack) -> bool:
             return False
         end += entry.length
     return end + len(pack.directory) <= pack.size
+
+
+def _end_of(rows: Rows) -> int:
+    return rows[-1][1].offset + rows[-1][1].length
 
 
 def _pieces(pack: Pack) -> Iterator[Rows]:

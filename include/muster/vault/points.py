@@ -127,13 +127,14 @@ class Points:
 
     def _latest(self, workload: str | None) -> PointStatus:
         """The newest that is not suspect. Damage in an older point does not stand in its way; in a newer one it must be looked at."""
-        workloads = {key.split("/")[1] for key in self.keys(workload)}
+        keys = self.keys(workload)
+        workloads = {key.split("/")[1] for key in keys}
         if len(workloads) > 1:
             raise UsageError(
                 f"the vault holds points of {', '.join(sorted(workloads))}",
                 "say which workload's latest point you mean",
             )
-        for key in sorted(self.keys(workload), reverse=True):
+        for key in sorted(keys, reverse=True):
             status = self._status_of(key)
             if not status.suspect:
                 return status

@@ -14,12 +14,15 @@ from muster.ports import BlobStore, KnownContent
 from muster.vault.index import Index, Location
 from muster.vault.keys import MasterKey
 from muster.vault.layout import pack_key
-from muster.vault.pace import small_steps
+from muster.vault.pace import Lanes, small_steps
 from muster.vault.packs import open_chunk
 
 SPAN = 8 * 1024 * 1024
 _GAP = 256 * 1024
 _AHEAD = 2
+FETCHERS = 8
+"""Most that fetch at once; as many as `_NEAR_FETCHERS` do from a store that is near."""
+_NEAR_FETCHERS = 2
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -29,6 +32,8 @@ class ChunkReader:
 
     def __init__(self, store: BlobStore, master: MasterKey, index: Index) -> None:
         self._store, self._master, self._index = store, master, index
+        self.lanes = Lanes(_NEAR_FETCHERS, FETCHERS)
+        """To be taken by those who fetch beside others."""
 
     def locate(self, chunks: Sequence[bytes]) -> dict[bytes, Location]:
         """
@@ -74,7 +79,7 @@ class ChunkReader:
 
     def stream(self, content: ContentRef, ahead: Executor) -> Iterator[bytes]:
         """The plain bytes of a file, chunk by chunk; the next ones are fetched by `ahead` meanwhile. Its digest is not checked."""
-        for run, fetching in started(self.fetch, self._runs(content), ahead, _AHEAD):
+        for run, fetching in started(self._fetch_beside, self._runs(content), ahead, _AHEAD):
             found = fetching.result()
             yield from (found[chunk] for chunk in run)
 
@@ -89,6 +94,10 @@ class ChunkReader:
         if len(plain) != content.size or hashlib.sha256(plain).hexdigest() != content.sha256:
             raise digest_mismatch(what, content)
         return plain
+
+    def _fetch_beside(self, chunks: Sequence[bytes]) -> dict[bytes, bytes]:
+        with self.lanes.taken():
+            return self.fetch(chunks)
 
     def _fetch(self, places: dict[bytes, Location]) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = {}
@@ -116,7 +125,8 @@ class ChunkReader:
     def _open(self, span: Sequence[Location]) -> dict[bytes, bytes]:
         pack, start = span[0].pack, span[0].entry.offset
         end = max(place.entry.offset + place.entry.length for place in span)
-        view = memoryview(self._store.get_range(pack_key(pack.name), start, end - start))
+        with self.lanes.measured(end - start):
+            view = memoryview(self._store.get_range(pack_key(pack.name), start, end - start))
         cipher = self._master.pack_cipher(pack.salt)
         found = {}
         with small_steps((end - start) // len(span)):

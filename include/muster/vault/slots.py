@@ -160,6 +160,16 @@ def describe_slot(key: str, data: bytes) -> KeySlot:
     return from_json(KeySlot, {"slot": digest(data), **fields})
 
 
+def generation_of(key: str, data: bytes) -> int:
+    """
+    The generation that a slot says it is of.
+
+    :raises IntegrityError: if it is damaged
+    """
+    said = _checked_slot(key, data).get("generation", 0)
+    return said if isinstance(said, int) else 0
+
+
 def unwrap(key: str, data: bytes, secret: Secret) -> MasterKey | None:
     """
     The master key, if this slot was made for the secret; None if it was not.

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muster.codec import to_json
 from muster.domain.content import TreeRef
 from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint
 from muster.errors import AlreadyExists
-from muster.ports import BlobStore, Clock, Progress
+from muster.ports import BlobStore, Clock
 from muster.vault.audit import AuditRecord, AuditTrail
-from muster.vault.auditing import Auditing
 from muster.vault.condemned import Condemnations
-from muster.vault.expire import Expiry
 from muster.vault.findings import Finding, VerifyReport
 from muster.vault.gate import Gate, store_anew
 from muster.vault.header import Actor, Header, read_header
-from muster.vault.heal import Healing
 from muster.vault.holders import Passphrase, RecoveryKey, Secret
 from muster.vault.holding import hold_objects, release_objects
 from muster.vault.index import Index
-from muster.vault.index_merge import superseded
 from muster.vault.keyholders import KeyHolders
 from muster.vault.keys import ScryptCost
 from muster.vault.layout import FORMAT, digest, point_id, point_key
@@ -33,12 +28,13 @@ from muster.vault.locking import PointLocks
 from muster.vault.opening import Opened, create, unlock
 from muster.vault.points import Points
 from muster.vault.reader import ChunkReader
-from muster.vault.rotation import Rotation, RotationPlan
 from muster.vault.sealing import complete, still_complete
-from muster.vault.sweep import Sweep
+from muster.vault.seldom import Seldom
 from muster.vault.tree_reader import StoredTree
-from muster.vault.verify import Extent, verify
 from muster.vault.writer import VaultWriter, WriterStats
+
+if TYPE_CHECKING:
+    from muster.vault.rotation import RotationPlan
 
 __all__ = [
     "Actor",
@@ -54,7 +50,7 @@ __all__ = [
 ]
 
 
-class Vault:
+class Vault(Seldom):
     """
     An open vault. Cheap to open: the index is read when the first chunk is asked for.
 
@@ -232,20 +228,6 @@ class Vault:
         key, written = self._points.write_mark(mark, self._trail.known_anchor())
         self.record("mark", key, mark.kind, {"sha256": written})
 
-    @property
-    def expiry(self) -> Expiry:
-        """What takes points away, and what none of those that stay needs."""
-        parts = (self._store, self._index, self._reader, self._points, self._condemned)
-        return Expiry(
-            self._store,
-            self._points,
-            self._trail,
-            lambda: Sweep(*parts, partial(superseded, self._store, self._master)),
-            partial(self.record, "expire"),
-            self._clock,
-            self.id,
-        )
-
     def hold_objects(self, point: RecoveryPoint) -> int:
         """
         Put manifest and packs of a point under a legal hold of the store; return how many objects, 0 where it has no holds.
@@ -290,36 +272,6 @@ class Vault:
         """The newest record of an action on a subject, with a valid signature, that is wanted; None if there is none."""
         return self._trail.find(action, subject, wanted)
 
-    @property
-    def auditing(self) -> Auditing:
-        """What proves the audit trail, and anchors it in another vault."""
-        return Auditing(self._store, self._authority, self._header, self._trail, self.record)
-
-    def verify(
-        self,
-        points: Sequence[RecoveryPoint] | None = None,
-        *,
-        share: float = 1.0,
-        files: bool = False,
-        heads: Sequence[str] = (),
-        progress: Progress | None = None,
-    ) -> VerifyReport:
-        """
-        Check the structure of everything, and read a share of the packs again. Changes nothing; raises nothing that it can report.
-
-        :param points: whose packs and files to check; None for all, and for packs that no point needs
-        :param share: of the packs, 0 to 1; which ones moves on from day to day, so that after 1/share days each had its turn
-        :param files: compute the digests of every file anew as well
-        :param heads: digests of audit records that were seen earlier: a vault that lacks one was put back to an older state
-        """
-        at, extent = self._clock.now(), Extent(points, share, files, heads)
-        return verify(self._store, self._master, self._authority, self._header, extent, at, progress)
-
-    @property
-    def healing(self) -> Healing:
-        """What was noted of damage, and the way to bring back what a replica still has."""
-        return Healing(self._store, self._master, self._authority, self._header, self._index, self._clock)
-
     # --- keys ---------------------------------------------------------------------------------------------------------
 
     @property
@@ -330,11 +282,6 @@ class Vault:
     def add_passphrase(self, name: str, passphrase: Passphrase, *, cost: ScryptCost | None = None) -> None:
         """Let another passphrase open this vault."""
         self.holders.add_passphrase(name, passphrase, cost or ScryptCost())
-
-    @property
-    def rotation(self) -> Rotation:
-        """To plan new keys, and to look at what came late with those that were replaced."""
-        return Rotation(self._store, self._opened, self.holders, self._clock.now(), self.record)
 
     def rotate(self, plan: RotationPlan) -> None:
         """

@@ -8,6 +8,7 @@ proves stands in docs/adr/0011.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -57,12 +58,15 @@ def verify(
     if not 0.0 <= extent.share <= 1.0:
         raise UsageError(f"{extent.share} is not a share of the packs", "give a number from 0 to 1")
     found = Examination(store)
-    sealed = DocumentCheck(store, master, authority, header, found).run(extent.heads)
-    points = sealed if extent.points is None else extent.points
-    packs = PackCheck(store, master, points, Points(store, authority, header.id).damaged_packs(), found)
-    packs.look()
-    wanted = packs.all() if extent.points is None else packs.of_points()
-    packs.read({*chosen(sorted(wanted), extent.share, today), *(packs.doubtful() & wanted)}, progress)
+    documents = DocumentCheck(store, master, authority, header, found)
+    with ThreadPoolExecutor(1, "muster-verify-aside") as aside:
+        strangers = aside.submit(documents.notice_strangers)  # it may have to load a client that asks for versions
+        sealed = documents.run(extent.heads)
+        points = sealed if extent.points is None else extent.points
+        packs = PackCheck(store, master, points, Points(store, authority, header.id).damaged_packs(), found)
+        packs.look()
+        wanted = packs.all() if extent.points is None else packs.of_points()
+        packs.read({*chosen(sorted(wanted), extent.share, today), *(packs.doubtful() & wanted)}, progress, strangers)
     reader = ChunkReader(store, master, packs.index)
     trees = TreeCheck(reader, packs.index, packs.lost(), found)
     packs.report(trees.run(points))

@@ -59,7 +59,6 @@ class DocumentCheck:
         manifests = self._each(self._points.keys(), self._read_point)
         history = HistoryCheck(self._store, self._keys, self._trail, self._found)
         history.run(self._read_trail(), manifests, marks, heads)
-        self._notice_strangers()
         return [sealed.point for sealed in manifests.values()]
 
     # --- one object ---------------------------------------------------------------------------------------------------
@@ -95,7 +94,7 @@ class DocumentCheck:
 
     # --- what lies among them -----------------------------------------------------------------------------------------
 
-    def _notice_strangers(self) -> None:
+    def notice_strangers(self) -> None:
         """Objects of somebody else harm nothing as they lie; those that were laid over ours do."""
         for info in self._store.list():
             if is_foreign(info.key):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import IntegrityError, NotFound
@@ -14,11 +15,12 @@ from muster.vault.foreign import own
 from muster.vault.index import Index, Location, read_index
 from muster.vault.keys import MasterKey
 from muster.vault.layout import INDEXES, PACKS, digest, pack_key
+from muster.vault.pace import Lanes
 from muster.vault.pack_proof import Damage, Proven, chunks_of, prove_pack
 from muster.vault.packs import Pack
 from muster.vault.reader import started
 
-_READERS = 2
+_READERS, _NEAR_READERS = 6, 2
 _EXPIRED = Damage("")
 
 
@@ -48,6 +50,7 @@ class PackCheck:
         self._known: dict[str, Pack] = {}
         self._there: dict[str, int] = {}
         self._bad: dict[str, Damage] = {}
+        self._lanes = Lanes(_NEAR_READERS, _READERS)
         self.index = Index(store, master)
         """What the indexes say, compared with what packs there are."""
 
@@ -82,18 +85,25 @@ class PackCheck:
         disputed = {name for name, said in self._said.items() if len(said) > 1}
         return {*disputed, *self._noted} & self._there.keys()
 
-    def read(self, names: Iterable[str], progress: Progress | None) -> None:
-        """Read packs that are there, each once."""
+    def read(self, names: Iterable[str], progress: Progress | None, beside: Future[None]) -> None:
+        """
+        Read packs that are there, each once.
+
+        :param beside: what goes on meanwhile: it has ended then, and as soon as it fails, nothing else is read
+        """
         wanted = sorted(names)
         total, done = sum(self._there[name] for name in wanted), 0
         with ThreadPoolExecutor(_READERS, "muster-verify") as readers:
             for name, proving in started(self._prove, wanted, readers, _READERS):
+                if beside.done():
+                    beside.result()
                 done += self._there[name]
                 damage, pack = proving.result()
                 if damage is not _EXPIRED:
                     self._take(name, damage, pack)
                 if progress:
                     progress("verify packs", done, total)
+        beside.result()
 
     def lost(self) -> dict[bytes, list[str]]:
         """The chunks of bad packs of which there is no whole copy elsewhere, as far as is known, each with those packs."""
@@ -141,16 +151,15 @@ class PackCheck:
             tell = self._found.report if unnamed else self._found.notice
             tell(Finding(key, why))
 
+    def _read(self, key: str, start: int, length: int) -> bytes:
+        with self._lanes.measured(length):
+            return self._found.read_range(key, start, length)
+
     def _prove(self, name: str) -> Proven:
-        key = pack_key(name)
+        read = partial(self._read, pack_key(name))
         try:
-            proven = prove_pack(
-                self._master,
-                name,
-                self._there[name],
-                lambda start, length: self._found.read_range(key, start, length),
-                self._known.get(name),
-            )
+            with self._lanes.taken():
+                proven = prove_pack(self._master, name, self._there[name], read, self._known.get(name))
         except NotFound as error:
             # Expiry may have removed it since it was listed, but not one that a point needs.
             return Proven(Damage(error.message, chunks_of(self._known.get(name))) if name in self._needed else _EXPIRED)
