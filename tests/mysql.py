@@ -1,4 +1,8 @@
-"""A real MariaDB server for `make test-servers`, as Debian packages it."""
+"""
+A real MariaDB server for `make test-servers`, as Debian packages it.
+
+With ``MUSTER_MYSQLD`` (a command that takes the options of a ``mysqld``) the same tests run against that server instead, by hand: MySQL.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,8 @@ SPEED = (
 )
 """What was committed survives the server, not the machine."""
 READY_WITHIN = 60.0
+MYSQLD = os.environ.get("MUSTER_MYSQLD")
+MYSQL_ALONE = ("--mysqlx=OFF", "--secure-file-priv=NULL") if MYSQLD else ()
 
 
 @dataclass
@@ -44,6 +50,7 @@ class MariaDb:
     as_user: list[str]
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
+    is_mysql: bool = bool(MYSQLD)
 
     def start(self) -> None:
         """Start it, also after `kill`."""
@@ -53,7 +60,7 @@ class MariaDb:
         ]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self.as_user, str(SERVER), *options],
+                [*self.as_user, MYSQLD or str(SERVER), *options, *MYSQL_ALONE],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
@@ -110,7 +117,7 @@ class MariaDb:
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[MariaDb]:
     """MariaDB as Debian packages it. Fails where it is not installed."""
-    for program in (SERVER, INSTALL):
+    for program in () if MYSQLD else (SERVER, INSTALL):
         if not program.exists():
             pytest.fail(f"{program} is missing: apt-get install mariadb-server-core mariadb-client-core libeatmydata1")
     folder = Path(tempfile.mkdtemp(prefix="mariadb-", dir="/tmp"))
@@ -118,9 +125,14 @@ def mariadb() -> Iterator[MariaDb]:
     if os.geteuid() == 0:
         shutil.chown(folder, "nobody", "nogroup")
         as_user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-    made = [str(INSTALL), "--no-defaults", f"--datadir={folder}/data", "--auth-root-authentication-method=normal"]
+    install = [str(INSTALL), "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]
+    made = [MYSQLD, "--no-defaults", "--initialize-insecure"] if MYSQLD else install
     subprocess.run(
-        [*as_user, *made, "--skip-test-db", *SPEED], check=True, capture_output=True, cwd=folder, env=os.environ | HASTY
+        [*as_user, *made, f"--datadir={folder}/data", *SPEED],
+        check=True,
+        capture_output=True,
+        cwd=folder,
+        env=os.environ | HASTY,
     )
     server = MariaDb(folder, as_user)
     server.start()

@@ -195,7 +195,8 @@ def test_users_go_elsewhere(small_store: SmallStore, mariadb: MariaDb, tmp_path:
     for key in ("loss", "Loss", "lóss", "loss "):
         small_store.execute("INSERT INTO params (key, value, run_uuid) VALUES (?, 'v', 'r1')", key)
     details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree", auth_store_url=auth)
-    url = mariadb.database("CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin")
+    exact = "utf8mb4_0900_bin" if mariadb.is_mysql else "utf8mb4_nopad_bin"
+    url = mariadb.database(f"CHARACTER SET utf8mb4 COLLATE {exact}")
     with pytest.raises(SourceInvalid, match="basic-auth tables on MySQL"):
         MlflowTarget(url, str(tmp_path / "new")).check(details)
     users = f"sqlite:///{tmp_path}/users.db"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from muster.adapters.mlflow_engines import float_fits
 from muster.adapters.mlflow_mysql import refusal
+from muster.adapters.mlflow_mysql_json import same_value
 from muster.adapters.mlflow_mysql_types import shortest_single
 from muster.adapters.mlflow_store import StoreUrl
 from muster.errors import SourceInvalid, StoreUnavailable
@@ -45,6 +46,27 @@ def test_floats_are_fitted_to_their_engine(engine: str, value: Any, held: tuple[
     """What an engine holds instead of a number, and what was given up for it, is said for each."""
     name, _, single = engine.partition(" ")
     assert float_fits(name, ["c"], ["c"] if single else [])["c"](value) == held
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ('{"b": 1,  "a": [1.50, 1e2], "a": "\\u00e9"}', '{"a": "é", "b": 1}', True),
+        ("1e-7", "0.0000001", True),
+        ("-0", "0", True),
+        ("-0.0", "0.0", False),
+        ("1", "1.0", False),
+        ("1", "true", False),
+        ("12345678901234567890123", "1.2345678901234568e22", False),
+        ('"a"', '"A"', False),
+        ("[1, 2]", "[2, 1]", False),
+        ("{", "{", False),
+        ("9" * 5000, "1e5000", False),
+    ],
+)
+def test_json_is_the_same_by_its_value(one: str, other: str, same: bool) -> None:
+    """Spaces, the order of keys, escapes and the form of a number say nothing; its kind and its digits do."""
+    assert same_value(one, other) is same
 
 
 @pytest.mark.parametrize("scheme", ["mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from muster.adapters import mlflow_mysql as mysql
 from muster.adapters.mlflow_engines import NAMES, Fit, float_fits, held_by_all
 from muster.adapters.mlflow_lines import Batch, Row, RowSum, read_batches, sum_of
 from muster.adapters.mlflow_locations import LocationMap
+from muster.adapters.mlflow_mysql_json import MySqlJson
 from muster.adapters.mlflow_mysql_types import single_columns
 from muster.adapters.mlflow_rows import Table, batches_of, insert_rows, tables_of
 from muster.adapters.mlflow_schema import (
@@ -51,27 +52,49 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Here:
+    """
+    The engine that rows go to.
+
+    :param name: SQLAlchemy's
+    :param singles: table to those of its columns that have single precision
+    :param json: how it writes JSON; None if it keeps the texts
+    """
+
+    name: str
+    singles: Mapping[str, Collection[str]] = field(default_factory=dict)
+    json: MySqlJson | None = None
+
+    @staticmethod
+    def of(connection: Connection, store: StoreUrl, tables: Iterable[Table]) -> Here:
+        """The engine behind a connection that has these tables."""
+        if connection.dialect.name != "mysql":
+            return Here(connection.dialect.name)
+        floating = [table.name for table in tables if any(column.kind == "float" for column in table.columns)]
+        singles = {name: single_columns(connection, name) for name in floating}
+        return Here("mysql", singles, None if getattr(connection.dialect, "is_mariadb", False) else MySqlJson(store))
+
+
+@dataclass(frozen=True, slots=True)
 class Filled:
     """
     A database that was filled.
 
-    :param engine: SQLAlchemy's name of the engine that holds it now
+    :param here: the engine that holds it now
     :param tables: those that were stored, parents first, as they are read back
     :param due: table to what its rows must be when they are read back
     :param mapped: table to the number of values that were mapped
     :param adapted: ``table.column: what`` to the number of values that this engine holds otherwise
     :param revisions: of the schema now; others than the stored ones if MLflow brought it up to date
-    :param singles: table to those of its columns that have single precision here
     """
 
     stored: Stored
-    engine: str
+    here: Here
     tables: tuple[Table, ...]
     due: dict[str, RowSum]
     mapped: dict[str, int]
     adapted: dict[str, int]
     revisions: dict[str, str]
-    singles: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     @property
     def upgraded(self) -> bool:
@@ -83,8 +106,7 @@ class Filled:
 
     def rows(self, table: Table, locations: LocationMap) -> Iterator[Row]:
         """The rows of a table as they must be here, from what is stored; not after an upgrade, which only MLflow knows to do."""
-        singles = self.singles.get(table.name, ())
-        batches = for_here(self.engine, table, read_batches(self.stored.files[table.name]), {}, singles)
+        batches = for_here(self.here, table, read_batches(self.stored.files[table.name]), {})
         for batch in LocationMap(locations.prefixes).applied(table, batches):
             yield from map(list, batch.rows)
 
@@ -102,13 +124,12 @@ def fill(connection: Connection, stored: Stored, locations: LocationMap) -> Fill
     create_schema(connection, schema.revisions)
     order, engine = _order(connection, schema), connection.dialect.name
     reserve_numbers(connection, schema.sequences)
-    floating = [t.name for t in order if engine == "mysql" and any(column.kind == "float" for column in t.columns)]
-    singles = {name: single_columns(connection, name) for name in floating}
+    here = Here.of(connection, stored.store, order)
     due: dict[str, RowSum] = {}
     adapted: dict[str, int] = {}
     for table in order:
         batches = read_batches(stored.files[table.name])
-        held = for_here(engine, table, batches, adapted, singles.get(table.name, ()))
+        held = for_here(here, table, batches, adapted)
         mapped = locations.applied(table, held)
         if table.name in schema.revisions:
             due[table.name] = sum_of(mapped)
@@ -128,7 +149,7 @@ def fill(connection: Connection, stored: Stored, locations: LocationMap) -> Fill
         tables = _upgraded(connection, tables, due, locations, old)
         due = {table.name: sum_of(batches_of(connection, table)) for table in tables}
     moves = {table.name: locations.moves[table.name] for table in order if table.name in locations.moves}
-    return Filled(stored, engine, tables, due, moves, adapted, revisions_of(connection), singles)
+    return Filled(stored, here, tables, due, moves, adapted, revisions_of(connection))
 
 
 def already(connection: Connection, stored: Stored, locations: LocationMap) -> Filled | None:
@@ -148,10 +169,10 @@ def already(connection: Connection, stored: Stored, locations: LocationMap) -> F
     adapted: dict[str, int] = {}
     due: dict[str, RowSum] = {}
     for table in tables:
-        batches = for_here(engine, table, read_batches(stored.files[table.name]), adapted)
+        batches = for_here(Here(engine), table, read_batches(stored.files[table.name]), adapted)
         due[table.name] = sum_of(locations.applied(table, batches))
     moves = {table.name: locations.moves[table.name] for table in tables if table.name in locations.moves}
-    return Filled(stored, engine, tables, due, moves, adapted, dict(schema.revisions))
+    return Filled(stored, Here(engine), tables, due, moves, adapted, dict(schema.revisions))
 
 
 def _upgraded(
@@ -186,18 +207,19 @@ def _order(connection: Connection, schema: Schema) -> list[Table]:
     return [stored[name] for name in here if name in stored]
 
 
-def for_here(
-    engine: str, table: Table, batches: Iterable[Batch], adapted: dict[str, int], singles: Collection[str] = ()
-) -> Iterator[Batch]:
+def for_here(here: Here, table: Table, batches: Iterable[Batch], adapted: dict[str, int]) -> Iterator[Batch]:
     """
     Rows as this engine can hold them, as MLflow itself would have written them here; what had to differ is counted.
 
     * a job that had not finished is failed: the process that ran it is gone, and a server would run it again
     * floats that the engine does not know: `muster.adapters.mlflow_engines`
+    * JSON that it writes anew: `muster.adapters.mlflow_mysql_json`
 
-    :param singles: columns that have single precision here
+    :raises SourceInvalid: if it cannot hold a value, nor what MLflow would have written
     """
-    fits = _fits(engine, table, singles)
+    singles = here.singles.get(table.name, ())
+    fits = _fits(here.name, table, singles)
+    texts = [index for index, column in enumerate(table.columns) if here.json and column.kind == "json"]
     status = table.names.index("status") if table.name == "jobs" else None
     for batch in batches:
         unfit = [
@@ -205,15 +227,36 @@ def for_here(
             for index, fit in fits
             if table.columns[index].name in singles or not held_by_all([row[index] for row in batch.rows])
         ]
-        if not unfit and status is None:
+        if not unfit and not texts and status is None:
             yield batch
             continue
         rows = list(map(list, batch.rows))
         for index, fit in unfit:
-            _fit_column(engine, table, index, fit, rows, adapted)
+            _fit_column(here.name, table, index, fit, rows, adapted)
+        for index in texts:
+            _rewrite_json(here, table, index, rows, adapted)
         if status is not None:
             _fail_unfinished(rows, status, adapted)
         yield Batch(rows)
+
+
+def _rewrite_json(here: Here, table: Table, index: int, rows: Sequence[Row], adapted: dict[str, int]) -> None:
+    """
+    :raises SourceInvalid: if another text would move a row, or the server does not keep what one means
+    """
+    where = f"{table.name}.{table.columns[index].name}"
+    texts = [row[index] for row in rows if isinstance(row[index], str)]
+    written = here.json.written(where, texts) if here.json and texts else {}
+    for row in rows:
+        if not isinstance(row[index], str) or (there := written[row[index]]) == row[index]:
+            continue
+        if not table.key:
+            raise SourceInvalid(
+                f"{where} holds JSON that MySQL writes otherwise, by which rows without a primary key are told apart",
+                f"give {table.name} a primary key, or restore to MariaDB, PostgreSQL or SQLite",
+            )
+        row[index] = there
+        _count(adapted, f"{where}: JSON as MySQL writes it")
 
 
 def _fail_unfinished(jobs: Iterable[Row], status: int, adapted: dict[str, int]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from muster.adapters.mlflow_access import Access
 from muster.adapters.mlflow_closure import Closure
 from muster.adapters.mlflow_fetch import fetch
-from muster.adapters.mlflow_fill import Stored
+from muster.adapters.mlflow_fill import Here, Stored
 from muster.adapters.mlflow_lines import read_lines
 from muster.adapters.mlflow_links import Read
 from muster.adapters.mlflow_live import alone, require_revision, working
@@ -28,7 +28,6 @@ from muster.adapters.mlflow_locations import (
 from muster.adapters.mlflow_merge_files import Added, FileMerge, look
 from muster.adapters.mlflow_merge_rows import RowMerge, TableMerge, choose, put, require_put, weigh
 from muster.adapters.mlflow_missing import still_missing
-from muster.adapters.mlflow_mysql_types import single_columns
 from muster.adapters.mlflow_relations import Relations
 from muster.adapters.mlflow_rest_tally import REDUCED
 from muster.adapters.mlflow_rows import Table, tables_of
@@ -216,7 +215,7 @@ class MlflowMerge:
         require_known(
             dict(details["revisions"]), "the captured registry", f"mlflow=={details['mlflow_version']} or later"
         )
-        here, relations, singles = self._layout(details["revisions"]["alembic_version"])
+        tables, relations, here = self._layout(details["revisions"]["alembic_version"])
         with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
             stored = fetch(tree, "", self._store, details, Path(scratch))
             closure = Closure.of(relations, reader(stored), wanted)
@@ -224,9 +223,9 @@ class MlflowMerge:
             roots = roots_from_json(stored.schema.roots)
             stays = roots[0].place == self._root
             locations = LocationMap(()) if stays else LocationMap.between(roots, self._root)
-            chosen = choose(self._store.engine, singles, stored, closure, locations, Path(scratch))
+            chosen = choose(here, stored, closure, locations, Path(scratch))
             for merge in chosen:
-                if not same_columns(merge.table, here[merge.table.name]):
+                if not same_columns(merge.table, tables[merge.table.name]):
                     raise SourceInvalid(
                         f"the captured table {merge.table.name} has other columns than {self.shown}",
                         "restore the point to a place of its own",
@@ -234,14 +233,12 @@ class MlflowMerge:
             places = [root.place if stays else root.moved(self._root) for root in roots]
             yield _Work(stored, closure, chosen, roots, places, bool(details.get("missing")))
 
-    def _layout(self, revision: str) -> tuple[dict[str, Table], Relations, dict[str, set[str]]]:
-        """Tables, how they hang together, and columns of single precision; the registry is let go of at once."""
+    def _layout(self, revision: str) -> tuple[dict[str, Table], Relations, Here]:
+        """Tables, how they hang together, and the engine that holds them; the registry is let go of at once."""
         with working(self._store, write=False) as connection:
             require_revision(connection, self._store, revision)
-            here = tables_of(connection)
-            mysql = self._store.engine == "mysql"
-            singles = {name: single_columns(connection, name) for name in here} if mysql else {}
-            return here, Relations.of(connection, here), singles
+            tables = tables_of(connection)
+            return tables, Relations.of(connection, tables), Here.of(connection, self._store, tables.values())
 
 
 def reader(stored: Stored) -> Read:

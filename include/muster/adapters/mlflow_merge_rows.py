@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muster.adapters.mlflow_closure import Closure
-from muster.adapters.mlflow_fill import Stored, for_here
+from muster.adapters.mlflow_fill import Here, Stored, for_here
 from muster.adapters.mlflow_lines import Row, RowSum, in_batches, line_of, read_lines, sum_of, write_lines
 from muster.adapters.mlflow_live import count_on
 from muster.adapters.mlflow_locations import LocationMap
@@ -59,17 +59,15 @@ class RowMerge:
 
 
 def choose(
-    engine: str,
-    singles: Mapping[str, Collection[str]],
+    here: Here,
     stored: Stored,
     closure: Closure,
     locations: LocationMap,
     folder: Path,
 ) -> list[TableMerge]:
     """
-    Write the chosen rows of a point to files, as an engine holds them and with their locations mapped; tables parents first.
+    Write the chosen rows of a point to files, as the engine holds them and with their locations mapped; tables parents first.
 
-    :param singles: table to those of its columns that have single precision there
     :raises IntegrityError: if a row names an old artifact root in a column that is not known to
     """
     merges = []
@@ -81,7 +79,7 @@ def choose(
         chosen = closure.picker(table)
         rows = in_batches(row for row in read_lines(stored.files[name]) if chosen(row))
         path = folder / f"chosen-{number}.jsonl"
-        mapped = locations.applied(table, for_here(engine, table, rows, {}, singles.get(name, ())))
+        mapped = locations.applied(table, for_here(here, table, rows, {}))
         if write_lines(locations.inspected(table, mapped), path).rows:
             merges.append(TableMerge(table, path))
     return merges

@@ -33,7 +33,7 @@ AWAY = {1021, 1040, 1041, 1042, 1043, 1045, 1049, 1053, 1114, 1129, 1130, 1152, 
 AWAY |= {1205, 1213, 1226, 1317, 1412, 1698, 1927, 1969, 3024, 4031}
 """Errors of the server after which trying again may help: it is full, busy or stopping, or it does not let us in."""
 RIGHTS = {1044, 1142, 1143, 1227, 1370, 1419}
-UNFIT = {1062, 1264, 1292, 1366, 1406, 1452, 3140, 4025}
+UNFIT = {1062, 1264, 1292, 1366, 1406, 1452, 3140, 3141, 3157, 4025}
 TOO_LARGE = 1153
 NO_SUCH_TABLE = 1146
 _VALUE = re.compile(r"(entry|value:|near) '.*'(?= for | at |$)", re.DOTALL)
@@ -41,8 +41,9 @@ _VALUE = re.compile(r"(entry|value:|near) '.*'(?= for | at |$)", re.DOTALL)
 
 HINTS = {
     1062: "its collation takes for equal what MLflow tells apart (case, accents, spaces at the end): make the database with"
-    " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+    " CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin; on MariaDB, utf8mb4_nopad_bin",
     1366: "make the database with CHARACTER SET utf8mb4",
+    1419: "MLflow makes triggers: SET GLOBAL log_bin_trust_function_creators = 1, or let a user with SUPER restore",
 }
 
 
@@ -145,7 +146,7 @@ def require_utf8(connection: Connection) -> None:
 
 def claim(connection: Connection) -> bool:
     """Keep other restores out of the database for as long as this connection lives; False if one is there already."""
-    name = connection.exec_driver_sql("SELECT CONCAT('muster ', SHA1(DATABASE()))").scalar()
+    name = connection.exec_driver_sql("SELECT CONCAT('muster ', LEFT(SHA2(DATABASE(), 256), 40))").scalar()
     return connection.exec_driver_sql("SELECT GET_LOCK(%s, 0)", (name,)).scalar() == 1
 
 
@@ -165,9 +166,17 @@ def locked_tables(connection: Connection) -> Iterator[list[str]]:
 
 
 def drop(connection: Connection, tables: list[str]) -> None:
-    """Drop tables that refer to each other."""
+    """
+    Drop tables that refer to each other, those that are referred to last: under a lock MySQL would drop them all, and yet say of one
+    that it had dropped before that it is not there.
+    """
+    from sqlalchemy import inspect
+
     if tables:
         quote = connection.dialect.identifier_preparer.quote
+        if len(tables) > 1:
+            order = [name for name, _ in inspect(connection).get_sorted_table_and_fkc_names()]
+            tables = sorted(tables, key=order.index, reverse=True)
         connection.exec_driver_sql("SET SESSION foreign_key_checks = 0")
         connection.exec_driver_sql(f"DROP TABLE {', '.join(map(quote, tables))}")
         connection.exec_driver_sql("SET SESSION foreign_key_checks = 1")
@@ -198,20 +207,32 @@ def insert(connection: Connection, table: str, statement: Any, values: list[dict
 
     :raises SourceInvalid: if the table does not take them as they are
     """
+    longest = max(sum(len(v) for v in row.values() if isinstance(v, str | bytes)) for row in values)
+    with taking(connection, table, "row", longest):
+        connection.execute(statement, values)
+
+
+@contextmanager
+def taking(connection: Connection, where: str, what: str, longest: int) -> Iterator[None]:
+    """
+    Say what the server does not take, and how that is mended.
+
+    :param longest: characters of the longest thing that is given to it within
+    :raises SourceInvalid: if it does not take one
+    """
     from sqlalchemy.exc import DBAPIError
 
-    longest = max(sum(len(v) for v in row.values() if isinstance(v, str | bytes)) for row in values)
     if longest > 1 << 16 and longest >= (limit := _longest_packet(connection)):
-        raise _too_large(f"a row of {table} with {longest} characters", limit)
+        raise _too_large(f"a {what} of {where} with {longest} characters", limit)
     try:
-        connection.execute(statement, values)
+        yield
     except DBAPIError as error:
         number, said = _said(error.orig)
         if number == TOO_LARGE:
-            raise _too_large(f"a row of {table}", _longest_packet(connection)) from None
+            raise _too_large(f"a {what} of {where}", _longest_packet(connection)) from None
         if number in UNFIT:
             hint = HINTS.get(number, "restore to PostgreSQL or SQLite, whose columns take it")
-            raise SourceInvalid(f"{table} does not take a row: {said}", hint) from None
+            raise SourceInvalid(f"{where} does not take a {what}: {said}", hint) from None
         raise
 
 
@@ -244,7 +265,10 @@ def refusal(shown: str, error: BaseException | None) -> MusterError:
     if number in RIGHTS:
         return SourceInvalid(
             f"{shown} refuses: {said}",
-            "GRANT what is missing: SELECT on the whole database for a snapshot, all rights on it for a restore",
+            HINTS.get(
+                number,
+                "GRANT what is missing: SELECT on the whole database for a snapshot, all rights on it for a restore",
+            ),
         )
     return SourceInvalid(
         f"{shown} refuses: {said}", HINTS.get(number, "compare its schema with the one of the installed MLflow")
