@@ -11,7 +11,11 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-_PAGES = "SELECT name, pageno FROM dbstat ORDER BY name, pageno"
+_PAGES = """
+    SELECT t.name, d.pageno FROM sqlite_schema t CROSS JOIN dbstat d ON d.name = t.name
+    WHERE t.type = 'table' ORDER BY t.name, d.pageno
+"""
+"""Asked for name by name, ``dbstat`` does not walk through indexes, which have most of the pages."""
 _TABLES = "SELECT name, sql FROM sqlite_schema WHERE type = 'table'"
 
 
