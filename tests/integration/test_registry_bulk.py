@@ -121,15 +121,16 @@ def test_indexes_come_back_as_mlflow_made_them(
 def test_an_index_that_a_key_refers_to_stays(on_postgres: Any) -> None:
     """It cannot be dropped, and need not."""
     for statement in (
-        "CREATE TABLE parent (id INTEGER, other INTEGER)",
+        "CREATE TABLE parent (id INTEGER, other INTEGER, name TEXT)",
         "CREATE UNIQUE INDEX by_id ON parent (id)",
         "CREATE INDEX by_other ON parent (other)",
+        "CREATE INDEX by_name ON parent (name) WHERE name LIKE 'a%%'",
         "CREATE TABLE child (id INTEGER REFERENCES parent (id))",
     ):
         on_postgres.exec_driver_sql(statement)
     before = indexes(on_postgres)
     with indexes_made_last(on_postgres, "parent"):
-        assert {name for name, _ in before} - {name for name, _ in indexes(on_postgres)} == {"by_other"}
-        on_postgres.exec_driver_sql("INSERT INTO parent VALUES (1, 2)")
+        assert {name for name, _ in before} - {name for name, _ in indexes(on_postgres)} == {"by_other", "by_name"}
+        on_postgres.exec_driver_sql("INSERT INTO parent VALUES (1, 2, 'a')")
     assert indexes(on_postgres) == before
     on_postgres.rollback()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
+import os
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
@@ -37,17 +38,18 @@ def page_digests(file: Path) -> dict[str, str]:
         tables = dict(connection.execute(_TABLES).fetchall())
         settings = [connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_size", "encoding")]
     size = int(settings[0][0])
-    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with file.open("rb", buffering=0) as opened:
         return {
-            name: _digest(json.dumps([*settings, tables[name]]), [page for _, page in pages], content, size)
+            name: _digest(json.dumps([*settings, tables[name]]), (page for _, page in pages), opened.fileno(), size)
             for name, pages in groupby(owned, itemgetter(0))
             if name in tables
         }
 
 
-def _digest(definition: str, pages: list[int], content: mmap.mmap, size: int) -> str:
+def _digest(definition: str, pages: Iterable[int], content: int, size: int) -> str:
+    """Read, not mapped: mapped pages count as memory of the process, and there may be gigabytes of them."""
     digest = hashlib.sha256(definition.encode())
     for page in pages:
         digest.update(page.to_bytes(4, "big"))
-        digest.update(content[(page - 1) * size : page * size])
+        digest.update(os.pread(content, size, (page - 1) * size))
     return digest.hexdigest()
