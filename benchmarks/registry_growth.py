@@ -11,6 +11,7 @@ table by table and byte by byte, and any difference ends the run.
 from __future__ import annotations
 
 import argparse
+import functools
 import platform
 import random
 import shutil
@@ -18,6 +19,7 @@ import sqlite3
 import statistics
 import sys
 import tempfile
+from collections.abc import Mapping
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
@@ -107,9 +109,7 @@ def measure(folder: Path, registry: Registry) -> dict[str, Cost]:
     known = environment(place / "home")
     vault, back, plain = place / "vault", place / "back", place / "plain"
     plain.mkdir()
-
-    def step(*arguments: str | Path) -> Cost:
-        return timed([sys.executable, str(STEPS), *map(str, arguments)], place, known)
+    step = functools.partial(_step, place, known)
 
     try:
         step("create", vault)
@@ -120,11 +120,18 @@ def measure(folder: Path, registry: Registry) -> dict[str, Cost]:
         registry.add_run()
         took[ONE_RUN] = step("export", vault, registry.url, registry.artifacts)
         backup = timed([sys.executable, "-c", FLOOR_SCRIPT, str(registry.file), str(plain / "mlflow.db")], place, known)
-        copy = timed(["bash", "-c", 'cp -r "$0" "$1" && sync', str(registry.artifacts), str(plain)], place, known)
-        took[FLOOR] = backup + copy
+        took[FLOOR] = backup + _copied(place, known, registry.artifacts, plain)
     finally:
         shutil.rmtree(place)
     return took
+
+
+def _step(place: Path, known: Mapping[str, str], *arguments: str | Path) -> Cost:
+    return timed([sys.executable, str(STEPS), *map(str, arguments)], place, known)
+
+
+def _copied(place: Path, known: Mapping[str, str], artifacts: Path, to: Path) -> Cost:
+    return timed(["bash", "-c", 'cp -r "$0" "$1" && sync', str(artifacts), str(to)], place, known)
 
 
 def measure_server(folder: Path, registry: Registry, server: Server) -> dict[str, Cost]:
@@ -132,9 +139,7 @@ def measure_server(folder: Path, registry: Registry, server: Server) -> dict[str
     place = folder / "server round"
     known = environment(place / "home")
     url, back, artifacts = server.database(), server.database(), place / "artifacts"
-
-    def step(*arguments: str | Path) -> Cost:
-        return timed([sys.executable, str(STEPS), *map(str, arguments)], place, known)
+    step = functools.partial(_step, place, known)
 
     try:
         for vault in ("vault", "another"):
@@ -147,8 +152,7 @@ def measure_server(folder: Path, registry: Registry, server: Server) -> dict[str
         took[RESTORE] = step("restore", place / "vault", back, place / "back")
         check_equal(artifacts, place / "back")
         dump = timed(["bash", "-c", '"$0" -f "$1" "$2" && sync', server.dump, str(place / "dump"), url], place, known)
-        copy = timed(["bash", "-c", 'cp -r "$0" "$1" && sync', str(artifacts), str(place / "plain")], place, known)
-        took[FLOOR] = dump + copy
+        took[FLOOR] = dump + _copied(place, known, artifacts, place / "plain")
     finally:
         shutil.rmtree(place)
     return took

@@ -29,12 +29,8 @@ INFINITIES = {"inf": sys.float_info.max, "-inf": -sys.float_info.max}
 # --- for drivers ------------------------------------------------------------------------------------------------------
 
 
-TAKEN: dict[str, frozenset[type]] = {
-    "sqlite": frozenset({str, bool, float, NoneType}),
-    "postgresql": frozenset({str, bool, float, NoneType}),
-    "mysql": frozenset({str, bool, float, NoneType}),
-}
-"""Types of which the driver of an engine takes every value as it is; integers, if a column can hold them."""
+TAKEN = frozenset({str, bool, float, NoneType})
+"""Types of which `inserter` takes every value as it is, on each engine; integers, if a column can hold them."""
 
 
 def for_driver(engine: str) -> Callable[[Any], Any]:

@@ -72,11 +72,11 @@ class Reader:
     @staticmethod
     def of(connection: Connection, copy: Copy, tables: Sequence[tuple[Table, Path]]) -> Reader | None:
         """A process that reads these tables at the moment that a connection sees; None where that is not worth it, or not possible."""
-        if not tables or _size(connection, copy, [table.name for table, _ in tables]) < LARGE:
+        if not tables or connection.dialect.name not in ("sqlite", "postgresql"):
+            return None
+        if _size(connection, copy, [table.name for table, _ in tables]) < LARGE:
             return None
         snapshot = exported_snapshot(connection)
-        if copy.file is None and snapshot is None:
-            return None
         files = tuple((table, str(path)) for table, path in tables)
         return Reader(Task(copy.store.url, copy.store.shown, str(copy.file) if copy.file else None, snapshot, files))
 
@@ -124,8 +124,6 @@ def _size(connection: Connection, copy: Copy, names: Sequence[str]) -> int:
 
     if copy.file:
         return copy.file.stat().st_size
-    if connection.dialect.name != "postgresql":
-        return 0
     return int(connection.execute(sa.text(_SIZE), {"names": list(names)}).scalar_one())
 
 

@@ -205,9 +205,8 @@ def insert_rows(connection: Connection, table: Table, batches: Iterable[Batch]) 
     :raises IntegrityError: if a row does not have the columns of the table
     """
     insert = inserter(connection, table.name, table.names)
-    engine = connection.dialect.name
-    decode, taken = _decoder(engine), TAKEN[engine]
-    return sum_of(batches, lambda batch: insert(_decoded(table, decode, taken, batch)))
+    decode = _decoder(connection.dialect.name)
+    return sum_of(batches, lambda batch: insert(_decoded(table, decode, batch)))
 
 
 def updated_row(connection: Connection, table: Table, due: Row, live: Row) -> bool:
@@ -223,14 +222,12 @@ def updated_row(connection: Connection, table: Table, due: Row, live: Row) -> bo
     return done.rowcount == 1
 
 
-def _decoded(
-    table: Table, decode: Callable[[Any], Any], taken: frozenset[type], batch: Batch
-) -> Sequence[Sequence[Any]]:
+def _decoded(table: Table, decode: Callable[[Any], Any], batch: Batch) -> Sequence[Sequence[Any]]:
     """The rows as the engine takes them."""
     names = table.names
     try:
         columns = [values for _, values in zip(names, zip(*batch.rows, strict=True), strict=True)]
-        given = [_for_engine(decode, taken, values) for values in columns]
+        given = [_for_engine(decode, values) for values in columns]
         return batch.rows if all(map(operator.is_, columns, given)) else list(zip(*given, strict=True))
     except (TypeError, ValueError, KeyError, ArithmeticError):
         raise IntegrityError(
@@ -238,10 +235,10 @@ def _decoded(
         ) from None
 
 
-def _for_engine(decode: Callable[[Any], Any], taken: frozenset[type], values: Sequence[Any]) -> Sequence[Any]:
+def _for_engine(decode: Callable[[Any], Any], values: Sequence[Any]) -> Sequence[Any]:
     """The values of one column; most are taken as they are."""
     found = set(map(type, values))
-    if found <= taken or (found == {int} and min(values) >= _LEAST and max(values) <= _MOST):
+    if found <= TAKEN or (found == {int} and min(values) >= _LEAST and max(values) <= _MOST):
         return values
     return [decode(value) for value in values]
 
