@@ -51,7 +51,7 @@ from muster.adapters.mlflow_store import Copy, StoreUrl, one_look, translated
 from muster.adapters.mlflow_tables import LEFT_OUT, Dump, dump_database, schema_document
 from muster.adapters.rereading import compared, due
 from muster.codec import canonical, to_json
-from muster.domain.holdings import ABOUT, Holdings, Missing, bounded
+from muster.domain.holdings import ABOUT, Holdings, Missing, counted
 from muster.domain.recovery_point import ComponentKind
 from muster.domain.selection import Wanted
 from muster.errors import SourceChanged
@@ -171,7 +171,7 @@ class RegistryCapture:
         return {
             **facts,
             **({"selective": part} if part else {}),
-            **({"missing": {"count": len(missing), "named": bounded(missing)}} if missing else {}),
+            **counted("missing", missing),
             "alembic_revision": main.schema.revisions["alembic_version"],
             "auth": others[0].details() if others else None,
             "left_out": {

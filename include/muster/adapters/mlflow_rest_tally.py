@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from muster.adapters.mlflow_rest_held import is_prompt
-from muster.domain.holdings import bounded
+from muster.domain.holdings import counted
 from muster.domain.restore_plan import without_secrets
 
 Json = Any
@@ -104,8 +104,13 @@ class Tally:
         :param missing: artifacts that versions name and that are not there
         """
         about = {"fidelity": REDUCED, "server": self._server, "mlflow_version": self._version}
-        told = {"missing": {"count": len(missing), "named": bounded(missing)}} if missing else {}
-        return {**about, **self.facts(), **told, "absent": list(absent), "not_given": list(NOT_GIVEN)}
+        return {
+            **about,
+            **self.facts(),
+            **counted("missing", missing),
+            "absent": list(absent),
+            "not_given": list(NOT_GIVEN),
+        }
 
 
 COUNTED = (

@@ -83,6 +83,11 @@ def bounded(phrases: Sequence[str], most: int = MOST_NAMED) -> list[str]:
     return [*phrases[:most], *([f"and {more} more"] if more > 0 else [])]
 
 
+def counted(what: str, phrases: Sequence[str]) -> dict[str, Any]:
+    """What details and records say of things that are gone: their number, and the first of them by name. Nothing if none is."""
+    return {what: {"count": len(phrases), "named": bounded(phrases)}} if phrases else {}
+
+
 def shown(name: str) -> str:
     """A name that somebody gave, fit for a line of a log."""
     plain = "".join(c if c.isprintable() else " " for c in name)

@@ -10,7 +10,7 @@ from typing import Any
 
 from muster.codec import canonical, from_json, to_json
 from muster.domain.anomaly import Limits, Profile, judge
-from muster.domain.holdings import bounded
+from muster.domain.holdings import bounded, counted
 from muster.domain.recovery_point import CHANGES, DELETIONS, Component, PointStatus, RecoveryPoint, listed
 from muster.domain.selection import same_part
 from muster.errors import IntegrityError, NotFound, PermanentError
@@ -161,7 +161,7 @@ def _judged(
     details: dict[str, Any] = {"profile": to_json(changes.profile) if changes else None}
     details["failures"] = failures + bounded(lost.missing, MOST_SAID)
     details |= {"incomplete": bounded(lost.missing, MOST_SAID)} if lost.missing else {}
-    details |= {"deleted": {"count": len(deleted), "named": bounded(deleted)}} if deleted else {}
+    details |= counted("deleted", deleted)
     files = [bytes_file(LOOKED_AT, _names(changes))] if changes and (changes.lost or changes.new) else []
     files += [bytes_file(DELETED, canonical(list(deleted)))] if deleted else []
     with vault.writer() as writer:
