@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from muster.adapters.azure_location import AzureLocation
-from muster.adapters.gcs_location import GcsLocation
 from muster.adapters.mlflow_artifacts import ArtifactFolder, LocalFolder
-from muster.adapters.mlflow_azure import AzureObjects, azure_access, azure_environment, azure_found
 from muster.adapters.mlflow_buckets import BucketFolder, Objects
-from muster.adapters.mlflow_gcs import GcsObjects, gcs_access, gcs_environment, gcs_found
 from muster.adapters.mlflow_locations import WASBS, Place
 from muster.adapters.mlflow_s3 import S3Access, S3Objects
+
+if TYPE_CHECKING:
+    from muster.adapters.azure_location import AzureLocation
+    from muster.adapters.gcs_location import GcsLocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,16 @@ class Access:
         :raises UsageError: if the address is wrong
         """
         scheme = artifact_root.partition("://")[0]
-        return Access(
-            S3Access.of(artifact_root if scheme == "s3" else ""),
-            gcs_access(artifact_root) if scheme == "gs" else None,
-            azure_access(artifact_root) if scheme in ("wasbs", "azure") else None,
-        )
+        access = Access(S3Access.of(artifact_root if scheme == "s3" else ""))
+        if scheme == "gs":
+            from muster.adapters.mlflow_gcs import gcs_access
+
+            return replace(access, gcs=gcs_access(artifact_root))
+        if scheme in ("wasbs", "azure"):
+            from muster.adapters.mlflow_azure import azure_access
+
+            return replace(access, azure=azure_access(artifact_root))
+        return access
 
     def open(self, place: Place) -> ArtifactFolder:
         """The root at a place; no request is sent yet."""
@@ -50,21 +56,31 @@ class Access:
 
         :param scratch: a folder that only we may read, and that lasts as long as the server
         """
-        return {
-            **self.s3.environment(),
-            **(gcs_environment(self.gcs, scratch) if self.gcs else {}),
-            **(azure_environment(self.azure) if self.azure else {}),
-        }
+        if self.gcs:
+            from muster.adapters.mlflow_gcs import gcs_environment
+
+            return {**self.s3.environment(), **gcs_environment(self.gcs, scratch)}
+        if self.azure:
+            from muster.adapters.mlflow_azure import azure_environment
+
+            return {**self.s3.environment(), **azure_environment(self.azure)}
+        return self.s3.environment()
 
     def _objects(self, place: Place) -> Objects:
         if place.base == "s3":
             return S3Objects(place, self.s3)
         if place.base == "gs":
+            from muster.adapters.mlflow_gcs import GcsObjects, gcs_found
+
             return GcsObjects(place, self.gcs or gcs_found(place.in_bucket[0]))
+        from muster.adapters.mlflow_azure import AzureObjects
+
         return AzureObjects(place, self._of_account(place))
 
     def _of_account(self, place: Place) -> AzureLocation:
         """A key opens one account alone."""
+        from muster.adapters.mlflow_azure import azure_found
+
         name = WASBS.match(place.path)
         if self.azure and name and name["account"] == self.azure.account:
             return replace(self.azure, container=name["container"])

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -76,41 +77,48 @@ class LocalFolder:
 
     def below(self, named: Sequence[str]) -> Iterator[Artifact]:
         for relative in sorted(named):
-            start = self.root / relative
+            start, inner = self.root / relative, "" if relative == "." else relative
             if is_folder(start):
-                yield from self._walk(start, ())
+                yield from self._walk(str(start), inner, ())
             elif status(start) is not None:
-                yield self._artifact(start)
+                yield self._artifact(str(start), inner)
 
-    def _walk(self, folder: Path, parents: tuple[str, ...]) -> Iterator[Artifact]:
-        real = os.path.realpath(folder)
-        if real in parents:
-            raise SourceInvalid(f"the artifact folder {folder} links to a folder above itself", "remove the link")
+    def _walk(self, folder: str, relative: str, parents: tuple[tuple[int, int], ...]) -> Iterator[Artifact]:
+        """
+        :param parents: device and inode of the folders above, by which a way back into one is noticed
+        """
         try:
-            children = sorted(child for child in folder.iterdir() if self._claim is None or child != self._claim.path)
+            state = Path(folder).stat()
+            with os.scandir(folder) as found:
+                children = sorted(found, key=attrgetter("name"))
         except FileNotFoundError:
             raise SourceChanged(f"the artifact folder {folder} vanished", "take the snapshot again") from None
         except OSError as error:
             raise SourceInvalid(
                 f"the artifact folder {folder} cannot be read: {error.strerror}", "see its permissions"
             ) from None
+        here = (state.st_dev, state.st_ino)
+        if here in parents:
+            raise SourceInvalid(f"the artifact folder {folder} links to a folder above itself", "remove the link")
         if not children and parents:
-            yield self._artifact(folder, "dir")
+            yield self._artifact(folder, relative, "dir")
         for child in children:
-            if is_folder(child):
-                yield from self._walk(child, (*parents, real))
+            inner = f"{relative}/{child.name}" if relative else child.name
+            if self._claim is not None and child.path == str(self._claim.path):
+                continue
+            if is_folder(child.path) if child.is_symlink() else child.is_dir():
+                yield from self._walk(child.path, inner, (*parents, here))
             else:
-                yield self._artifact(child)
+                yield self._artifact(child.path, inner)
 
-    def _artifact(self, path: Path, kind: EntryKind = "file") -> Artifact:
+    def _artifact(self, path: str, relative: str, kind: EntryKind = "file") -> Artifact:
         found = status(path)
         if found is None:
-            if path.is_symlink():
+            if Path(path).is_symlink():
                 raise SourceInvalid(f"the artifact {path} is a link to nothing", "mend or remove the link")
             raise SourceChanged(f"the artifact {path} vanished", "take the snapshot again")
         if kind == "file" and not stat.S_ISREG(found.st_mode):
             raise SourceInvalid(f"the artifact {path} is neither a file nor a folder", "remove it")
-        relative = path.relative_to(self.root).as_posix()
         size = found.st_size if kind == "file" else 0
         return Artifact(relative, size, found.st_mtime_ns, stat.S_IMODE(found.st_mode), kind=kind)
 

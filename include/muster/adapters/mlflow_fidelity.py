@@ -6,12 +6,13 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from muster.adapters.beside import Wanted, beside
 from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder, LocalFolder
 from muster.adapters.mlflow_client import ClientView, client_view
 from muster.adapters.mlflow_entities import EntityCount, Take, entity_of, finer_kinds, prompts_among
@@ -42,6 +43,7 @@ Digests = Mapping[str, tuple[int, str]]
 
 CLIENT = "MLflow's client"
 HASHERS = 4
+BLOCK = 1 << 20
 LONGEST_ID = 80
 NOTHING = Counted(0, hashlib.sha256().hexdigest())
 
@@ -105,6 +107,19 @@ def compare(
     :return: the report, and the facts that only the whole registry tells: its models, and the server keys that it needs
     :raises IntegrityError: if an old artifact root is left somewhere, or MLflow does not open the registry
     """
+    databases = [place.file for place in places if place.engine == "sqlite"]
+    with beside(lambda wanted: _digests(received.folder, databases, wanted)) as digesting:
+        return _compared(filled, places, locations, received.due, digesting, left_out)
+
+
+def _compared(
+    filled: Sequence[Filled],
+    places: Sequence[StoreUrl],
+    locations: LocationMap,
+    files_due: Digests,
+    digesting: Future[Digests],
+    left_out: Mapping[str, Any],
+) -> tuple[FidelityReport, dict[str, Any]]:
     main, findings = filled[0], _Findings()
     names = {table.name for one in filled for table in one.tables}
     with _reading(places[0]) as connection:
@@ -121,13 +136,13 @@ def compare(
         with _reading(place) as connection:
             there = tables_of(connection)
             _compare_tables(connection, there, other, locations, counts, findings, lambda _table: [])
-    files = _compare_files(received, [place.file for place in places if place.engine == "sqlite"], findings)
+    files = _compare_files(files_due, digesting.result(), findings)
     client = _compare_views(expected.finished(), client_view(places[0]), findings)
     report = FidelityReport(
         engines=(main.stored.schema.engine, main.stored.store.engine),
         tables=tuple(sorted(counts.tables, key=lambda line: line.table)),
         entities=counts.lines(),
-        artifacts_captured=_files_line(received.due),
+        artifacts_captured=_files_line(files_due),
         artifacts_restored=files,
         client=client,
         differences=tuple(findings.named),
@@ -309,31 +324,34 @@ def _compare_views(due: View, seen: ClientView, findings: _Findings) -> tuple[Cl
 # --- artifacts --------------------------------------------------------------------------------------------------------
 
 
-def _compare_files(received: Received, databases: Sequence[Path], findings: _Findings) -> FilesLine:
-    """`databases` are no artifacts, should they be restored to below the artifact root."""
-    found = _digests(received.folder, databases)
-    for path in sorted(received.due.keys() | found.keys()):
-        due, there = received.due.get(path), found.get(path)
-        if due != there:
-            what = "is lost" if there is None else "was not captured" if due is None else "has other content"
+def _compare_files(due: Digests, found: Digests, findings: _Findings) -> FilesLine:
+    for path in sorted(due.keys() | found.keys()):
+        expected, there = due.get(path), found.get(path)
+        if expected != there:
+            what = "is lost" if there is None else "was not captured" if expected is None else "has other content"
             findings.add("artifacts", "file", path, what)
     return _files_line(found)
 
 
-def _digests(folder: ArtifactFolder, databases: Sequence[Path]) -> Digests:
-    """All files below a root, read to their ends."""
+def _digests(folder: ArtifactFolder, databases: Sequence[Path], wanted: Wanted) -> Digests:
+    """
+    All files below a root, read to their ends.
+
+    :param databases: are no artifacts, should they be restored to below the artifact root
+    :raises CancelledError: when they are not wanted any more
+    """
     root = folder.root if isinstance(folder, LocalFolder) else None
 
     def measured(artifact: Artifact) -> tuple[str, tuple[int, str]]:
         digest, size = hashlib.sha256(), 0
         with folder.open(artifact) as stream:
-            while block := stream.read(1 << 20):
+            for block in wanted.each(iter(lambda: stream.read(BLOCK), b"")):
                 digest.update(block)
                 size += len(block)
         return artifact.path, (size, digest.hexdigest())
 
     with ThreadPoolExecutor(HASHERS) as pool:
-        files = [a for a in folder.below([""]) if a.kind == "file"]
+        files = [a for a in wanted.each(folder.below([""])) if a.kind == "file"]
         return dict(
             pool.map(measured, [a for a in files if root is None or (root / a.path).absolute() not in databases])
         )

@@ -225,7 +225,7 @@ def for_here(here: Here, table: Table, batches: Iterable[Batch], adapted: dict[s
         unfit = [
             (index, fit)
             for index, fit in fits
-            if table.columns[index].name in singles or not held_by_all([row[index] for row in batch.rows])
+            if table.columns[index].name in singles or not held_by_all(batch.columns[index], batch.types[index])
         ]
         if not unfit and not texts and status is None:
             yield batch

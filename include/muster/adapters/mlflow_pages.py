@@ -6,15 +6,17 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import closing
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
+from typing import Any
+
+_AT_ONCE = 1 << 20
+"""Bytes that are read at once."""
 
 _PAGES = """
-    SELECT t.name, d.pageno FROM sqlite_schema t CROSS JOIN dbstat d ON d.name = t.name
-    WHERE t.type = 'table' ORDER BY t.name, d.pageno
+    SELECT t.name, group_concat(d.pageno) FROM sqlite_schema t CROSS JOIN dbstat d ON d.name = t.name
+    WHERE t.type = 'table' GROUP BY t.name
 """
 """Asked for name by name, ``dbstat`` does not walk through indexes, which have most of the pages."""
 _TABLES = "SELECT name, sql FROM sqlite_schema WHERE type = 'table'"
@@ -22,7 +24,7 @@ _TABLES = "SELECT name, sql FROM sqlite_schema WHERE type = 'table'"
 
 def page_digests(file: Path) -> dict[str, str]:
     """
-    Hex SHA-256 of each table: of its definition, and of the numbers and bytes of all pages that its rows lie in.
+    Hex SHA-256 of each table: of its definition, of the numbers of all pages that its rows lie in, and of their bytes in this order.
 
     Rows are nothing but what stands in these pages, so equal digests mean equal rows; different ones mean nothing, since SQLite
     may move rows as it likes. Indexes are other pages. Nothing is said of a damaged file, nor where this SQLite was built without
@@ -40,16 +42,24 @@ def page_digests(file: Path) -> dict[str, str]:
     size = int(settings[0][0])
     with file.open("rb", buffering=0) as opened:
         return {
-            name: _digest(json.dumps([*settings, tables[name]]), (page for _, page in pages), opened.fileno(), size)
-            for name, pages in groupby(owned, itemgetter(0))
+            name: _digest([*settings, tables[name]], sorted(map(int, pages.split(","))), opened.fileno(), size)
+            for name, pages in owned
             if name in tables
         }
 
 
-def _digest(definition: str, pages: Iterable[int], content: int, size: int) -> str:
+def _digest(definition: list[Any], pages: list[int], content: int, size: int) -> str:
     """Read, not mapped: mapped pages count as memory of the process, and there may be gigabytes of them."""
-    digest = hashlib.sha256(definition.encode())
-    for page in pages:
-        digest.update(page.to_bytes(4, "big"))
-        digest.update(os.pread(content, size, (page - 1) * size))
+    digest = hashlib.sha256(json.dumps([*definition, pages]).encode())
+    for first, count in _runs(pages, max(1, _AT_ONCE // size)):
+        digest.update(os.pread(content, count * size, (first - 1) * size))
     return digest.hexdigest()
+
+
+def _runs(pages: list[int], longest: int) -> Iterator[tuple[int, int]]:
+    """Pages that follow each other: the first one, and how many."""
+    start = 0
+    for at in range(1, len(pages) + 1):
+        if at == len(pages) or pages[at] != pages[at - 1] + 1 or at - start == longest:
+            yield pages[start], at - start
+            start = at

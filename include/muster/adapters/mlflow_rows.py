@@ -16,6 +16,7 @@ import base64
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -132,8 +133,7 @@ def batches_of(connection: Connection, table: Table, only: Any = None, *, lock: 
         statement = statement.where(only)
     if lock:
         statement = statement.with_for_update(key_share=True)
-    result = connection.execute(statement, execution_options={"yield_per": BATCH})
-    for raws in result.partitions(BATCH):
+    for raws in _read_raw(connection, statement):
         try:
             columns = [
                 _canonical(column.kind, values)
@@ -141,7 +141,17 @@ def batches_of(connection: Connection, table: Table, only: Any = None, *, lock: 
             ]
         except (TypeError, ValueError):
             raise SourceInvalid(_misfit(table, raws), "mend the row: MLflow itself could not have written it") from None
-        yield Batch(list(zip(*columns, strict=True)))
+        yield Batch(list(zip(*columns, strict=True)), columns=columns)
+
+
+def _read_raw(connection: Connection, statement: Any) -> Iterator[Sequence[Sequence[Any]]]:
+    """Rows as the driver gives them, `BATCH` at a time: those of SQLite without SQLAlchemy's, which take as long again."""
+    if connection.dialect.name != "sqlite":
+        yield from connection.execute(statement, execution_options={"yield_per": BATCH}).partitions(BATCH)
+        return
+    with closing(connection.execute(statement)) as result:
+        while raws := result.cursor.fetchmany(BATCH):
+            yield raws
 
 
 def _canonical(kind: str, values: Sequence[Any]) -> Sequence[Any]:
@@ -226,8 +236,8 @@ def _decoded(table: Table, decode: Callable[[Any], Any], batch: Batch) -> Sequen
     """The rows as the engine takes them."""
     names = table.names
     try:
-        columns = [values for _, values in zip(names, zip(*batch.rows, strict=True), strict=True)]
-        given = [_for_engine(decode, values) for values in columns]
+        columns = [values for _, values in zip(names, batch.columns, strict=True)]
+        given = [_for_engine(decode, *column) for column in zip(columns, batch.types, strict=True)]
         return batch.rows if all(map(operator.is_, columns, given)) else list(zip(*given, strict=True))
     except (TypeError, ValueError, KeyError, ArithmeticError):
         raise IntegrityError(
@@ -235,10 +245,9 @@ def _decoded(table: Table, decode: Callable[[Any], Any], batch: Batch) -> Sequen
         ) from None
 
 
-def _for_engine(decode: Callable[[Any], Any], values: Sequence[Any]) -> Sequence[Any]:
+def _for_engine(decode: Callable[[Any], Any], values: Sequence[Any], types: set[type]) -> Sequence[Any]:
     """The values of one column; most are taken as they are."""
-    found = set(map(type, values))
-    if found <= TAKEN or (found == {int} and min(values) >= _LEAST and max(values) <= _MOST):
+    if types <= TAKEN or (types == {int} and min(values) >= _LEAST and max(values) <= _MOST):
         return values
     return [decode(value) for value in values]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql as mysql
+from muster.adapters.beside import beside
 from muster.domain.restore_plan import without_secrets
 from muster.errors import MusterError, SourceInvalid, StoreUnavailable
 
@@ -80,29 +81,37 @@ class StoreUrl:
 @contextmanager
 def translated(shown: str) -> Iterator[None]:
     """Turn what a database says into our errors, without statements, parameters or passwords."""
-    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
-
     try:
         yield
     except MusterError:
         raise
-    except DBAPIError as error:
+    except Exception as error:
+        ours = _refusal(shown, error)
+        if ours is None:
+            raise
+        raise ours from None
+
+
+def _refusal(shown: str, error: Exception) -> MusterError | None:
+    """What an error means; None if no database nor disk says it."""
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+
+    if isinstance(error, DBAPIError):
         if mysql.speaks(error.orig):
-            raise mysql.refusal(shown, error.orig) from None
+            return mysql.refusal(shown, error.orig)
         said = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
         away = isinstance(error, OperationalError | InterfaceError) and not isinstance(error.orig, sqlite3.Error)
         if away or "locked" in said or "is full" in said:
             hint = "see that the server runs, that this machine may reach it, and that database and password are right"
-            raise StoreUnavailable(f"{shown} does not answer: {said}", hint) from None
-        raise SourceInvalid(
-            f"{shown} refuses: {said}", "compare its schema with the one of the installed MLflow"
-        ) from None
-    except OSError as error:
+            return StoreUnavailable(f"{shown} does not answer: {said}", hint)
+        return SourceInvalid(f"{shown} refuses: {said}", "compare its schema with the one of the installed MLflow")
+    if isinstance(error, OSError):
         hint = "see space and permissions of the folder for temporary files"
-        raise StoreUnavailable(f"{shown} cannot be worked on: {error.strerror}", hint) from None
-    except _other_errors() as error:
+        return StoreUnavailable(f"{shown} cannot be worked on: {error.strerror}", hint)
+    if isinstance(error, _other_errors()):
         said = type(error).__name__ if isinstance(error, SQLAlchemyError) else str(error)
-        raise SourceInvalid(f"{shown} cannot be used: {said}", "see that it is an MLflow store") from None
+        return SourceInvalid(f"{shown} cannot be used: {said}", "see that it is an MLflow store")
+    return None
 
 
 def _other_errors() -> tuple[type[Exception], ...]:
@@ -183,8 +192,11 @@ def one_look(store: StoreUrl, scratch: Path) -> Iterator[tuple[Connection, Copy]
     """
     copy = Copy(store, scratch / "store.db" if store.engine == "sqlite" else None)
     with translated(store.shown):
-        if copy.file:
-            _copy_sqlite(store, copy.file)
+        if file := copy.file:
+            with beside(lambda _: _copy_sqlite(store, file)) as copying:
+                import sqlalchemy  # noqa: F401 - takes as long as the copy
+
+                copying.result()
     with copy.again() as connection:
         yield connection, copy
 

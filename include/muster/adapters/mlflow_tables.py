@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from muster.adapters.beside import beside
 from muster.adapters.mlflow_closure import ChosenTables, Closure
 from muster.adapters.mlflow_digests import server_digests
 from muster.adapters.mlflow_facts import values
@@ -190,23 +191,18 @@ def dump_database(
     :param wanted: models that are taken alone, with what they need; then every table is read, since what they need may have changed
     :raises SourceInvalid: if this is no such store, or at a revision that the installed MLflow does not know, or damaged
     """
-    revisions = revisions_of(connection)
-    if version_table not in revisions:
-        raise SourceInvalid(
-            f"{copy.store.shown} is no MLflow store: it has no table {version_table}",
-            "see what `mlflow server` was given",
-        )
-    require_known(revisions, copy.store.shown, "the MLflow that this store's server runs, or a later one")
-    found = tables_of(connection)
-    carried = tuple(table for name, table in found.items() if name not in LEFT_OUT)
-    schema = Schema(FORMAT, copy.store.engine, mlflow_version(), cut_at, revisions, carried, sequences_of(connection))
-    dump = Dump(prefix, schema, {table.name: table for table in carried}, folder, copy)
-    if wanted:
-        read = functools.partial(values, connection, found)
-        dump.tables = ChosenTables(dump.tables, Closure.of(Relations.of(connection, found), read, wanted, alone=True))
-    else:
-        dump.digests = page_digests(copy.file) if copy.file else server_digests(connection, carried, copy.store.shown)
-        dump.same = known.same_tables(prefix, dump.tables, dump.digests)
+    with beside(lambda _: page_digests(copy.file) if copy.file and not wanted else {}) as digesting:
+        schema, found = _schema(connection, copy, version_table, cut_at)
+        dump = Dump(prefix, schema, {table.name: table for table in schema.tables}, folder, copy)
+        if wanted:
+            read = functools.partial(values, connection, found)
+            closure = Closure.of(Relations.of(connection, found), read, wanted, alone=True)
+            dump.tables = ChosenTables(dump.tables, closure)
+        else:
+            dump.digests = (
+                digesting.result() if copy.file else server_digests(connection, schema.tables, copy.store.shown)
+            )
+    dump.same = known.same_tables(prefix, dump.tables, dump.digests)
     dump.sums |= {name: total for name, total in dump.same.items() if copy.file or not _due(prefix, name, cut_at)}
     if dump.sums.keys() != dump.tables.keys():
         copy.check()
@@ -220,6 +216,25 @@ def dump_database(
     for name in found.keys() & LEFT_OUT.keys():
         dump.left_out[name] = sum(1 for _ in rows_of(connection, found[name]))
     return dump
+
+
+def _schema(connection: Connection, copy: Copy, version_table: str, cut_at: float) -> tuple[Schema, dict[str, Table]]:
+    """
+    What is stored of the schema, and all tables.
+
+    :raises SourceInvalid: if this is no such store, or at a revision that the installed MLflow does not know
+    """
+    revisions = revisions_of(connection)
+    if version_table not in revisions:
+        raise SourceInvalid(
+            f"{copy.store.shown} is no MLflow store: it has no table {version_table}",
+            "see what `mlflow server` was given",
+        )
+    require_known(revisions, copy.store.shown, "the MLflow that this store's server runs, or a later one")
+    found = tables_of(connection)
+    carried = tuple(table for name, table in found.items() if name not in LEFT_OUT)
+    sequences = sequences_of(connection)
+    return Schema(FORMAT, copy.store.engine, mlflow_version(), cut_at, revisions, carried, sequences), found
 
 
 def _joined(reader: Reader, shown: str) -> bool:

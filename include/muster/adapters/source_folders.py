@@ -19,20 +19,21 @@ WILD = frozenset("*?[")
 ANY_DEPTH = "**"
 
 
-def status(path: Path) -> os.stat_result | None:
+def status(path: str | Path) -> os.stat_result | None:
     """
     What a path leads to, links followed; None if that is nothing.
 
     :raises SourceInvalid: if it cannot be looked at
     """
-    with readable(path):
-        try:
-            return path.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+    try:
+        return Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _error(error, str(path)) from error
 
 
-def is_folder(path: Path) -> bool:
+def is_folder(path: str | Path) -> bool:
     """
     Whether a path leads to a folder.
 
