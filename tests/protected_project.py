@@ -38,10 +38,15 @@ RESTORE = ("restore", "latest", *UNPROVEN, *ALONE)
 
 @dataclass(frozen=True)
 class Project:
-    """The project's folder, and the Python that runs the command line."""
+    """
+    The project's folder, and the Python that runs the command line.
+
+    :param package: the folder that has Muster; None if it is installed
+    """
 
     root: Path
     python: Path
+    package: Path | None = INCLUDE
 
     @property
     def vault(self) -> Path:
@@ -56,7 +61,8 @@ class Project:
         clean = {
             name: value for name, value in os.environ.items() if not name.startswith(("MUSTER_", "PYTHON", "VIRTUAL"))
         }
-        clean |= {"PYTHONPATH": str(INCLUDE), "THRESHOLD": "0.5", "PATH": f"{self.python.parent}:{os.environ['PATH']}"}
+        clean |= {"PYTHONPATH": str(self.package)} if self.package else {}
+        clean |= {"THRESHOLD": "0.5", "PATH": f"{self.python.parent}:{os.environ['PATH']}"}
         clean |= {"DVC_NO_ANALYTICS": "1", "XDG_STATE_HOME": str(self.root / "state")}
         return subprocess.run(
             [str(self.python), "-m", "muster", *arguments],
@@ -88,7 +94,7 @@ class Project:
         self.recovery_key.write_text(f"{recovery.text}\n")
 
 
-def make_project(root: Path, python: Path = Path(sys.executable)) -> Project:
+def make_project(root: Path, python: Path = Path(sys.executable), package: Path | None = INCLUDE) -> Project:
     """Write the project; no vault yet."""
     workloads = root / "include" / "catalog" / "workloads"
     workloads.mkdir(parents=True)
@@ -101,7 +107,7 @@ def make_project(root: Path, python: Path = Path(sys.executable)) -> Project:
     secrets.write_text(f"vault: {root}/vault\npassphrase: {PASSPHRASE}\ntoken: hunter2\n")
     secrets.chmod(0o600)
     _make_dataset(root / "numbers", python)
-    return Project(root, python)
+    return Project(root, python, package)
 
 
 def sealed_project(root: Path) -> Project:

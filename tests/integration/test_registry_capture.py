@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from concurrent.futures import CancelledError
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 
 from fakes_trees import FolderTree
 from muster.adapters import mlflow_registry
+from muster.adapters.beside import beside
 from muster.adapters.mlflow_registry import MlflowSource
+from muster.adapters.mlflow_store import StoreUrl, copy_sqlite
 from muster.errors import SourceChanged, SourceInvalid, StoreUnavailable
 from postgres import Cluster
 from registry_seed import SmallStore, driven, empty_store
@@ -49,6 +52,27 @@ def test_missing_file_is_refused_and_not_created(tmp_path: Path) -> None:
     with pytest.raises(SourceInvalid, match=r"no MLflow store .*gone\.db"):
         MlflowSource("w", f"sqlite:///{tmp_path}/gone.db", str(tmp_path)).capture(None).__enter__()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_locked_store_is_waited_for_as_long_as_somebody_wants_it(tmp_path: Path, patient: bool) -> None:
+    """A writer that takes a second is nothing; and whoever gives up need not wait for a writer that never ends."""
+    store = StoreUrl.parse(f"sqlite:///{tmp_path}/mlflow.db")
+    with closing(sqlite3.connect(store.file, isolation_level=None)) as writer:
+        writer.execute("CREATE TABLE t (x)")
+        writer.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        with beside(lambda wanted: copy_sqlite(store, tmp_path / "copy.db", wanted)) as copying:
+            time.sleep(1.5)
+            assert not copying.done()
+            if patient:
+                writer.execute("COMMIT")
+                copying.result()
+        if not patient:
+            with pytest.raises(CancelledError):
+                copying.result()
+    assert time.monotonic() - began < 20
+    assert (tmp_path / "copy.db").stat().st_size == (store.file.stat().st_size if patient else 0)
 
 
 def test_database_without_mlflow_is_refused(tmp_path: Path, embedded_postgres: Cluster) -> None:

@@ -8,6 +8,7 @@ import io
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,11 +116,11 @@ class SlowStore(FaultyStore):
         store = self
 
         class Counted(io.BytesIO):
-            def read(self, size: int | None = -1) -> bytes:
-                block = super().read(size)
-                store.read += len(block)
+            def readinto(self, room: Any) -> int:
+                size = super().readinto(room)
+                store.read += size
                 store.most_ahead = max(store.most_ahead, store.read - store.stored)
-                return block
+                return size
 
         return Counted(content)
 

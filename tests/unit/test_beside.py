@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from muster.adapters.beside import Wanted, beside
+from muster.adapters.beside import StillWanted, beside
 
 
 def test_the_result_and_the_failure_are_those_of_the_work() -> None:
@@ -24,7 +24,7 @@ def test_what_nobody_wants_any_more_ends() -> None:
     """A failure of the one ends the other, which would go on for ever, and is waited for."""
     began, seen = threading.Event(), []
 
-    def work(wanted: Wanted) -> None:
+    def work(wanted: StillWanted) -> None:
         for number in wanted.each(itertools.count()):
             seen.append(number)
             began.set()
@@ -43,4 +43,4 @@ def test_what_nobody_wants_any_more_ends() -> None:
 
 def test_all_of_it_is_given_while_it_is_wanted() -> None:
     """Nothing is passed over."""
-    assert list(Wanted().each(range(5))) == list(range(5))
+    assert list(StillWanted().each(range(5))) == list(range(5))

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from fakes import MemoryStore
 from muster.domain.content import TreeRef
 from muster.errors import IntegrityError, SourceChanged, SourceInvalid
 from muster.ports import LocalFile, SourceFile
+from muster.vault.chunking import MINIMUM
 from muster.vault.pace import Pace
 from muster.vault.sources import changed_files
 from muster.vault.trees import Row, Unchanged
@@ -145,15 +147,38 @@ def test_a_small_file_that_is_written_to_while_it_is_read_fails(
         store_tree(vault, [SourceFile("f", LocalFile(str(path)), size=7)])
 
 
-def test_a_stream_that_gives_its_bytes_in_drops_is_read_to_its_end(vault: Vault) -> None:
+@pytest.mark.parametrize("content", [b"content", noise(6 * MINIMUM)], ids=["small", "large"])
+def test_a_stream_that_gives_its_bytes_in_drops_is_read_to_its_end(vault: Vault, content: bytes) -> None:
     """A short read is not the end of a file."""
 
     class Drops(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             return super().read(min(size or 1, 3) if size and size > 0 else 3)
 
-    tree = store_tree(vault, [SourceFile("f", lambda: Drops(b"content"), size=7)])
-    assert vault.tree(tree).read(vault.tree(tree).entry("f")) == b"content"
+        def readinto(self, room: Any) -> int:
+            return super().readinto(room[:1000])
+
+    tree = store_tree(vault, [SourceFile("f", lambda: Drops(content), size=len(content))])
+    assert vault.tree(tree).read(vault.tree(tree).entry("f")) == content
+
+
+def test_a_stream_that_can_only_be_read_from_is_read(vault: Vault) -> None:
+    """Not every client's stream puts bytes where they are wanted."""
+
+    class Plain:
+        def __init__(self, content: bytes) -> None:
+            self._stream = io.BytesIO(content)
+            self.read, self.close = self._stream.read, self._stream.close
+
+        def __enter__(self) -> Plain:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.close()
+
+    content = noise(9 * MINIMUM)
+    tree = store_tree(vault, [SourceFile("f", lambda: Plain(content))])  # type: ignore[arg-type, return-value]
+    assert vault.tree(tree).read(vault.tree(tree).entry("f")) == content
 
 
 # --- pace -------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 Item = TypeVar("Item")
 
 
-class Wanted:
+class StillWanted:
     """Whether what is being done is still wanted."""
 
     def __init__(self) -> None:
@@ -22,26 +22,28 @@ class Wanted:
         """It is not wanted any more."""
         self._given_up.set()
 
-    def each(self, items: Iterable[Item]) -> Iterator[Item]:
+    def check(self) -> None:
         """
-        The items, as long as they are wanted.
+        :raises CancelledError: if it is not wanted any more
+        """
+        if self._given_up.is_set():
+            raise CancelledError
 
-        :raises CancelledError: as soon as they are not
-        """
+    def each(self, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, as long as they are wanted; then an error, as by `check`."""
         for item in items:
-            if self._given_up.is_set():
-                raise CancelledError
+            self.check()
             yield item
 
 
 @contextmanager
-def beside(work: Callable[[Wanted], Result]) -> Iterator[Future[Result]]:
+def beside(work: Callable[[StillWanted], Result]) -> Iterator[Future[Result]]:
     """
     Begin work in a thread of its own. Whoever leaves the context before it has ended waits for it, and nobody wants it any more.
 
     :param work: looks now and then whether it is wanted
     """
-    wanted = Wanted()
+    wanted = StillWanted()
     with ThreadPoolExecutor(1, "muster-beside") as thread:
         begun = thread.submit(work, wanted)
         try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muster.adapters.beside import Wanted, beside
+from muster.adapters.beside import StillWanted, beside
 from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder, LocalFolder
 from muster.adapters.mlflow_client import ClientView, client_view
 from muster.adapters.mlflow_entities import EntityCount, Take, entity_of, finer_kinds, prompts_among
@@ -333,7 +333,7 @@ def _compare_files(due: Digests, found: Digests, findings: _Findings) -> FilesLi
     return _files_line(found)
 
 
-def _digests(folder: ArtifactFolder, databases: Sequence[Path], wanted: Wanted) -> Digests:
+def _digests(folder: ArtifactFolder, databases: Sequence[Path], wanted: StillWanted) -> Digests:
     """
     All files below a root, read to their ends.
 

@@ -99,7 +99,7 @@ def line_of(row: Sequence[Any]) -> bytes:
 
 def text_in_line(text: str) -> bytes:
     """What stands in a line wherever a value has this text in it."""
-    return _encode(text)[1:-1].encode()
+    return _encode(text)[1:-1].encode(errors="surrogatepass")
 
 
 def lines_of(rows: Sequence[Sequence[Any]]) -> bytes:

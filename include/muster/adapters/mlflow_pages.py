@@ -11,6 +11,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from muster.adapters.beside import StillWanted
+
 _AT_ONCE = 1 << 20
 """Bytes that are read at once."""
 
@@ -22,7 +24,7 @@ _PAGES = """
 _TABLES = "SELECT name, sql FROM sqlite_schema WHERE type = 'table'"
 
 
-def page_digests(file: Path) -> dict[str, str]:
+def page_digests(file: Path, wanted: StillWanted) -> dict[str, str]:
     """
     Hex SHA-256 of each table: of its definition, of the numbers of all pages that its rows lie in, and of their bytes in this order.
 
@@ -31,6 +33,7 @@ def page_digests(file: Path) -> dict[str, str]:
     ``dbstat``, which tells whose page is which.
 
     :param file: of a database that nobody writes to
+    :raises CancelledError: when they are not wanted any more
     """
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
         try:
@@ -42,16 +45,16 @@ def page_digests(file: Path) -> dict[str, str]:
     size = int(settings[0][0])
     with file.open("rb", buffering=0) as opened:
         return {
-            name: _digest([*settings, tables[name]], sorted(map(int, pages.split(","))), opened.fileno(), size)
+            name: _digest([*settings, tables[name]], sorted(map(int, pages.split(","))), opened.fileno(), size, wanted)
             for name, pages in owned
             if name in tables
         }
 
 
-def _digest(definition: list[Any], pages: list[int], content: int, size: int) -> str:
+def _digest(definition: list[Any], pages: list[int], content: int, size: int, wanted: StillWanted) -> str:
     """Read, not mapped: mapped pages count as memory of the process, and there may be gigabytes of them."""
     digest = hashlib.sha256(json.dumps([*definition, pages]).encode())
-    for first, count in _runs(pages, max(1, _AT_ONCE // size)):
+    for first, count in wanted.each(_runs(pages, max(1, _AT_ONCE // size))):
         digest.update(os.pread(content, count * size, (first - 1) * size))
     return digest.hexdigest()
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql as mysql
-from muster.adapters.beside import beside
+from muster.adapters.beside import StillWanted, beside
 from muster.domain.restore_plan import without_secrets
 from muster.errors import MusterError, SourceInvalid, StoreUnavailable
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 POSTGRESQL = "postgresql+psycopg2"
 LOCK_WAIT = 60.0
 """Seconds for which a locked SQLite file is waited for."""
+LOOK_AGAIN = 0.5
+"""Seconds after which it is seen whether to wait any longer."""
 
 VERSION_TABLES = {"alembic_version": "store/db_migrations", "alembic_version_auth": "server/auth/db/migrations"}
 """Where Alembic keeps the revision of MLflow's two schemas, and where below the package their migrations are."""
@@ -105,6 +107,8 @@ def _refusal(shown: str, error: Exception) -> MusterError | None:
             hint = "see that the server runs, that this machine may reach it, and that database and password are right"
             return StoreUnavailable(f"{shown} does not answer: {said}", hint)
         return SourceInvalid(f"{shown} refuses: {said}", "compare its schema with the one of the installed MLflow")
+    if isinstance(error, sqlite3.OperationalError) and ("locked" in str(error) or "is full" in str(error)):
+        return StoreUnavailable(f"{shown} does not answer: {error}", "see who holds it, and the space of its disk")
     if isinstance(error, OSError):
         hint = "see space and permissions of the folder for temporary files"
         return StoreUnavailable(f"{shown} cannot be worked on: {error.strerror}", hint)
@@ -193,7 +197,7 @@ def one_look(store: StoreUrl, scratch: Path) -> Iterator[tuple[Connection, Copy]
     copy = Copy(store, scratch / "store.db" if store.engine == "sqlite" else None)
     with translated(store.shown):
         if file := copy.file:
-            with beside(lambda _: _copy_sqlite(store, file)) as copying:
+            with beside(lambda wanted: copy_sqlite(store, file, wanted)) as copying:
                 import sqlalchemy  # noqa: F401 - takes as long as the copy
 
                 copying.result()
@@ -226,18 +230,26 @@ def _at(file: Path, store: StoreUrl) -> StoreUrl:
     return StoreUrl(f"sqlite:///{file}", store.shown)
 
 
-def _copy_sqlite(store: StoreUrl, copy: Path) -> None:
+def copy_sqlite(store: StoreUrl, copy: Path, wanted: StillWanted) -> None:
+    """
+    Copy one moment of a store that others may write to.
+
+    :raises CancelledError: when it is not wanted any more
+    :raises SourceInvalid: if there is no such file
+    :raises StoreUnavailable: if it stays locked for `LOCK_WAIT`
+    """
     if not store.file.is_file():
         raise SourceInvalid(f"there is no MLflow store {store.file}", "see which file `mlflow server` was given")
     deadline = time.monotonic() + LOCK_WAIT
 
     def give_up(_status: int, _remaining: int, _total: int) -> None:
+        wanted.check()
         if time.monotonic() > deadline:
             raise StoreUnavailable(f"{store.file} stayed locked for {LOCK_WAIT:.0f} s", "see who writes to it so long")
 
     address = f"{store.file.as_uri()}?mode=ro"
     with (
-        closing(sqlite3.connect(address, uri=True, timeout=LOCK_WAIT)) as source,
+        closing(sqlite3.connect(address, uri=True, timeout=LOOK_AGAIN)) as source,
         closing(sqlite3.connect(copy)) as target,
     ):
         target.execute("PRAGMA synchronous = OFF")  # nobody needs it after us

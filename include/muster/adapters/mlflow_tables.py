@@ -191,7 +191,9 @@ def dump_database(
     :param wanted: models that are taken alone, with what they need; then every table is read, since what they need may have changed
     :raises SourceInvalid: if this is no such store, or at a revision that the installed MLflow does not know, or damaged
     """
-    with beside(lambda _: page_digests(copy.file) if copy.file and not wanted else {}) as digesting:
+    with beside(
+        lambda still_wanted: page_digests(copy.file, still_wanted) if copy.file and not wanted else {}
+    ) as digesting:
         schema, found = _schema(connection, copy, version_table, cut_at)
         dump = Dump(prefix, schema, {table.name: table for table in schema.tables}, folder, copy)
         if wanted:

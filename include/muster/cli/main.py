@@ -24,6 +24,7 @@ from muster.cli.evidence import runbook, trend
 from muster.cli.expiry import expire, hold, release
 from muster.cli.game_day import gameday
 from muster.cli.keys import keys
+from muster.cli.kit import kit
 from muster.cli.points import plan, points, restore, show
 from muster.cli.protect import demo, init, snapshot
 from muster.cli.registry import registry
@@ -127,6 +128,7 @@ for each in (
     gameday,
     audit,
     keys,
+    kit,
     catalog,
     doctor,
     demo,

@@ -12,7 +12,8 @@ from typing import NamedTuple
 MINIMUM = 256 * 1024
 AVERAGE = 1024 * 1024
 MAXIMUM = 4 * 1024 * 1024
-_ROOM = 16 * 1024 * 1024
+ROOM = 16 * 1024 * 1024
+"""Bytes that a chunker works in: the more, the less often what is not cut yet is moved."""
 
 
 class Sizes(NamedTuple):
@@ -33,45 +34,45 @@ At the size of files' chunks all of it would be, and that is as much as the file
 
 class Chunker:
     """
-    Cuts a stream that is fed in blocks of any size, where the whole stream would be cut.
+    Cuts a stream that comes in blocks of any size, where the whole stream would be cut.
 
     A cut depends only on the greatest size of bytes that follow the one before: as long as so many are there, or the end is,
-    it is final. Chunks are views into one buffer: use each lot before feeding again.
+    it is final. Blocks are put where the chunks are cut, so that nothing is copied; chunks are views of that: use each lot before
+    asking where the next block goes.
+
+    :param room: `ROOM` bytes of which nobody else uses any
     """
 
-    def __init__(self, sizes: Sizes = OF_FILES) -> None:
-        self._sizes = sizes
-        self._buffer = bytearray()
+    def __init__(self, room: memoryview, sizes: Sizes = OF_FILES) -> None:
+        self._room, self._sizes = room, sizes
         self._start = self._end = 0  # what is not cut yet
 
-    def feed(self, block: bytes) -> Iterator[memoryview]:
-        """The chunks that are whole now. Consume all before feeding again."""
-        self._append(block)
+    def next(self, size: int) -> memoryview:
+        """
+        Where the next block goes.
+
+        :param size: the most that it may have; at most `ROOM` less the greatest size of a chunk
+        """
+        if len(self._room) - self._end < size:
+            tail = self._end - self._start
+            self._room[:tail] = self._room[self._start : self._end]
+            self._start, self._end = 0, tail
+        return self._room[self._end : self._end + size]
+
+    def feed(self, size: int) -> Iterator[memoryview]:
+        """The chunks that are whole now that a block of this size has been put there. Consume all before the next one."""
+        self._end += size
         return self._cut(self._end - self._sizes.maximum)
 
     def finish(self) -> Iterator[memoryview]:
         """The chunks that are left when the stream has ended."""
         return self._cut(self._end - 1)
 
-    def _append(self, block: bytes) -> None:
-        if len(self._buffer) - self._end < len(block):
-            self._make_room(len(block))
-        memoryview(self._buffer)[self._end : self._end + len(block)] = block
-        self._end += len(block)
-
-    def _make_room(self, size: int) -> None:
-        tail = memoryview(self._buffer)[self._start : self._end]
-        if len(self._buffer) < len(tail) + size:
-            first = not self._buffer  # most files are one small block
-            self._buffer = bytearray(size if first else max(_ROOM, len(tail) + size))
-        memoryview(self._buffer)[: len(tail)] = tail
-        self._start, self._end = 0, len(tail)
-
     def _cut(self, last_start: int) -> Iterator[memoryview]:
         """Chunks that begin at or before `last_start`."""
         if self._start > last_start:
             return
-        view = memoryview(self._buffer)[self._start : self._end]
+        view = self._room[self._start : self._end]
         if len(view) <= self._sizes.minimum:
             self._start = self._end
             yield view

@@ -98,20 +98,23 @@ class _Stream(io.RawIOBase):
     """Blocks as a file that is read once."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks, self._rest = blocks, b""
+        self._blocks, self._rest = blocks, memoryview(b"")
 
-    def read(self, size: int = -1) -> bytes:
-        parts, length = [self._rest], len(self._rest)
-        while size < 0 or length < size:
-            block = next(self._blocks, b"")
-            if not block:
-                break
-            parts.append(block)
-            length += len(block)
-        whole = b"".join(parts)
-        taken = whole if size < 0 else whole[:size]
-        self._rest = whole[len(taken) :]
-        return taken
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, room: memoryview) -> int:  # type: ignore[override]
+        filled = 0
+        while filled < len(room) and (self._rest or self._next()):
+            part = self._rest[: len(room) - filled]
+            room[filled : filled + len(part)] = part
+            self._rest = self._rest[len(part) :]
+            filled += len(part)
+        return filled
+
+    def _next(self) -> bool:
+        self._rest = memoryview(next(self._blocks, b""))
+        return bool(self._rest)
 
 
 def _stream(blocks: Iterator[bytes]) -> BinaryIO:

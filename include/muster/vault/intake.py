@@ -55,6 +55,7 @@ class FileIntake:
     """
     Reads a file once. Chunks are stored by the calling thread while another computes the digests of the same block.
 
+    :param room: as for `Chunker`
     :param advance: told the number of plain bytes after each block
     :param sizes: of the chunks into which it is cut
     """
@@ -64,13 +65,14 @@ class FileIntake:
         master: MasterKey,
         sink: PackSink,
         hashers: Executor,
+        room: memoryview,
         advance: Advance,
         sizes: Sizes = OF_FILES,
     ) -> None:
         self._master, self._sink, self._hashers, self._advance = master, sink, hashers, advance
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
-        self._chunker = Chunker(sizes)
+        self._chunker = Chunker(room, sizes)
         self._chunks: list[str] = []
         self._size = self._new = self._stored = 0
 
@@ -97,26 +99,26 @@ class FileIntake:
 
     def _read(self, stream: BinaryIO, source: SourceFile) -> None:
         ask = BLOCK if source.size is None else min(BLOCK, source.size + 1)
-        while block := stream.read(ask):
-            self._size += len(block)
+        while size := _read_into(stream, room := self._chunker.next(ask)):
+            self._size += size
             if source.size is not None and self._size > source.size:
                 compare(source, "size", source.size, f"{self._size} or more")
-            self._take_block(block, with_md5=source.md5 is not None)
-            self._advance(len(block))
+            self._take_block(room[:size], with_md5=source.md5 is not None)
+            self._advance(size)
         self._keep(self._chunker.finish())
 
-    def _take_block(self, block: bytes, *, with_md5: bool) -> None:
+    def _take_block(self, block: memoryview, *, with_md5: bool) -> None:
         if len(block) < WORTH_A_THREAD:
             self._hash(block, with_md5)
-            self._keep(self._chunker.feed(block))
+            self._keep(self._chunker.feed(len(block)))
             return
         hashing = self._hashers.submit(self._hash, block, with_md5)
         try:
-            self._keep(self._chunker.feed(block))
+            self._keep(self._chunker.feed(len(block)))
         finally:
             hashing.result()
 
-    def _hash(self, block: bytes, with_md5: bool) -> None:
+    def _hash(self, block: memoryview, with_md5: bool) -> None:
         self._sha256.update(block)
         if with_md5:
             self._md5.update(block)
@@ -128,6 +130,15 @@ class FileIntake:
             if self._sink.claim(chunk):
                 self._stored += self._sink.add(chunk, plain)
                 self._new += 1
+
+
+def _read_into(stream: BinaryIO, room: memoryview) -> int:
+    """The next bytes of a stream, put where they are worked on; how many they are, none at its end."""
+    if into := getattr(stream, "readinto", None):
+        return into(room) or 0
+    block = stream.read(len(room))
+    room[: len(block)] = block
+    return len(block)
 
 
 def compare(source: SourceFile, what: str, expected: object, found: object) -> None:

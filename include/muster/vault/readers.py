@@ -7,7 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from muster.domain.content import ContentRef
 from muster.ports import SourceFile
-from muster.vault.chunking import OF_FILES, Sizes
+from muster.vault.buffers import Buffers
+from muster.vault.chunking import OF_FILES, ROOM, Sizes
 from muster.vault.intake import Advance, FileIntake, WriterStats
 from muster.vault.keys import MasterKey
 from muster.vault.pace import Pace
@@ -24,13 +25,14 @@ class Readers:
     Reads files side by side and stores their chunks.
 
     Large files are opened, read and closed in threads, up to `_WORKERS` at a time. Batches of small ones are read where they are asked
-    for, unless reading them means waiting (see `Pace`). Memory: a block of 4 MiB and what is left of the one before per worker.
+    for, unless reading them means waiting (see `Pace`). Memory: `ROOM` for each worker and for whoever reads here.
     """
 
     def __init__(self, master: MasterKey, sink: PackSink) -> None:
         self._master, self._sink = master, sink
         self._workers = ThreadPoolExecutor(_WORKERS, "muster-read")
         self._hashers = ThreadPoolExecutor(_HASHERS, "muster-hash")
+        self._rooms = Buffers(ROOM, _WORKERS + 1)
         self._pace = Pace()
         self._lock = threading.Lock()
         self.stats = WriterStats()
@@ -49,10 +51,12 @@ class Readers:
 
     def read(self, source: SourceFile, advance: Advance, sizes: Sizes = OF_FILES) -> ContentRef:
         """Store the content of one file, here, in chunks of these sizes."""
-        intake = FileIntake(self._master, self._sink, self._hashers, advance, sizes)
+        room = self._rooms.take()
+        intake = FileIntake(self._master, self._sink, self._hashers, room, advance, sizes)
         try:
             return intake.take(source)
         finally:
+            self._rooms.give(room)
             self.count(intake.stats)
 
     def count(self, more: WriterStats) -> None:
