@@ -36,9 +36,12 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def rescue_python(kit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of the environment that the kit makes."""
-    home = tmp_path_factory.mktemp("rescue") / "venv"
-    done = install(kit, home)
+    """The interpreter of the environment that the kit makes, whatever lies around it, and whatever this shell was told."""
+    home = tmp_path_factory.mktemp("rescue") / "a folder of ada's"
+    hostile = tmp_path_factory.mktemp("hostile")
+    for name in ("pip", "muster", "click"):
+        (hostile / f"{name}.py").write_text("raise SystemExit('what lies here was run')")
+    done = install(kit, home, cwd=hostile, PYTHONPATH=str(hostile), PIP_TARGET=str(hostile), PIP_CONSTRAINT="/nowhere")
     assert done.returncode == 0, done.stderr
     assert f"{home}/bin/muster --vault VAULT points" in done.stdout
     return home / "bin" / "python"
@@ -58,9 +61,10 @@ def run_muster(*arguments: str | Path, state: Path, fails: bool = False) -> dict
     return dict(told["error"]) if fails else told
 
 
-def install(kit: Path, home: Path) -> subprocess.CompletedProcess[str]:
+def install(kit: Path, home: Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a kit as on a new machine."""
-    return subprocess.run([sys.executable, "-I", kit, home], capture_output=True, text=True, env=NOTHING)
+    command = [sys.executable, kit, home]
+    return subprocess.run(command, capture_output=True, text=True, env=NOTHING | environment, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +119,11 @@ def bare(tmp_path: Path) -> Path:
 
 
 def test_the_command_is_there_and_needs_no_folder_of_ours(rescue_python: Path, tmp_path: Path) -> None:
-    """It is installed, not found by a path."""
+    """It is installed, not found by a path; nothing that lies where it is run is taken for a part of it."""
     command = rescue_python.with_name("muster")
-    done = subprocess.run([command, "--version"], capture_output=True, text=True, env=NOTHING, cwd=tmp_path)
+    (tmp_path / "muster.py").write_text("raise SystemExit('what lies here was run')")
+    environment = NOTHING | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.stdout.startswith("muster, version"), done.stderr
 
 
@@ -161,7 +167,10 @@ def test_a_kit_without_wheels_says_that_it_needs_an_index(bare: Path, tmp_path: 
     assert not (tmp_path / "venv").exists()
 
 
-@pytest.mark.parametrize("wrong", [{"python": "3.9"}, {"platform": "plan9-mips", "wheels": True}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"python": "3.9"}, {"platform": "plan9-mips", "wheels": True}, {"glibc": "9.1", "wheels": True}],
+)
 def test_a_kit_for_another_machine_is_refused(bare: Path, tmp_path: Path, wrong: dict[str, object]) -> None:
     """Before anything is made."""
     other = tmp_path / "other.pyz"
@@ -171,7 +180,7 @@ def test_a_kit_for_another_machine_is_refused(bare: Path, tmp_path: Path, wrong:
             new.writestr(name, json.dumps({**json.loads(content), **wrong}) if name == "kit.json" else content)
     done = install(other, tmp_path / "venv")
     assert done.returncode == 1
-    assert "this kit is for Python" in done.stderr
+    assert "this kit is for" in done.stderr
     assert not (tmp_path / "venv").exists()
 
 
@@ -198,5 +207,8 @@ def test_nobody_is_sent_to_a_program_that_lies_in_the_vault() -> None:
     """Whoever can write to the store could have put it there, and it is given the key; a verification calls it foreign."""
     said = files("muster.vault").joinpath("RESTORE.md").read_text()
     assert "Run no program that lies in the vault's own bucket" in said
-    assert not [line for line in said.splitlines() if line.startswith("    ") and "$$VAULT/" in line]
+    install = said.partition("## 1.")[2].partition("## 2.")[0]
+    commands = [line for line in install.splitlines() if line.startswith("    ")]
+    assert commands[0].split() == ["sha256sum", "restore.pyz"]
+    assert not [line for line in commands if any(word in line for word in ("VAULT", "://", "aws", "curl", "wget"))]
     assert is_foreign("restore.pyz")

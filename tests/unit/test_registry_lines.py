@@ -53,7 +53,7 @@ def test_what_is_not_canonical_is_refused(value: Any) -> None:
 @pytest.mark.parametrize("rows", [[[1], [1, 2]], [[0.5, "a"], ["b"]]])
 def test_rows_of_other_lengths_are_refused(rows: list[Row]) -> None:
     """A table has as many columns in each row."""
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(IntegrityError, match="not equally long"):
         lines_of(rows)
 
 
@@ -68,10 +68,21 @@ def test_rows_come_back(tmp_path_factory: pytest.TempPathFactory, rows: list[Row
     assert batch.columns == list(zip(*batch.rows, strict=True))
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [b"[1] [2]\n\n", b"[1]\n2\n", b'["\\ud800"]\n', b"[NaN]\n", b"[1e999]x\n", b"[1][2]\n[3]\n", b"\n", b"{}\n"],
+NO_ROWS = (
+    b"[1] [2]\n\n",
+    b"[1]\n2\n",
+    b'["\\ud800"]\n',
+    b"[NaN]\n",
+    b"[1e999]x\n",
+    b"[1][2]\n[3]\n",
+    b"[[1],\n[2]] [3]\n",
+    b"[1\n,2]\n",
+    b"\n",
+    b"{}\n",
 )
+
+
+@pytest.mark.parametrize("lines", NO_ROWS)
 def test_lines_that_are_no_rows_are_refused(tmp_path: Path, lines: bytes) -> None:
     """Also if there are as many values as lines."""
     (tmp_path / "rows").write_bytes(lines)

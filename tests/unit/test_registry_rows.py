@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from muster.adapters.mlflow_engines import SQLITE_ROWS
 from muster.adapters.mlflow_lines import (
     BATCH,
     RowSum,
@@ -116,6 +117,25 @@ def test_row_that_does_not_fit_is_refused(connection: Any, row: list[Any]) -> No
     """A stored row with other columns, or an unknown tag, goes into no table."""
     with pytest.raises(IntegrityError, match="does not have its columns"):
         insert_rows(connection, tables_of(connection)["t"], in_batches([row]))
+
+
+def test_rows_of_which_one_does_not_fit_are_refused(connection: Any) -> None:
+    """Also beside rows that do."""
+    table = tables_of(connection)["t"]
+    whole = ["k", 1, 1.0, True, None, None, None, None]
+    with pytest.raises(IntegrityError, match="not equally long"):
+        insert_rows(connection, table, in_batches([whole, whole[:-1]]))
+
+
+@pytest.mark.parametrize("rows", [0, 1, SQLITE_ROWS - 1, SQLITE_ROWS, SQLITE_ROWS + 1, 2 * SQLITE_ROWS, 3 * BATCH + 7])
+@pytest.mark.parametrize("most", [8, 20, 100_000])
+def test_any_number_of_rows_goes_in(connection: Any, rows: int, most: int) -> None:
+    """However many of them one statement takes, and however few values this SQLite lets one have."""
+    connection.connection.dbapi_connection.setlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER, most)
+    table = tables_of(connection)["t"]
+    wanted = [[f"{number:05}", number, number / 7, None, None, None, None, None] for number in range(rows)]
+    assert insert_rows(connection, table, in_batches(wanted)).rows == rows
+    assert list(rows_of(connection, table)) == wanted
 
 
 def test_table_without_a_key_has_an_order(connection: Any) -> None:

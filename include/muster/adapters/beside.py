@@ -22,11 +22,15 @@ class StillWanted:
         """It is not wanted any more."""
         self._given_up.set()
 
+    def given_up(self) -> bool:
+        """Whether it is not wanted any more."""
+        return self._given_up.is_set()
+
     def check(self) -> None:
         """
         :raises CancelledError: if it is not wanted any more
         """
-        if self._given_up.is_set():
+        if self.given_up():
             raise CancelledError
 
     def each(self, items: Iterable[Item]) -> Iterator[Item]:

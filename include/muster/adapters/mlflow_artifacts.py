@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
 from muster.adapters.made_folders import missing_folders, take_back
@@ -77,7 +77,8 @@ class LocalFolder:
 
     def below(self, named: Sequence[str]) -> Iterator[Artifact]:
         for relative in sorted(named):
-            start, inner = self.root / relative, "" if relative == "." else relative
+            start, inner = self.root / relative, PurePosixPath(relative).as_posix()
+            inner = "" if inner == "." else inner
             if is_folder(start):
                 yield from self._walk(str(start), inner, ())
             elif status(start) is not None:
@@ -106,7 +107,7 @@ class LocalFolder:
             inner = f"{relative}/{child.name}" if relative else child.name
             if self._claim is not None and child.path == str(self._claim.path):
                 continue
-            if is_folder(child.path) if child.is_symlink() else child.is_dir():
+            if _is_folder(child):
                 yield from self._walk(child.path, inner, (*parents, here))
             else:
                 yield self._artifact(child.path, inner)
@@ -178,6 +179,16 @@ class LocalFolder:
         if self._claim is not None:
             self._claim.release()
             self._claim = None
+
+
+def _is_folder(child: os.DirEntry[str]) -> bool:
+    """Whether it leads to one, as by `is_folder`; most need not be asked for that."""
+    try:
+        if not child.is_symlink():
+            return child.is_dir()
+    except OSError:
+        """Asked anew, it is said what is wrong."""
+    return is_folder(child.path)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from muster.adapters.beside import StillWanted
 
 _AT_ONCE = 1 << 20
 """Bytes that are read at once."""
+_STEPS = 100_000
+"""Of SQLite's, between two looks whether it shall go on."""
 
 _PAGES = """
     SELECT t.name, group_concat(d.pageno) FROM sqlite_schema t CROSS JOIN dbstat d ON d.name = t.name
@@ -36,9 +38,11 @@ def page_digests(file: Path, wanted: StillWanted) -> dict[str, str]:
     :raises CancelledError: when they are not wanted any more
     """
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
+        connection.set_progress_handler(wanted.given_up, _STEPS)
         try:
             owned = connection.execute(_PAGES).fetchall()
         except sqlite3.DatabaseError:
+            wanted.check()
             return {}
         tables = dict(connection.execute(_TABLES).fetchall())
         settings = [connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_size", "encoding")]

@@ -242,9 +242,9 @@ def copy_sqlite(store: StoreUrl, copy: Path, wanted: StillWanted) -> None:
         raise SourceInvalid(f"there is no MLflow store {store.file}", "see which file `mlflow server` was given")
     deadline = time.monotonic() + LOCK_WAIT
 
-    def give_up(_status: int, _remaining: int, _total: int) -> None:
+    def give_up(status: int, _remaining: int, _total: int) -> None:
         wanted.check()
-        if time.monotonic() > deadline:
+        if status != sqlite3.SQLITE_DONE and time.monotonic() > deadline:
             raise StoreUnavailable(f"{store.file} stayed locked for {LOCK_WAIT:.0f} s", "see who writes to it so long")
 
     address = f"{store.file.as_uri()}?mode=ro"

@@ -10,6 +10,7 @@ on a machine that has nothing of it. Whatever fails, no half of FOLDER is left.
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -19,12 +20,20 @@ import venv
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 FACTS = "kit.json"
 LOCK = "requirements.txt"
 SITE = "site/"
 WHEELS = "wheels/"
-_COMMAND = "#!{python}\nfrom muster.cli.main import main\n\nmain()\n"
+_COMMAND = """#!/bin/sh
+'''exec' '{python}' -I "$0" "$@"
+' '''
+from muster.cli.main import main
+
+main()
+"""
+"""The shell runs the second line, which Python takes for a text: so a path may be long and have spaces. `-I`: no folder is looked into."""
 
 
 class Failure(Exception):
@@ -36,7 +45,7 @@ def install(kit: Path, folder: Path) -> Path:
     Make an environment out of a kit; return its command ``muster``.
 
     :param folder: must not be there
-    :raises Failure: if it is, if the kit is damaged or was made for another Python, or if anything cannot be installed
+    :raises Failure: if it is, if this machine is another, if the kit is damaged, or if anything cannot be installed
     """
     with zipfile.ZipFile(kit) as archive:
         try:
@@ -46,20 +55,41 @@ def install(kit: Path, folder: Path) -> Path:
         if damaged:
             raise Failure(f"this kit is damaged ({damaged}): take another copy of it, or RESTORE.md's other way")
         facts = json.loads(archive.read(FACTS))
-        here = {"python": f"{sys.version_info.major}.{sys.version_info.minor}", "platform": sysconfig.get_platform()}
-        wanted = {what: facts[what] for what in (here if facts["wheels"] else ["python"])}
-        if wanted != {what: here[what] for what in wanted}:
-            raise Failure(
-                f"this kit is for Python {' on '.join(wanted.values())}, and this is Python {' on '.join(here.values())}: "
-                "run it with that Python, or take a kit that was made for this one"
-            )
+        _require_same(facts)
         if folder.exists() or folder.is_symlink():
             raise Failure(f"{folder} is there already: name a folder that is not")
         try:
             return _installed(archive, folder.absolute(), with_wheels=facts["wheels"])
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        except (OSError, shutil.Error) as error:
+            raise Failure(
+                f"{folder} cannot be filled: {error}: see its disk, or name a folder on another one"
+            ) from error
+        finally:
+            if not (folder / "bin" / "muster").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_same(facts: dict[str, Any]) -> None:
+    """
+    :param facts: of the machine that the kit was made on
+    :raises Failure: if what is in it cannot be installed here
+    """
+    here = {"python": f"{sys.version_info.major}.{sys.version_info.minor}", "platform": sysconfig.get_platform()}
+    wanted = {what: facts[what] for what in (here if facts["wheels"] else ["python"])}
+    if wanted != {what: here[what] for what in wanted}:
+        raise Failure(
+            f"this kit is for Python {' on '.join(wanted.values())}, and this is Python {' on '.join(here.values())}: "
+            "run it with that Python, or take a kit that was made for this one"
+        )
+    library, version = platform.libc_ver()
+    if facts["wheels"] and facts["glibc"] and (library != "glibc" or _numbers(version) < _numbers(facts["glibc"])):
+        raise Failure(
+            f"this kit is for machines with glibc {facts['glibc']} or newer, and this one has {library or 'another library'} {version}"
+        )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".") if part.isdigit()]
 
 
 def _installed(archive: zipfile.ZipFile, folder: Path, *, with_wheels: bool) -> Path:
@@ -74,18 +104,18 @@ def _installed(archive: zipfile.ZipFile, folder: Path, *, with_wheels: bool) -> 
         lock, wheels = Path(scratch, LOCK), Path(scratch, WHEELS)
         lock.write_bytes(archive.read(LOCK))
         archive.extractall(scratch, [name for name in archive.namelist() if name.startswith(WHEELS)])
-        source = ["--no-index", "--find-links", str(wheels)] if with_wheels else ["--retries", "2"]
-        _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--require-hashes",
+        source = ["--isolated", "--no-index", "--find-links", str(wheels)] if with_wheels else ["--retries", "2"]
+        _run(python, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--require-hashes",
              "--only-binary", ":all:", "--no-deps", *source, "--requirement", str(lock))  # fmt: skip
-        site = _run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+        site = _run(python, "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
         ours = [name for name in archive.namelist() if name.startswith(SITE)]
         archive.extractall(scratch, ours)
         shutil.copytree(Path(scratch, SITE), site, dirs_exist_ok=True)
     command = folder / "bin" / "muster"
-    command.write_text(_COMMAND.format(python=python))
-    command.chmod(0o755)
-    _run(command, "--version")
-    return command
+    command.with_name("muster.new").write_text(_COMMAND.format(python=str(python).replace("'", "'\"'\"'")))
+    command.with_name("muster.new").chmod(0o755)
+    _run(command.with_name("muster.new"), "--version")
+    return command.with_name("muster.new").rename(command)
 
 
 def _run(*command: object) -> str:

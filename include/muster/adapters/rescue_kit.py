@@ -4,7 +4,7 @@
 A zip archive that Python runs::
 
     __main__.py             `muster.adapters.rescue_install`
-    kit.json                Muster's version, the Python and the platform that the wheels are for, whether there are any
+    kit.json                Muster's version, the Python, platform and C library that the wheels are for, whether there are any
     requirements.txt        the lock, with the hashes that wheels are held to
     site/muster/…           this package
     wheels/*.whl            every requirement
@@ -66,8 +66,10 @@ def write_kit(out: Path, lock: Path, python: str, cache: Path | None) -> Kit:
     :raises IntegrityError: if the index gives other bytes than the lock allows
     :raises StoreUnavailable: if the index does not answer, or the file cannot be written
     """
-    if out.exists() or out.is_symlink():
+    if os.path.lexists(out):
         raise AlreadyExists(f"{out} is there already", "name a new file, or remove that one first")
+    if not out.absolute().parent.is_dir():
+        raise StoreUnavailable(f"{out} cannot be written: its folder is not there", "make the folder, or name another")
     interpreter = find_interpreter(python)
     requirements = read_lock(lock)
     needed = requirements.needed(interpreter.markers)
@@ -81,7 +83,7 @@ def write_kit(out: Path, lock: Path, python: str, cache: Path | None) -> Kit:
             file.flush()
             os.fsync(file.fileno())
         size, sha256 = _measured(partial)
-        os.link(partial, out)
+        _name(partial, out)
     except FileExistsError:
         raise AlreadyExists(f"{out} appeared meanwhile", "see who made it; nothing was overwritten") from None
     except OSError as error:
@@ -96,6 +98,7 @@ def _fill(archive: zipfile.ZipFile, lock: bytes, interpreter: Interpreter, wheel
         "muster": muster.__version__,
         "python": interpreter.python,
         "platform": sysconfig.get_platform(),
+        "glibc": interpreter.glibc,
         "wheels": bool(wheels),
     }
     _add(archive, "__main__.py", Path(rescue_install.__file__).read_bytes())
@@ -107,20 +110,32 @@ def _fill(archive: zipfile.ZipFile, lock: bytes, interpreter: Interpreter, wheel
         content = wheel.path.read_bytes()
         if hashlib.sha256(content).hexdigest() != wheel.sha256:
             raise IntegrityError(f"{wheel.path} changed while it was packed", "see who writes there, and do it again")
-        _add(archive, f"{WHEELS}{wheel.path.name}", content, zipfile.ZIP_STORED)
+        _add(archive, f"{WHEELS}{wheel.path.name}", content)
 
 
 def _of_the_package() -> Iterator[Path]:
     for path in sorted(PACKAGE.rglob("*")):
-        if path.is_file() and _LEFT_OUT not in path.parts:
+        if path.is_file() and _LEFT_OUT not in path.parts and not path.name.startswith(".") and path.name[-1] != "~":
             yield path
 
 
-def _add(archive: zipfile.ZipFile, name: str, content: bytes, how: int = zipfile.ZIP_DEFLATED) -> None:
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    """Not compressed: each zlib does that otherwise."""
     entry = zipfile.ZipInfo(name, _LONG_AGO)
     entry.external_attr = 0o644 << 16
-    entry.compress_type = how
     archive.writestr(entry, content)
+
+
+def _name(partial: Path, out: Path) -> None:
+    """Give a file its name, which nothing else has; as sure as can be on a stick whose file system knows no hard links."""
+    try:
+        os.link(partial, out)
+    except FileExistsError:
+        raise
+    except OSError:
+        if os.path.lexists(out):
+            raise FileExistsError from None
+        partial.rename(out)
 
 
 def _measured(path: Path) -> tuple[int, str]:

@@ -58,7 +58,12 @@ class WheelCache:
         :raises SourceInvalid: if the index has no wheel for this Python and platform, perhaps sources only
         :raises IntegrityError: if what the index gives is not what the lock allows
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"the wheel cache {self.directory} cannot be made: {error.strerror}", "see its folder, and permissions"
+            ) from error
         found = self._present(requirements, interpreter)
         missing = [r for r in requirements if r.key not in found]
         if missing:
