@@ -5,7 +5,7 @@ A zip archive that Python runs::
 
     __main__.py             `muster.adapters.rescue_install`
     kit.json                Muster's version, the Python, platform and C library that the wheels are for, whether there are any
-    requirements.txt        the lock, with the hashes that wheels are held to
+    requirements.txt        the lock: with wheels, their own hashes, since one that was built here is in no other
     site/muster/…           this package
     wheels/*.whl            every requirement
 
@@ -18,23 +18,26 @@ import hashlib
 import json
 import os
 import secrets
+import subprocess
+import sys
 import sysconfig
+import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import muster
 from muster.adapters import rescue_install
-from muster.adapters.python_interpreter import Interpreter, find_interpreter
-from muster.adapters.requirement_lock import read_lock
+from muster.adapters.python_interpreter import Interpreter, describe
+from muster.adapters.requirement_lock import Requirement, RequirementLock, read_lock
 from muster.adapters.rescue_install import FACTS, LOCK, SITE, WHEELS
-from muster.adapters.wheel_cache import Wheel, WheelCache
-from muster.errors import AlreadyExists, IntegrityError, StoreUnavailable
+from muster.adapters.wheel_cache import FETCH_TIMEOUT, fetch_error, key_of, unreachable
+from muster.errors import AlreadyExists, SourceInvalid, StoreUnavailable
 
 PACKAGE = Path(muster.__file__).parent
 _SHEBANG = b"#!/usr/bin/env python3\n"
-_LONG_AGO = (1980, 1, 1, 0, 0, 0)
+_LONG_AGO, _LONG_AGO_S = (1980, 1, 1, 0, 0, 0), "315532800"
 _LEFT_OUT = "__pycache__"
 
 
@@ -54,15 +57,14 @@ class Kit:
     wheels: int
 
 
-def write_kit(out: Path, lock: Path, python: str, cache: Path | None) -> Kit:
+def write_kit(out: Path, lock: Path, *, wheels: bool = True) -> Kit:
     """
-    Write a kit for a Python of this machine; it has its name when it is whole.
+    Write a kit for the Python that runs this; it has its name when it is whole.
 
     :param lock: hashed pins of all that the command line needs
-    :param python: minor version, ``3.11``
-    :param cache: folder of wheels, to which those that are missing are fetched from the package index; None for a kit without wheels
+    :param wheels: whether they are fetched from the package index, and put in
     :raises AlreadyExists: if there is something of this name
-    :raises SourceInvalid: if there is no such lock, or no wheel for this platform
+    :raises SourceInvalid: if there is no such lock, or nothing that can be installed for one of its pins
     :raises IntegrityError: if the index gives other bytes than the lock allows
     :raises StoreUnavailable: if the index does not answer, or the file cannot be written
     """
@@ -70,16 +72,14 @@ def write_kit(out: Path, lock: Path, python: str, cache: Path | None) -> Kit:
         raise AlreadyExists(f"{out} is there already", "name a new file, or remove that one first")
     if not out.absolute().parent.is_dir():
         raise StoreUnavailable(f"{out} cannot be written: its folder is not there", "make the folder, or name another")
-    interpreter = find_interpreter(python)
-    requirements = read_lock(lock)
-    needed = requirements.needed(interpreter.markers)
-    wheels = WheelCache(cache).wheels(needed, interpreter) if cache else []
+    interpreter, pins = describe(Path(sys.executable)), read_lock(lock)
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
-        with partial.open("xb") as file:
+        with tempfile.TemporaryDirectory(prefix="muster-kit-") as scratch, partial.open("xb") as file:
+            found = _fetched(pins, interpreter, Path(scratch)) if wheels else {}
             file.write(_SHEBANG)
             with zipfile.ZipFile(file, "w") as archive:
-                _fill(archive, requirements.content, interpreter, wheels)
+                _fill(archive, pins, found, interpreter)
             file.flush()
             os.fsync(file.fileno())
         size, sha256 = _measured(partial)
@@ -90,10 +90,42 @@ def write_kit(out: Path, lock: Path, python: str, cache: Path | None) -> Kit:
         raise StoreUnavailable(f"{out} cannot be written: {error.strerror}", "see its folder, and the space") from error
     finally:
         partial.unlink(missing_ok=True)
-    return Kit(out, size, sha256, len(wheels))
+    return Kit(out, size, sha256, len(found))
 
 
-def _fill(archive: zipfile.ZipFile, lock: bytes, interpreter: Interpreter, wheels: list[Wheel]) -> None:
+def _fetched(pins: RequirementLock, interpreter: Interpreter, folder: Path) -> dict[Requirement, Path]:
+    """
+    A wheel for each pin. What the index has as source alone is built here, by the setuptools that runs this: on the machine that needs
+    the kit there may be no compiler, and no setuptools.
+    """
+    needed = pins.needed(interpreter.markers)
+    lock, wheels = folder / LOCK, folder / WHEELS
+    lock.write_text("".join(f"{requirement.text}\n" for requirement in needed))
+    _pip(needed, interpreter, "download", "--retries", "2", "--require-hashes", "--prefer-binary", "--dest", str(wheels),
+         "--requirement", str(lock))  # fmt: skip
+    for source in sorted(path for path in wheels.iterdir() if path.suffix != ".whl"):
+        _pip(needed, interpreter, "wheel", "--no-index", "--wheel-dir", str(wheels), str(source))
+    found = {key_of(path.name): path for path in wheels.glob("*.whl") if interpreter.accepts(path.name)}
+    if lost := [requirement.pin for requirement in needed if requirement.key not in found]:
+        raise SourceInvalid(f"no wheel came for {', '.join(lost[:5])}", "lock versions that can be installed here")
+    return {requirement: found[requirement.key] for requirement in needed}
+
+
+def _pip(needed: Sequence[Requirement], interpreter: Interpreter, *arguments: str) -> None:
+    command = [sys.executable, "-I", "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps",
+               "--no-build-isolation"]  # fmt: skip
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": _LONG_AGO_S}
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_TIMEOUT, env=environment)
+    except subprocess.TimeoutExpired as error:
+        raise unreachable(needed) from error
+    if run.returncode:
+        raise fetch_error(run.stdout + run.stderr, needed, interpreter)
+
+
+def _fill(
+    archive: zipfile.ZipFile, pins: RequirementLock, wheels: Mapping[Requirement, Path], interpreter: Interpreter
+) -> None:
     facts = {
         "muster": muster.__version__,
         "python": interpreter.python,
@@ -103,14 +135,14 @@ def _fill(archive: zipfile.ZipFile, lock: bytes, interpreter: Interpreter, wheel
     }
     _add(archive, "__main__.py", Path(rescue_install.__file__).read_bytes())
     _add(archive, FACTS, json.dumps(facts, indent=1).encode())
-    _add(archive, LOCK, lock)
     for path in _of_the_package():
         _add(archive, f"{SITE}{PACKAGE.name}/{path.relative_to(PACKAGE).as_posix()}", path.read_bytes())
-    for wheel in sorted(wheels, key=lambda wheel: wheel.path.name):
-        content = wheel.path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != wheel.sha256:
-            raise IntegrityError(f"{wheel.path} changed while it was packed", "see who writes there, and do it again")
-        _add(archive, f"{WHEELS}{wheel.path.name}", content)
+    lines = []
+    for requirement, path in wheels.items():
+        content = path.read_bytes()
+        _add(archive, f"{WHEELS}{path.name}", content)
+        lines.append(f"{requirement.pin} --hash=sha256:{hashlib.sha256(content).hexdigest()}\n")
+    _add(archive, LOCK, "".join(lines).encode() if wheels else pins.content)
 
 
 def _of_the_package() -> Iterator[Path]:

@@ -15,7 +15,7 @@ from muster.adapters.python_interpreter import Interpreter
 from muster.adapters.requirement_lock import Requirement, pin_key
 from muster.errors import IntegrityError, MusterError, SourceInvalid, StoreUnavailable
 
-_FETCH_TIMEOUT = 1800.0
+FETCH_TIMEOUT = 1800.0
 _UNREACHABLE = re.compile(
     r"connection broken|NewConnectionError|NameResolutionError|Max retries exceeded|timed out|ConnectionError"
     r"|ProxyError|SSLError|Connection(Reset|Refused)|HTTP error 5\d\d|50[0234] Server Error",
@@ -97,11 +97,11 @@ class WheelCache:
                        "--no-input", "--require-hashes", "--only-binary", ":all:", "--no-deps", "--retries", "2",
                        "--python-version", interpreter.python, "--dest", str(wheels), "--requirement", str(lock)]  # fmt: skip
             try:
-                run = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_TIMEOUT)
+                run = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_TIMEOUT)
             except subprocess.TimeoutExpired as error:
-                raise _unreachable(missing) from error
+                raise unreachable(missing) from error
             if run.returncode != 0:
-                raise _fetch_error(run.stdout + run.stderr, missing, interpreter)
+                raise fetch_error(run.stdout + run.stderr, missing, interpreter)
             for wheel in wheels.glob("*.whl"):
                 wheel.replace(self.directory / wheel.name)
 
@@ -127,7 +127,8 @@ def key_of(wheel: str) -> str | None:
     return pin_key(name, str(version))
 
 
-def _fetch_error(output: str, missing: Sequence[Requirement], interpreter: Interpreter) -> MusterError:
+def fetch_error(output: str, missing: Sequence[Requirement], interpreter: Interpreter) -> MusterError:
+    """What pip says of files that it could not fetch, in our words, without passwords."""
     output = _PASSWORD.sub("…@", output)
     if "DO NOT MATCH THE HASHES" in output:
         return IntegrityError(
@@ -135,7 +136,7 @@ def _fetch_error(output: str, missing: Sequence[Requirement], interpreter: Inter
             "find out who changed the package before you lock it anew",
         )
     if _UNREACHABLE.search(output):
-        return _unreachable(missing)
+        return unreachable(missing)
     refused = re.findall(r"No matching distribution found for (\S+)", output)
     if refused:
         return SourceInvalid(
@@ -148,7 +149,8 @@ def _fetch_error(output: str, missing: Sequence[Requirement], interpreter: Inter
     )
 
 
-def _unreachable(missing: Sequence[Requirement]) -> StoreUnavailable:
+def unreachable(missing: Sequence[Requirement]) -> StoreUnavailable:
+    """The failure of a package index that does not answer."""
     return StoreUnavailable(
         f"the package index does not answer, and these wheels are not in the cache: {_listed(r.pin for r in missing)}",
         "check the network and pip's index settings; wheels that were fetched before are not fetched again",

@@ -29,8 +29,8 @@ def kit(session: Session, out: Path, without_wheels: bool, lock: Path | None) ->
     pins = lock or next((p for p in (PACKAGE.parents[1] / LOCK, Path(LOCK)) if p.is_file()), None)
     if pins is None:
         raise NotFound(f"there is no {LOCK} here", "name the one of Muster's sources with --lock FILE")
+    written = write_kit(out, pins, wheels=not without_wheels)
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    written = write_kit(out, pins, python, None if without_wheels else session.state / "kit-wheels")
     session.screen.result(
         {"kit": str(out), "size": written.size, "sha256": written.sha256, "wheels": written.wheels},
         f"wrote {out}: {written.size / 1e6:.0f} MB, {written.wheels} wheels for Python {python}",
