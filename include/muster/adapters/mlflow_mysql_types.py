@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from muster.errors import SourceInvalid
@@ -15,22 +15,27 @@ if TYPE_CHECKING:
     from muster.adapters.mlflow_rows import Table
 
 
-def kinds_of(connection: Connection, tables: Iterable[Any]) -> dict[tuple[str, str], str]:
-    """Kinds of columns, by table and column, that reflection alone does not tell: ``BOOL`` is a small integer there, JSON a text."""
+def kinds_of(connection: Connection, tables: Mapping[str, Sequence[Any]]) -> dict[tuple[str, str], str]:
+    """
+    Kinds of columns, by table and column, that reflection alone does not tell: ``BOOL`` is a small integer there, JSON a text.
+
+    :param tables: name to what SQLAlchemy's inspector says of its columns
+    """
     from sqlalchemy.dialects import mysql
 
     found: dict[tuple[str, str], str] = {}
-    for table in tables:
+    for table, columns in tables.items():
         texts = set()
-        for column in table.columns:
-            if isinstance(column.type, mysql.TINYINT) and column.type.display_width == 1:
-                found[table.name, column.name] = "boolean"
-            elif isinstance(column.type, mysql.LONGTEXT):
-                texts.add(column.name)
-            elif isinstance(column.type, mysql.LONGBLOB | mysql.MEDIUMBLOB | mysql.TINYBLOB):
-                found[table.name, column.name] = "bytes"
+        for column in columns:
+            name, type_ = column["name"], column["type"]
+            if isinstance(type_, mysql.TINYINT) and type_.display_width == 1:
+                found[table, name] = "boolean"
+            elif isinstance(type_, mysql.LONGTEXT):
+                texts.add(name)
+            elif isinstance(type_, mysql.LONGBLOB | mysql.MEDIUMBLOB | mysql.TINYBLOB):
+                found[table, name] = "bytes"
         if texts and getattr(connection.dialect, "is_mariadb", False):
-            found |= {(table.name, name): "json" for name in texts & _json_columns(connection, table.name)}
+            found |= {(table, name): "json" for name in texts & _json_columns(connection, table)}
     return found
 
 
