@@ -104,9 +104,10 @@ def _installed(archive: zipfile.ZipFile, folder: Path, *, with_wheels: bool) -> 
         lock, wheels = Path(scratch, LOCK), Path(scratch, WHEELS)
         lock.write_bytes(archive.read(LOCK))
         archive.extractall(scratch, [name for name in archive.namelist() if name.startswith(WHEELS)])
-        source = ["--isolated", "--no-index", "--find-links", str(wheels)] if with_wheels else ["--retries", "2"]
+        ours_alone = ["--isolated", "--no-index", "--find-links", str(wheels), "--only-binary", ":all:"]
+        source = ours_alone if with_wheels else ["--retries", "2", "--prefer-binary"]
         _run(python, "-I", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--require-hashes",
-             "--only-binary", ":all:", "--no-deps", *source, "--requirement", str(lock))  # fmt: skip
+             "--no-deps", *source, "--requirement", str(lock))  # fmt: skip
         site = _run(python, "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
         ours = [name for name in archive.namelist() if name.startswith(SITE)]
         archive.extractall(scratch, ours)

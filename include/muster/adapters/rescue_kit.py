@@ -17,13 +17,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 import subprocess
 import sys
 import sysconfig
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,12 @@ PACKAGE = Path(muster.__file__).parent
 _SHEBANG = b"#!/usr/bin/env python3\n"
 _LONG_AGO, _LONG_AGO_S = (1980, 1, 1, 0, 0, 0), "315532800"
 _LEFT_OUT = "__pycache__"
+_GLIBC = re.compile(r"manylinux_(?P<major>\d+)_(?P<minor>\d+)_.*")
+_LEGACY = {
+    f"manylinux{name}_{machine}": f"manylinux_{version}_{machine}"
+    for name, version in (("1", "2_5"), ("2010", "2_12"), ("2014", "2_17"))
+    for machine in ("x86_64", "aarch64")
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +137,7 @@ def _fill(
         "muster": muster.__version__,
         "python": interpreter.python,
         "platform": sysconfig.get_platform(),
-        "glibc": interpreter.glibc,
+        "glibc": least_glibc([path.name for path in wheels.values()], interpreter),
         "wheels": bool(wheels),
     }
     _add(archive, "__main__.py", Path(rescue_install.__file__).read_bytes())
@@ -143,6 +150,22 @@ def _fill(
         _add(archive, f"{WHEELS}{path.name}", content)
         lines.append(f"{requirement.pin} --hash=sha256:{hashlib.sha256(content).hexdigest()}\n")
     _add(archive, LOCK, "".join(lines).encode() if wheels else pins.content)
+
+
+def least_glibc(wheels: Iterable[str], interpreter: Interpreter) -> str | None:
+    """The oldest C library that all wheels can do with, by their tags (PEP 600); None if there is another one here, or none is needed."""
+    from packaging.utils import parse_wheel_filename
+
+    needed: list[tuple[int, int]] = []
+    for wheel in wheels:
+        platforms = {tag.platform for tag in parse_wheel_filename(wheel)[3]}
+        found = [_GLIBC.fullmatch(_LEGACY.get(each, each)) for each in platforms]
+        versions = [(int(match["major"]), int(match["minor"])) for match in found if match]
+        if versions:
+            needed.append(min(versions))
+        elif "any" not in platforms:
+            return interpreter.glibc  # made for this machine
+    return "{}.{}".format(*max(needed)) if needed and interpreter.glibc else None
 
 
 def _of_the_package() -> Iterator[Path]:
