@@ -88,7 +88,8 @@ def old_registry(tmp_path_factory: pytest.TempPathFactory) -> OldRegistry:
     """A registry with three models of MLflow 2.22, made in an environment of its own from the package index."""
     folder = tmp_path_factory.mktemp("old")
     uv, python = Path(sys.executable).with_name("uv"), folder / "venv" / "bin" / "python"
-    packages = [f"mlflow-skinny=={OLD}", f"scikit-learn=={version('scikit-learn')}", *OF_ITS_TIME]
+    same = [f"{name}=={version(name)}" for name in ("scikit-learn", "msgspec")]
+    packages = [f"mlflow-skinny=={OLD}", *same, *OF_ITS_TIME]
     subprocess.run([uv, "venv", "-q", "-p", sys.executable, folder / "venv"], check=True)
     subprocess.run([uv, "pip", "install", "-q", "-p", python, *packages], check=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PYTHON"))}
