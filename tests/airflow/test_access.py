@@ -239,7 +239,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with ProcessTree() as tree:
         prepared = prepare_airflow(tree, settings)
         finish(prepared.migration)
-        create = ["users", "create", "--role", "Admin", "--username", USER, "--password", prepared.passwords[USER]]
+        create = ["users", "create", "--role", "Admin", "--username", USER, f"--password={prepared.passwords[USER]}"]
         named = ["--firstname", "First", "--lastname", "Admin", "--email", "admin@localhost"]
         tree.run(
             "airflow users create", [*AIRFLOW, *create, *named], env=prepared.env, log=folder / "logs" / "users.log"
