@@ -1,4 +1,7 @@
-"""Files that have no name until they are whole (``O_TMPFILE``): of one whose writer is killed nothing is left."""
+"""
+Files that get their name when they are whole, and never that of another one. Those that have none until then (``O_TMPFILE``) leave nothing
+if their writer is killed.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 
 _FLAG: int = getattr(os, "O_TMPFILE", 0)
 _NO_SUCH_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
 _OPEN_FILES = "/proc/self/fd"
 
 
@@ -32,6 +36,22 @@ def give_name(handle: int, path: str | Path) -> None:
     """
     # Only `linkat` follows the link to the open file; Python calls that if it is given a folder, which is not looked at.
     os.link(f"{_OPEN_FILES}/{handle}", path, src_dir_fd=handle)
+
+
+def name_once(partial: str | Path, path: str | Path) -> None:
+    """
+    Link a file under a temporary name to its own; where there are no hard links, move it, as sure as can be.
+
+    :raises FileExistsError: if something has that name
+    """
+    try:
+        os.link(partial, path)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+        Path(partial).rename(path)
 
 
 @cache

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from fakes import MemoryStore
 from faults.fuzzing import ANYTHING, altered, bounded, by_chance, documents, mutate, ours, raw_json
 from muster.adapters.dvc_objects_map import folder_object, read_folder_object
-from muster.adapters.mlflow_lines import lines_of, read_batches, sum_of_file
+from muster.adapters.mlflow_lines import Batch, read_batches, sum_of_file
 from muster.adapters.mlflow_rows import Column, Table, insert_rows
 from muster.adapters.mlflow_tables import Schema
 from muster.codec import to_json
@@ -99,7 +99,7 @@ def database() -> Iterator[Any]:
 
 def test_a_whole_row_goes_in(tmp_path: Path) -> None:
     """So that what is refused above is refused for what is wrong with it."""
-    (tmp_path / "t").write_bytes(lines_of([ROW]))
+    (tmp_path / "t").write_bytes(Batch([ROW]).lines)
     with database() as connection:
         assert insert_rows(connection, TABLE, read_batches(tmp_path / "t")) == sum_of_file(tmp_path / "t")
 

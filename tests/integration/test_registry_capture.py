@@ -16,7 +16,7 @@ from fakes_trees import FolderTree
 from muster.adapters import mlflow_registry
 from muster.adapters.beside import beside
 from muster.adapters.mlflow_registry import MlflowSource
-from muster.adapters.mlflow_store import StoreUrl, copy_sqlite
+from muster.adapters.sqlite_copy import copy_sqlite
 from muster.errors import SourceChanged, SourceInvalid, StoreUnavailable
 from postgres import Cluster
 from registry_seed import SmallStore, driven, empty_store
@@ -57,8 +57,8 @@ def test_missing_file_is_refused_and_not_created(tmp_path: Path) -> None:
 @pytest.mark.parametrize("patient", [True, False])
 def test_a_locked_store_is_waited_for_as_long_as_somebody_wants_it(tmp_path: Path, patient: bool) -> None:
     """A writer that takes a second is nothing; and whoever gives up need not wait for a writer that never ends."""
-    store = StoreUrl.parse(f"sqlite:///{tmp_path}/mlflow.db")
-    with closing(sqlite3.connect(store.file, isolation_level=None)) as writer:
+    store = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(store, isolation_level=None)) as writer:
         writer.execute("CREATE TABLE t (x)")
         writer.execute("BEGIN EXCLUSIVE")
         began = time.monotonic()
@@ -72,7 +72,7 @@ def test_a_locked_store_is_waited_for_as_long_as_somebody_wants_it(tmp_path: Pat
             with pytest.raises(CancelledError):
                 copying.result()
     assert time.monotonic() - began < 20
-    assert (tmp_path / "copy.db").stat().st_size == (store.file.stat().st_size if patient else 0)
+    assert (tmp_path / "copy.db").stat().st_size == (store.stat().st_size if patient else 0)
 
 
 def test_database_without_mlflow_is_refused(tmp_path: Path, embedded_postgres: Cluster) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from muster.adapters.mlflow_lines import Batch, Row, line_of, lines_of, read_batches, sum_of, text_in_line
+from muster.adapters.mlflow_lines import Batch, Row, line_of, read_batches, sum_of, text_in_line
 from muster.errors import IntegrityError
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False) | st.floats(1e-5, 1e-3) | st.floats(1e15, 1e17)
@@ -29,7 +29,7 @@ ROWS = st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(VALUES, min_siz
 @example([[2**63, -(2**64), 10**40, True]])
 def test_lines_are_those_of_the_standard_library(rows: list[Row]) -> None:
     """Every value, next to every other one, in every column."""
-    assert lines_of(rows) == b"".join(map(line_of, rows))
+    assert Batch(rows).lines == b"".join(map(line_of, rows))
 
 
 def test_any_float_is_written_as_python_writes_it() -> None:
@@ -39,7 +39,7 @@ def test_any_float_is_written_as_python_writes_it() -> None:
     ]
     values = [struct.unpack("<d", struct.pack("<Q", value))[0] for value in bits]
     rows = [[value, -value] for value in values]
-    assert lines_of(rows) == b"".join(f"[{value!r},{-value!r}]\n".encode() for value in values)
+    assert Batch(rows).lines == b"".join(f"[{value!r},{-value!r}]\n".encode() for value in values)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, b"bytes", {1}, 1 + 2j])
@@ -47,21 +47,21 @@ def test_what_is_not_canonical_is_refused(value: Any) -> None:
     """One of the libraries would write NaN as null, and bytes as text."""
     for rows in ([[value]], [[0.5], [value]], [[1], [value], ["x"]]):
         with pytest.raises((ValueError, TypeError)):
-            lines_of(rows)
+            _ = Batch(rows).lines
 
 
 @pytest.mark.parametrize("rows", [[[1], [1, 2]], [[0.5, "a"], ["b"]]])
 def test_rows_of_other_lengths_are_refused(rows: list[Row]) -> None:
     """A table has as many columns in each row."""
     with pytest.raises(IntegrityError, match="not equally long"):
-        lines_of(rows)
+        _ = Batch(rows).lines
 
 
 @given(ROWS.filter(bool))
 def test_rows_come_back(tmp_path_factory: pytest.TempPathFactory, rows: list[Row]) -> None:
     """As the standard library reads them, whole numbers and floats told apart; the lines come along."""
     path = tmp_path_factory.mktemp("rows") / "rows"
-    path.write_bytes(lines_of(rows))
+    path.write_bytes(Batch(rows).lines)
     (batch,) = read_batches(path)
     assert repr(list(batch.rows)) == repr([json.loads(line) for line in path.read_bytes().splitlines()])
     assert batch.lines == path.read_bytes()

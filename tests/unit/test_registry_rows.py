@@ -12,9 +12,9 @@ import pytest
 from muster.adapters.mlflow_engines import SQLITE_ROWS
 from muster.adapters.mlflow_lines import (
     BATCH,
+    Batch,
     RowSum,
     in_batches,
-    lines_of,
     read_lines,
     sum_of,
     sum_of_file,
@@ -76,7 +76,7 @@ def test_rows_have_the_same_lines_one_by_one_and_together(tmp_path: Path) -> Non
     """Also where a text holds what stands between rows, and where there are more rows than are encoded at once."""
     between = ["],[", 1, None, None, None, None, None, "[[1],[2]]"]
     for rows in (ROWS, [*ROWS, between, *ROWS], [between], [], ROWS * (BATCH // 2)):
-        assert lines_of(rows) == b"".join(lines_of([row]) for row in rows)
+        assert Batch(rows).lines == b"".join(Batch([row]).lines for row in rows)
     total = write_lines(in_batches(ROWS * BATCH), tmp_path / "rows")
     assert total == sum_of(in_batches(ROWS * BATCH)) == sum_of_file(tmp_path / "rows")
     assert list(read_lines(tmp_path / "rows")) == ROWS * BATCH

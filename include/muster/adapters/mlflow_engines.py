@@ -24,8 +24,6 @@ NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MySQL"}
 Fit = Callable[[Any], tuple[Any, str | None]]
 """A canonical float to what an engine holds instead, and what was given up (None if nothing was)."""
 NAN = {"float": "nan"}
-SQLITE_ROWS = 200
-"""What one statement inserts."""
 INFINITIES = {"inf": sys.float_info.max, "-inf": -sys.float_info.max}
 """What MLflow itself writes for an infinite metric."""
 
@@ -35,6 +33,10 @@ INFINITIES = {"inf": sys.float_info.max, "-inf": -sys.float_info.max}
 
 TAKEN = frozenset({str, bool, float, NoneType})
 """Types of which `inserter` takes every value as it is, on each engine; integers, if a column can hold them."""
+
+
+SQLITE_ROWS = 200
+"""What one statement inserts."""
 
 
 def for_driver(engine: str) -> Callable[[Any], Any]:

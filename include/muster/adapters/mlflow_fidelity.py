@@ -6,20 +6,19 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from muster.adapters.beside import StillWanted, beside
-from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder, LocalFolder
+from muster.adapters.beside import beside
 from muster.adapters.mlflow_client import ClientView, client_view
 from muster.adapters.mlflow_entities import EntityCount, Take, entity_of, finer_kinds, prompts_among
 from muster.adapters.mlflow_facts import models_of, server_keys
 from muster.adapters.mlflow_fill import Filled
 from muster.adapters.mlflow_lines import Batch, Row, RowSum, in_batches, line_of, sum_of
 from muster.adapters.mlflow_locations import LocationMap
+from muster.adapters.mlflow_received import Digests, Received, digests_of, files_line
 from muster.adapters.mlflow_rows import Table, batches_of, rows_of, tables_of
 from muster.adapters.mlflow_store import StoreUrl, connect, translated
 from muster.adapters.mlflow_unused import MARK
@@ -38,22 +37,9 @@ from muster.domain.fidelity import (
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-Digests = Mapping[str, tuple[int, str]]
-"""Path to size and hex SHA-256."""
-
 CLIENT = "MLflow's client"
-HASHERS = 4
-BLOCK = 1 << 20
 LONGEST_ID = 80
 NOTHING = Counted(0, hashlib.sha256().hexdigest())
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """Artifacts that were put below a new root, and what they must be."""
-
-    folder: ArtifactFolder
-    due: Digests
 
 
 @dataclass(slots=True)
@@ -108,7 +94,7 @@ def compare(
     :raises IntegrityError: if an old artifact root is left somewhere, or MLflow does not open the registry
     """
     databases = [place.file for place in places if place.engine == "sqlite"]
-    with beside(lambda wanted: _digests(received.folder, databases, wanted)) as digesting:
+    with beside(lambda wanted: digests_of(received.folder, databases, wanted)) as digesting:
         return _compared(filled, places, locations, received.due, digesting, left_out)
 
 
@@ -142,7 +128,7 @@ def _compared(
         engines=(main.stored.schema.engine, main.stored.store.engine),
         tables=tuple(sorted(counts.tables, key=lambda line: line.table)),
         entities=counts.lines(),
-        artifacts_captured=_files_line(files_due),
+        artifacts_captured=files_line(files_due),
         artifacts_restored=files,
         client=client,
         differences=tuple(findings.named),
@@ -330,35 +316,4 @@ def _compare_files(due: Digests, found: Digests, findings: _Findings) -> FilesLi
         if expected != there:
             what = "is lost" if there is None else "was not captured" if expected is None else "has other content"
             findings.add("artifacts", "file", path, what)
-    return _files_line(found)
-
-
-def _digests(folder: ArtifactFolder, databases: Sequence[Path], wanted: StillWanted) -> Digests:
-    """
-    All files below a root, read to their ends.
-
-    :param databases: are no artifacts, should they be restored to below the artifact root
-    :raises CancelledError: when they are not wanted any more
-    """
-    root = folder.root if isinstance(folder, LocalFolder) else None
-
-    def measured(artifact: Artifact) -> tuple[str, tuple[int, str]]:
-        digest, size = hashlib.sha256(), 0
-        with folder.open(artifact) as stream:
-            for block in wanted.each(iter(lambda: stream.read(BLOCK), b"")):
-                digest.update(block)
-                size += len(block)
-        return artifact.path, (size, digest.hexdigest())
-
-    with ThreadPoolExecutor(HASHERS) as pool:
-        files = [a for a in wanted.each(folder.below([""])) if a.kind == "file"]
-        return dict(
-            pool.map(measured, [a for a in files if root is None or (root / a.path).absolute() not in databases])
-        )
-
-
-def _files_line(digests: Digests) -> FilesLine:
-    lines = hashlib.sha256()
-    for path, (size, sha256) in sorted(digests.items()):
-        lines.update(f"{json.dumps(path)} {size} {sha256}\n".encode())
-    return FilesLine(len(digests), sum(size for size, _ in digests.values()), lines.hexdigest())
+    return files_line(found)

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -23,6 +22,7 @@ Row = list[Any]
 BATCH = 1000
 """Rows that are handled at once."""
 _COLLECTED = 64
+"""Batches after which garbage in cycles is looked for."""
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _encode_lines = msgspec.json.Encoder().encode_lines
 _decode_lines = msgspec.json.Decoder(list[Any]).decode_lines
@@ -105,24 +105,15 @@ def text_in_line(text: str) -> bytes:
     return _encode(text)[1:-1].encode(errors="surrogatepass")
 
 
-def lines_of(rows: Sequence[Sequence[Any]]) -> bytes:
-    """
-    Canonical rows as lines.
-
-    :raises ValueError: if a value is not canonical
-    """
-    return Batch(rows).lines
-
-
 def _one_line(row: Sequence[Any]) -> bytes:
     return _encode_lines([row]) if _written_alike(row, set(map(type, row))) else line_of(row)
 
 
 def _written_alike(values: Sequence[Any], types: set[type]) -> bool:
     """Whether there is one way to write each of these: `msgspec` knows more types than JSON has, and writes NaN as null."""
-    if float not in types or not types <= _ALIKE:
-        return types <= _ALIKE
-    sizes = [abs(value) for value in values if type(value) is float and value]
+    if not types <= _ALIKE:
+        return False
+    sizes = [abs(value) for value in values if type(value) is float and value] if float in types else ()
     return not sizes or (min(sizes) >= _LEAST and max(sizes) < _MOST and sum(sizes) < math.inf)
 
 
@@ -139,32 +130,24 @@ def sum_of(batches: Iterable[Batch], take: Callable[[Batch], object] | None = No
     :param take: is given each batch
     """
     digest, rows = hashlib.sha256(), 0
-    with _seldom_collected() as collect:
-        for batch in batches:
+    with _no_collecting():
+        for number, batch in enumerate(batches, 1):
             digest.update(batch.lines)
             if take:
                 take(batch)
             rows += len(batch.rows)
-            collect()
+            if number % _COLLECTED == 0:
+                gc.collect(0)
     return RowSum(rows, digest.hexdigest())
 
 
 @contextmanager
-def _seldom_collected() -> Iterator[Callable[[], None]]:
-    """
-    Python looks for garbage in cycles only when told, which is done for every `_COLLECTED`th batch.
-
-    Rows are in none, and looking after every few hundred of them took up to a seventh of the time.
-    """
-    enabled, left = gc.isenabled(), count(1)
-
-    def collect() -> None:
-        if next(left) % _COLLECTED == 0:
-            gc.collect(0)
-
+def _no_collecting() -> Iterator[None]:
+    """Python looks for garbage in cycles when told only: rows are in none, and looking every few hundred took a seventh of the time."""
+    enabled = gc.isenabled()
     gc.disable()
     try:
-        yield collect
+        yield
     finally:
         if enabled:
             gc.enable()

@@ -14,9 +14,10 @@ from muster.adapters.mlflow_artifacts import ArtifactFolder, LocalFolder
 from muster.adapters.mlflow_aside import database_aside
 from muster.adapters.mlflow_build import building, require_empty
 from muster.adapters.mlflow_fetch import fetch
-from muster.adapters.mlflow_fidelity import Received, compare
+from muster.adapters.mlflow_fidelity import compare
 from muster.adapters.mlflow_fill import Filled, Stored, already, fill, require_same
 from muster.adapters.mlflow_locations import LocationMap, Root, root_place, roots_from_json
+from muster.adapters.mlflow_received import Received
 from muster.adapters.mlflow_store import (
     StoreUrl,
     connect,

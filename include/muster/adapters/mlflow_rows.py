@@ -72,9 +72,8 @@ def tables_of(connection: Connection) -> dict[str, Table]:
     """
     from sqlalchemy import inspect
 
-    asked = inspect(
-        connection
-    )  # `MetaData.reflect` would ask for indexes and checks, too, which takes five times as long
+    # `MetaData.reflect` would ask for indexes and checks, too, which takes five times as long
+    asked = inspect(connection)
     columns = {name: found for (_, name), found in asked.get_multi_columns().items()}
     keys = {name: found["constrained_columns"] for (_, name), found in asked.get_multi_pk_constraint().items()}
     kinds = mysql_types.kinds_of(connection, columns) if connection.dialect.name == "mysql" else {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sqlite3
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql as mysql
-from muster.adapters.beside import StillWanted, beside
+from muster.adapters.beside import beside
+from muster.adapters.sqlite_copy import copy_sqlite
 from muster.domain.restore_plan import without_secrets
 from muster.errors import MusterError, SourceInvalid, StoreUnavailable
 
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 POSTGRESQL = "postgresql+psycopg2"
-LOCK_WAIT = 60.0
-"""Seconds for which a locked SQLite file is waited for."""
-LOOK_AGAIN = 0.5
-"""Seconds after which it is seen whether to wait any longer."""
-
 VERSION_TABLES = {"alembic_version": "store/db_migrations", "alembic_version_auth": "server/auth/db/migrations"}
 """Where Alembic keeps the revision of MLflow's two schemas, and where below the package their migrations are."""
 _REVISION = re.compile(r"""^(revision|down_revision)\b[^=\n]*=\s*["'](\w+)["']""", re.MULTILINE)
@@ -197,7 +192,7 @@ def one_look(store: StoreUrl, scratch: Path) -> Iterator[tuple[Connection, Copy]
     copy = Copy(store, scratch / "store.db" if store.engine == "sqlite" else None)
     with translated(store.shown):
         if file := copy.file:
-            with beside(lambda wanted: copy_sqlite(store, file, wanted)) as copying:
+            with beside(lambda wanted: copy_sqlite(store.file, file, wanted)) as copying:
                 import sqlalchemy  # noqa: F401 - takes as long as the copy
 
                 copying.result()
@@ -228,32 +223,6 @@ def _seeing_one_moment(store: StoreUrl, snapshot: str | None = None) -> Iterator
 
 def _at(file: Path, store: StoreUrl) -> StoreUrl:
     return StoreUrl(f"sqlite:///{file}", store.shown)
-
-
-def copy_sqlite(store: StoreUrl, copy: Path, wanted: StillWanted) -> None:
-    """
-    Copy one moment of a store that others may write to.
-
-    :raises CancelledError: when it is not wanted any more
-    :raises SourceInvalid: if there is no such file
-    :raises StoreUnavailable: if it stays locked for `LOCK_WAIT`
-    """
-    if not store.file.is_file():
-        raise SourceInvalid(f"there is no MLflow store {store.file}", "see which file `mlflow server` was given")
-    deadline = time.monotonic() + LOCK_WAIT
-
-    def give_up(status: int, _remaining: int, _total: int) -> None:
-        wanted.check()
-        if status != sqlite3.SQLITE_DONE and time.monotonic() > deadline:
-            raise StoreUnavailable(f"{store.file} stayed locked for {LOCK_WAIT:.0f} s", "see who writes to it so long")
-
-    address = f"{store.file.as_uri()}?mode=ro"
-    with (
-        closing(sqlite3.connect(address, uri=True, timeout=LOOK_AGAIN)) as source,
-        closing(sqlite3.connect(copy)) as target,
-    ):
-        target.execute("PRAGMA synchronous = OFF")  # nobody needs it after us
-        source.backup(target, progress=give_up)
 
 
 def revisions_of(connection: Connection) -> dict[str, str]:

@@ -112,11 +112,11 @@ def _installed(archive: zipfile.ZipFile, folder: Path, *, with_wheels: bool) -> 
         ours = [name for name in archive.namelist() if name.startswith(SITE)]
         archive.extractall(scratch, ours)
         shutil.copytree(Path(scratch, SITE), site, dirs_exist_ok=True)
-    command = folder / "bin" / "muster"
-    command.with_name("muster.new").write_text(_COMMAND.format(python=str(python).replace("'", "'\"'\"'")))
-    command.with_name("muster.new").chmod(0o755)
-    _run(command.with_name("muster.new"), "--version")
-    return command.with_name("muster.new").rename(command)
+    unproven = folder / "bin" / "muster.new"
+    unproven.write_text(_COMMAND.format(python=str(python).replace("'", "'\"'\"'")))
+    unproven.chmod(0o755)
+    _run(unproven, "--version")
+    return unproven.rename(folder / "bin" / "muster")
 
 
 def _run(*command: object) -> str:

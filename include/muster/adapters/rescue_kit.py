@@ -14,17 +14,17 @@ The same package, lock and wheels give the same bytes. It is kept beside the rec
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import re
 import secrets
-import subprocess
 import sys
 import sysconfig
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +33,9 @@ from muster.adapters import rescue_install
 from muster.adapters.python_interpreter import Interpreter, describe
 from muster.adapters.requirement_lock import Requirement, RequirementLock, read_lock
 from muster.adapters.rescue_install import FACTS, LOCK, SITE, WHEELS
-from muster.adapters.wheel_cache import FETCH_TIMEOUT, fetch_error, key_of, unreachable
+from muster.adapters.wheel_cache import OF_LOCK, key_of, run_pip
 from muster.errors import AlreadyExists, SourceInvalid, StoreUnavailable
+from muster.nameless import name_once
 
 PACKAGE = Path(muster.__file__).parent
 _SHEBANG = b"#!/usr/bin/env python3\n"
@@ -90,7 +91,7 @@ def write_kit(out: Path, lock: Path, *, wheels: bool = True) -> Kit:
             file.flush()
             os.fsync(file.fileno())
         size, sha256 = _measured(partial)
-        _name(partial, out)
+        name_once(partial, out)
     except FileExistsError:
         raise AlreadyExists(f"{out} appeared meanwhile", "see who made it; nothing was overwritten") from None
     except OSError as error:
@@ -108,26 +109,14 @@ def _fetched(pins: RequirementLock, interpreter: Interpreter, folder: Path) -> d
     needed = pins.needed(interpreter.markers)
     lock, wheels = folder / LOCK, folder / WHEELS
     lock.write_text("".join(f"{requirement.text}\n" for requirement in needed))
-    _pip(needed, interpreter, "download", "--retries", "2", "--require-hashes", "--prefer-binary", "--dest", str(wheels),
-         "--requirement", str(lock))  # fmt: skip
+    pip = functools.partial(run_pip, needed, interpreter, environment={"SOURCE_DATE_EPOCH": _LONG_AGO_S})
+    pip("download", "--no-build-isolation", "--prefer-binary", *OF_LOCK, str(lock), "--dest", str(wheels))
     for source in sorted(path for path in wheels.iterdir() if path.suffix != ".whl"):
-        _pip(needed, interpreter, "wheel", "--no-index", "--wheel-dir", str(wheels), str(source))
+        pip("wheel", "--no-build-isolation", "--no-index", "--wheel-dir", str(wheels), str(source))
     found = {key_of(path.name): path for path in wheels.glob("*.whl") if interpreter.accepts(path.name)}
     if lost := [requirement.pin for requirement in needed if requirement.key not in found]:
         raise SourceInvalid(f"no wheel came for {', '.join(lost[:5])}", "lock versions that can be installed here")
     return {requirement: found[requirement.key] for requirement in needed}
-
-
-def _pip(needed: Sequence[Requirement], interpreter: Interpreter, *arguments: str) -> None:
-    command = [sys.executable, "-I", "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps",
-               "--no-build-isolation"]  # fmt: skip
-    environment = {**os.environ, "SOURCE_DATE_EPOCH": _LONG_AGO_S}
-    try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_TIMEOUT, env=environment)
-    except subprocess.TimeoutExpired as error:
-        raise unreachable(needed) from error
-    if run.returncode:
-        raise fetch_error(run.stdout + run.stderr, needed, interpreter)
 
 
 def _fill(
@@ -179,18 +168,6 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     entry = zipfile.ZipInfo(name, _LONG_AGO)
     entry.external_attr = 0o644 << 16
     archive.writestr(entry, content)
-
-
-def _name(partial: Path, out: Path) -> None:
-    """Give a file its name, which nothing else has; as sure as can be on a stick whose file system knows no hard links."""
-    try:
-        os.link(partial, out)
-    except FileExistsError:
-        raise
-    except OSError:
-        if os.path.lexists(out):
-            raise FileExistsError from None
-        partial.rename(out)
 
 
 def _measured(path: Path) -> tuple[int, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from muster.adapters.python_interpreter import Interpreter
 from muster.adapters.requirement_lock import Requirement, pin_key
 from muster.errors import IntegrityError, MusterError, SourceInvalid, StoreUnavailable
 
-FETCH_TIMEOUT = 1800.0
+_PIP_TIMEOUT = 1800.0
+OF_LOCK = ("--retries", "2", "--require-hashes", "--requirement")
+"""Options of pip, before the name of a lock."""
 _UNREACHABLE = re.compile(
     r"connection broken|NewConnectionError|NameResolutionError|Max retries exceeded|timed out|ConnectionError"
     r"|ProxyError|SSLError|Connection(Reset|Refused)|HTTP error 5\d\d|50[0234] Server Error",
@@ -93,17 +96,44 @@ class WheelCache:
         with tempfile.TemporaryDirectory(dir=self.directory, prefix=".fetch-") as folder:
             lock, wheels = Path(folder, "requirements.lock"), Path(folder, "wheels")
             lock.write_text("".join(f"{r.text}\n" for r in missing))
-            command = [sys.executable, "-I", "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
-                       "--no-input", "--require-hashes", "--only-binary", ":all:", "--no-deps", "--retries", "2",
-                       "--python-version", interpreter.python, "--dest", str(wheels), "--requirement", str(lock)]  # fmt: skip
-            try:
-                run = subprocess.run(command, capture_output=True, text=True, timeout=FETCH_TIMEOUT)
-            except subprocess.TimeoutExpired as error:
-                raise unreachable(missing) from error
-            if run.returncode != 0:
-                raise fetch_error(run.stdout + run.stderr, missing, interpreter)
+            run_pip(missing, interpreter, "download", "--only-binary", ":all:", "--python-version", interpreter.python,
+                    *OF_LOCK, str(lock), "--dest", str(wheels))  # fmt: skip
             for wheel in wheels.glob("*.whl"):
                 wheel.replace(self.directory / wheel.name)
+
+
+def run_pip(
+    wanted: Sequence[Requirement],
+    interpreter: Interpreter,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """
+    Run the pip of this environment for these requirements, without what they depend on.
+
+    :param environment: in addition to our own
+    :raises StoreUnavailable: if the index does not answer
+    :raises SourceInvalid: if it has nothing that can be installed for one of them
+    :raises IntegrityError: if it gives other bytes than their hashes allow
+    """
+    command = [
+        sys.executable,
+        "-I",
+        "-m",
+        "pip",
+        *arguments,
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--no-deps",
+    ]
+    known = {**os.environ, **(environment or {})}
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_TIMEOUT, env=known)
+    except subprocess.TimeoutExpired as error:
+        raise _unreachable(wanted) from error
+    if run.returncode:
+        raise _fetch_error(run.stdout + run.stderr, wanted, interpreter)
 
 
 def _hashed(requirement: Requirement, path: Path) -> Wheel:
@@ -127,8 +157,7 @@ def key_of(wheel: str) -> str | None:
     return pin_key(name, str(version))
 
 
-def fetch_error(output: str, missing: Sequence[Requirement], interpreter: Interpreter) -> MusterError:
-    """What pip says of files that it could not fetch, in our words, without passwords."""
+def _fetch_error(output: str, missing: Sequence[Requirement], interpreter: Interpreter) -> MusterError:
     output = _PASSWORD.sub("…@", output)
     if "DO NOT MATCH THE HASHES" in output:
         return IntegrityError(
@@ -136,7 +165,7 @@ def fetch_error(output: str, missing: Sequence[Requirement], interpreter: Interp
             "find out who changed the package before you lock it anew",
         )
     if _UNREACHABLE.search(output):
-        return unreachable(missing)
+        return _unreachable(missing)
     refused = re.findall(r"No matching distribution found for (\S+)", output)
     if refused:
         return SourceInvalid(
@@ -149,8 +178,7 @@ def fetch_error(output: str, missing: Sequence[Requirement], interpreter: Interp
     )
 
 
-def unreachable(missing: Sequence[Requirement]) -> StoreUnavailable:
-    """The failure of a package index that does not answer."""
+def _unreachable(missing: Sequence[Requirement]) -> StoreUnavailable:
     return StoreUnavailable(
         f"the package index does not answer, and these wheels are not in the cache: {_listed(r.pin for r in missing)}",
         "check the network and pip's index settings; wheels that were fetched before are not fetched again",

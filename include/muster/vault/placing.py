@@ -8,9 +8,7 @@ import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
-from muster.nameless import give_name, open_nameless
-
-_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
+from muster.nameless import give_name, name_once, open_nameless
 
 
 class Placement:
@@ -61,23 +59,12 @@ def _create_by_a_name(path: str, parts: Iterable[bytes], mode: int | None, mtime
             size = _fill(handle, parts, mode, mtime_ns)
         finally:
             os.close(handle)
-        _name(partial, path)
+        name_once(partial, path)
+    except FileExistsError:
+        raise _taken(path) from None
     finally:
         Path(partial).unlink(missing_ok=True)
     return size
-
-
-def _name(partial: str, path: str) -> None:
-    try:
-        os.link(partial, path)
-    except FileExistsError:
-        raise _taken(path) from None
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        if os.path.lexists(path):
-            raise _taken(path) from error
-        Path(partial).rename(path)
 
 
 def _fill(handle: int, parts: Iterable[bytes], mode: int | None, mtime_ns: int | None) -> int:
