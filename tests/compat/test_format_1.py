@@ -6,6 +6,7 @@ import ast
 import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from compat.make_vault import FILES, PASSPHRASE, POINTS
 from fakes import FrozenClock
 from muster.adapters.local_store import LocalStore
+from muster.errors import UsageError
 from muster.vault.index import Index
 from muster.vault.index_merge import MOST
 from muster.vault.keys import MasterKey, ScryptCost, derive
@@ -87,6 +89,30 @@ def test_this_muster_goes_on_in_a_vault_of_format_1(tmp_path: Path) -> None:
         assert writer.stats.reused_chunks == 3
     seal(vault, tree)
     assert vault.verify().ok
+
+
+@pytest.mark.parametrize(("made", "pieces"), [("before", 9), ("now", 8)])
+def test_a_vault_is_cut_as_it_says_for_good(tmp_path: Path, made: str, pieces: int) -> None:
+    """By another algorithm hardly a chunk of the committed vault would be found again; that of new vaults finds other cuts in this file."""
+    if made == "before":
+        shutil.copytree(COMMITTED, tmp_path / "vault")
+        vault = Vault.open(LocalStore(tmp_path / "vault"), Passphrase(PASSPHRASE), clock=FrozenClock(), actor=ACTOR)
+    else:
+        vault, _ = make_vault(LocalStore(tmp_path / "vault"))
+    with vault.writer() as writer:
+        writer.store_tree([memory_file("large", random.Random(20261123).randbytes(8 << 20))])
+    assert writer.stats.new_chunks == pieces + 1  # the list of files is one
+
+
+def test_nothing_is_written_to_a_vault_that_is_cut_in_an_unknown_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer Muster's vault can be verified and read; to write to it, that is needed."""
+    monkeypatch.setattr("muster.vault.header.NEWEST_CUTTER", "of-2031")
+    vault, _ = make_vault(LocalStore(tmp_path / "vault"))
+    assert vault.verify().ok
+    with pytest.raises(UsageError, match="cut by 'of-2031'"), vault.writer():
+        pass
 
 
 def test_the_minimal_reader_knows_nothing_of_muster() -> None:

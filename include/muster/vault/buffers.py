@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import threading
+from functools import cache
 
 Filled = bytes | bytearray | memoryview
 """Bytes, wherever they lie."""
@@ -12,6 +14,29 @@ Filled = bytes | bytearray | memoryview
 def fresh_buffer(size: int) -> memoryview:
     """So many zero bytes that begin at a page of memory, as direct writes need it; what is not touched takes no memory."""
     return memoryview(mmap.mmap(-1, size))
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
+_KEPT = 128 * 1024 * 1024
+_FROM_KERNEL = 32 * 1024 * 1024
+
+
+@cache
+def keep_freed_memory() -> None:
+    """
+    Let the C library use freed memory again, for this process and as long as it runs.
+
+    Left alone, glibc gives the megabytes of a chunk back to the kernel whenever they lie at the end of what it has, and gets them
+    anew, page by page, for the next: a quarter of what a restore cost (docs/adr/0010). And each thread has a pool of its own, so that
+    what one frees the others do not get. Here up to `_KEPT` bytes are kept, in one pool for all; only what is larger than
+    `_FROM_KERNEL` still comes from the kernel. Where there is no glibc, nothing happens.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    for setting, value in ((_M_ARENA_MAX, 1), (_M_MMAP_THRESHOLD, _FROM_KERNEL), (_M_TRIM_THRESHOLD, _KEPT)):
+        mallopt(setting, value)
 
 
 class Buffers:

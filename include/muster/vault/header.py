@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from muster.codec import canonical, from_json, to_json
 from muster.errors import IntegrityError, UsageError
-from muster.vault.chunking import AVERAGE, MAXIMUM, MINIMUM
+from muster.vault.chunking import AVERAGE, MAXIMUM, MINIMUM, NEWEST_CUTTER
 from muster.vault.envelope import SigningKey, VerifyingKey
 from muster.vault.keys import NONCE_BYTES, MasterKey
 from muster.vault.layout import FORMAT, HEADER, digest, read_document
@@ -32,6 +32,17 @@ class Actor:
 
 
 @dataclass(frozen=True, slots=True)
+class Cutting:
+    """
+    How a vault's files are cut.
+
+    :param algorithm: the name of a `Cutter`
+    """
+
+    algorithm: str
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """
     The public part of a vault.
@@ -45,6 +56,7 @@ class Header:
     id: str
     created_at: datetime
     created_by: Actor
+    chunker: Cutting
     restore_sha256: str
     fingerprint: str
     slots: tuple[str, ...]
@@ -63,7 +75,7 @@ def make_header(
     public = private.public_key().public_bytes_raw()
     document: dict[str, Any] = {
         "chunk_id": "blake3-keyed-256",
-        "chunker": {"algorithm": "fastcdc", "average": AVERAGE, "maximum": MAXIMUM, "minimum": MINIMUM},
+        "chunker": {"algorithm": NEWEST_CUTTER, "average": AVERAGE, "maximum": MAXIMUM, "minimum": MINIMUM},
         "cipher": "aes-256-gcm",
         "compression": "zstd",
         "created_at": to_json(at),

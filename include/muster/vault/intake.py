@@ -13,7 +13,7 @@ from typing import BinaryIO
 from muster.domain.content import ContentRef
 from muster.errors import SourceChanged, SourceInvalid
 from muster.ports import SourceFile
-from muster.vault.chunking import OF_FILES, Chunker, Sizes
+from muster.vault.chunking import Chunker
 from muster.vault.keys import MasterKey
 from muster.vault.sink import PackSink
 
@@ -55,9 +55,8 @@ class FileIntake:
     """
     Reads a file once. Chunks are stored by the calling thread while another computes the digests of the same block.
 
-    :param room: as for `Chunker`
+    :param chunker: of its own
     :param advance: told the number of plain bytes after each block
-    :param sizes: of the chunks into which it is cut
     """
 
     def __init__(
@@ -65,14 +64,13 @@ class FileIntake:
         master: MasterKey,
         sink: PackSink,
         hashers: Executor,
-        room: memoryview,
+        chunker: Chunker,
         advance: Advance,
-        sizes: Sizes = OF_FILES,
     ) -> None:
         self._master, self._sink, self._hashers, self._advance = master, sink, hashers, advance
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
-        self._chunker = Chunker(room, sizes)
+        self._chunker = chunker
         self._chunks: list[str] = []
         self._size = self._new = self._stored = 0
 

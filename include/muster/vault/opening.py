@@ -15,6 +15,7 @@ from muster.codec import to_json
 from muster.errors import AlreadyExists, IntegrityError, NotFound, WrongKey
 from muster.ports import BlobStore
 from muster.vault.authority import Authority
+from muster.vault.buffers import keep_freed_memory
 from muster.vault.foreign import own
 from muster.vault.generations import Chain, first_generation, open_generation, read_chain
 from muster.vault.header import Actor, make_header, new_id, open_signing_key
@@ -52,6 +53,7 @@ def create(
 
     :raises AlreadyExists: if the store holds a vault, or what is left of one
     """
+    keep_freed_memory()
     if list(store.list(HEADER)):
         raise _exists(store)
     for left in own(info for prefix in (POINTS, PACKS, AUDIT) for info in store.list(prefix)):
@@ -90,6 +92,7 @@ def unlock(store: BlobStore, secret: Secret) -> Opened:
     :raises WrongKey: if no key slot was made for this secret
     :raises IntegrityError: if ``vault.json``, the key slots or the generations of the keys were damaged or forged
     """
+    keep_freed_memory()
     try:
         header = store.get(HEADER)
     except NotFound as error:

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from muster.domain.content import ContentRef
 from muster.ports import SourceFile
 from muster.vault.buffers import Buffers
-from muster.vault.chunking import OF_FILES, ROOM, Sizes
+from muster.vault.chunking import OF_FILES, ROOM, Chunker, Cutter, Sizes
 from muster.vault.intake import Advance, FileIntake, WriterStats
 from muster.vault.keys import MasterKey
 from muster.vault.pace import Pace
@@ -26,10 +26,12 @@ class Readers:
 
     Large files are opened, read and closed in threads, up to `_WORKERS` at a time. Batches of small ones are read where they are asked
     for, unless reading them means waiting (see `Pace`). Memory: `ROOM` for each worker and for whoever reads here.
+
+    :param cut: what files are cut by
     """
 
-    def __init__(self, master: MasterKey, sink: PackSink) -> None:
-        self._master, self._sink = master, sink
+    def __init__(self, master: MasterKey, sink: PackSink, cut: Cutter) -> None:
+        self._master, self._sink, self._cut = master, sink, cut
         self._workers = ThreadPoolExecutor(_WORKERS, "muster-read")
         self._hashers = ThreadPoolExecutor(_HASHERS, "muster-hash")
         self._rooms = Buffers(ROOM, _WORKERS + 1)
@@ -52,7 +54,7 @@ class Readers:
     def read(self, source: SourceFile, advance: Advance, sizes: Sizes = OF_FILES) -> ContentRef:
         """Store the content of one file, here, in chunks of these sizes."""
         room = self._rooms.take()
-        intake = FileIntake(self._master, self._sink, self._hashers, room, advance, sizes)
+        intake = FileIntake(self._master, self._sink, self._hashers, Chunker(room, self._cut, sizes), advance)
         try:
             return intake.take(source)
         finally:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from muster.domain.content import ContentRef, TreeRef
 from muster.ports import BlobStore, Progress, SourceFile
-from muster.vault.chunking import OF_FILES, OF_LISTS
+from muster.vault.chunking import OF_FILES, OF_LISTS, Cutter
 from muster.vault.entry_list import EntryList
 from muster.vault.index import Index
 from muster.vault.intake import Advance, WriterStats
@@ -37,15 +37,21 @@ class VaultWriter:
 
     The iterable of files is consumed in the caller's thread. Memory: that of `Readers`, of `PackSink` and of `EntryList`.
 
+    :param cut: what files are cut by
     :param settled: told of trees of which everything was there already, the list too, in which packs it was found
     """
 
     def __init__(
-        self, store: BlobStore, master: MasterKey, index: Index, settled: dict[TreeRef, frozenset[str]]
+        self,
+        store: BlobStore,
+        master: MasterKey,
+        index: Index,
+        cut: Cutter,
+        settled: dict[TreeRef, frozenset[str]],
     ) -> None:
         self._index, self._settled = index, settled
         self._sink = PackSink(store, master, index)
-        self._readers = Readers(master, self._sink)
+        self._readers = Readers(master, self._sink, cut)
 
     @property
     def stats(self) -> WriterStats:
