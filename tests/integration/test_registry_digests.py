@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,24 +141,87 @@ def test_signs_of_zero_and_nan(on_server: TablesOnServer) -> None:
     assert on_server.take()[0] == {ODD}
 
 
-def test_metrics_on_both_sides_of_a_range(
-    embedded_postgres: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Wherever in a table a row lies, it is in exactly one of the ranges that PostgreSQL is asked for."""
+@pytest.fixture
+def wide(embedded_postgres: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TablesOnServer:
+    """A registry on PostgreSQL with a table of many ranges, and a first capture."""
     url = embedded_postgres.database()
     (tmp_path / "artifacts").mkdir()
     empty_store(driven(url), tmp_path / "artifacts")
-    on_server = TablesOnServer(url, tmp_path)
-    on_server.change("CREATE TABLE wide AS SELECT n, repeat('x', 1000) AS t FROM generate_series(1, 300) n")
+    server = TablesOnServer(url, tmp_path)
+    server.change("CREATE TABLE wide AS SELECT n, repeat('x', 1000) AS t FROM generate_series(1, 300) n")
     monkeypatch.setattr(mlflow_digests, "RANGE", 2)
     monkeypatch.setattr(mlflow_tables, "due", lambda _path, _at: False)
+    server.take()
+    return server
+
+
+IN_WIDE = re.compile(r"FROM wide .*ctid", re.DOTALL)
+
+
+def test_metrics_on_both_sides_of_a_range(wide: TablesOnServer) -> None:
+    """Wherever in a table a row lies, it is in exactly one of the ranges that PostgreSQL is asked for."""
     with asked() as statements:
-        on_server.take()
-    assert len([s for s in statements if "FROM wide" in s and "ctid" in s]) > 15
+        assert wide.take()[0] == set()
+    ranges = list(filter(IN_WIDE.search, statements))
+    assert len(ranges) == len(set(ranges)) > 15
     for number in range(1, 300, 60):
-        on_server.change(f"UPDATE wide SET t = repeat('y', 1000) WHERE n = {number}")
-        assert on_server.take()[0] == {"wide"}
-    assert on_server.take()[0] == set()
+        wide.change(f"UPDATE wide SET t = repeat('y', 1000) WHERE n = {number}")
+        assert wide.take()[0] == {"wide"}
+    assert wide.take()[0] == set()
+
+
+def test_two_connections_share_a_large_table_and_see_one_moment(wide: TablesOnServer) -> None:
+    """What was written after the first came and before the second did is in the next cut."""
+    asked_for_ranges = set()
+
+    def look(backend: int, statement: str) -> None:
+        if IN_WIDE.search(statement):
+            asked_for_ranges.add(backend)
+
+    with told(look), before("SET TRANSACTION SNAPSHOT", lambda: wide.change("DELETE FROM wide")) as met:
+        assert wide.take()[0] == set()
+    assert met
+    assert len(asked_for_ranges) == 2
+    assert wide.take()[0] == {"wide"}
+    assert wide.table("wide") == b""
+
+
+@pytest.mark.parametrize("what", ["SET TRANSACTION SNAPSHOT", "WHERE r.ctid"])
+def test_a_helper_that_fails_costs_time_alone(
+    wide: TablesOnServer, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without one, or with one that is cut off while it answers, the other connection is asked for all ranges."""
+    rows = wide.table("wide")
+    first, ended = list[int](), list[int]()
+
+    def look(backend: int, statement: str) -> None:
+        if "pg_export_snapshot" in statement:
+            first.append(backend)
+        elif what in statement and backend not in first and not ended:
+            ended.append(backend)
+            wide.change(f"SELECT pg_terminate_backend({backend}, 10000)")
+
+    with told(look):
+        assert wide.take()[0] == set()
+    assert ended
+    assert re.search("by one connection alone" if what.startswith("SET") else "one gave up", caplog.text)
+    assert wide.table("wide") == rows
+
+
+@contextmanager
+def told(look: Callable[[int, str], object]) -> Iterator[None]:
+    """Somebody is told of each statement, and of the server's process that will get it."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def tell(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        look(connection.connection.driver_connection.info.backend_pid, statement)
+
+    event.listen(Engine, "before_cursor_execute", tell)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", tell)
 
 
 # --- two moments ------------------------------------------------------------------------------------------------------

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from muster.adapters import mlflow_mysql_types as mysql_types
 from muster.adapters.mlflow_rows import Table
-from muster.adapters.mlflow_store import translated
+from muster.adapters.mlflow_store import Copy, exported_snapshot, translated
 from muster.codec import canonical
 from muster.domain.holdings import bounded
 from muster.errors import MusterError, SourceInvalid
@@ -61,19 +64,20 @@ class Asking(Protocol):
         """What stands for the content of a table, as JSON has it, the question included."""
 
 
-def server_digests(connection: Connection, tables: Iterable[Table], shown: str) -> dict[str, str]:
+def server_digests(connection: Connection, tables: Iterable[Table], copy: Copy) -> dict[str, str]:
     """
     Hex SHA-256 of each table's content, of the question that was asked for it, and of the settings by which the server shows values.
 
     Equal digests mean equal rows. Tables of which the server cannot tell are left out, and named in the log.
 
-    :param shown: the store, for the log
+    :param copy: the server, of which the connection sees a moment
     :raises StoreUnavailable: if the server is gone
     """
     found: dict[str, str] = {}
     refused: dict[str, str] = {}
-    with _attempt(connection, shown, refused, "all of them"):
-        asking: Asking = _ENGINES[connection.dialect.name](connection)
+    shown = copy.store.shown
+    with _another(connection, copy) as another, _attempt(connection, shown, refused, "all of them"):
+        asking: Asking = _ENGINES[connection.dialect.name](connection, another)
         for table in tables:
             with _attempt(connection, shown, refused, table.name):
                 found[table.name] = hashlib.sha256(canonical(asking.of(table))).hexdigest()
@@ -95,18 +99,40 @@ def _attempt(connection: Connection, shown: str, refused: dict[str, str], what: 
         refused[what] = error.message
 
 
-class _PostgreSql:
-    """Ranges of blocks, in the order of the blocks, as pages are on SQLite."""
+@contextmanager
+def _another(connection: Connection, copy: Copy) -> Iterator[Callable[[], Connection | None]]:
+    """
+    Gives one more connection that sees the same moment, which is made when it is first asked for; None if there can be none.
 
-    def __init__(self, connection: Connection) -> None:
+    A server answers each connection with one processor.
+    """
+    snapshot = exported_snapshot(connection)
+    with ExitStack() as stack:
+
+        @cache
+        def another() -> Connection | None:
+            try:
+                return stack.enter_context(copy.again(snapshot)) if snapshot else None
+            except MusterError as error:
+                logger.warning("%s is asked by one connection alone: %s", copy.store.shown, error.message)
+                return None
+
+        yield another
+
+
+Another = Callable[[], "Connection | None"]
+
+
+class _PostgreSql:
+    """Ranges of blocks, in the order of the blocks, as pages are on SQLite; those of a large table by two connections."""
+
+    def __init__(self, connection: Connection, another: Another) -> None:
         version = connection.dialect.server_version_info or ()
         if version < OLDEST_POSTGRESQL:
             raise SourceInvalid("PostgreSQL before 14 reads a whole table for each part of it", "upgrade the server")
         self._connection = connection
-        for setting in ("jit", "synchronize_seqscans"):
-            connection.exec_driver_sql(f"SET LOCAL {setting} = off")
-        connection.exec_driver_sql("SET LOCAL max_parallel_workers_per_gather = 0")
-        self._settings = [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in _SHOWING]
+        self._another = another
+        self._settings = _settle(connection)
 
     def of(self, table: Table) -> list[Any]:
         import sqlalchemy as sa
@@ -115,15 +141,67 @@ class _PostgreSql:
         digest = _DIGEST.format(row=f"pg_catalog.sha256({_ROW})" if long else _ROW)
         sums: list[Any] = [sa.literal_column(text) for text in ("pg_catalog.count(*)", digest)]
         rows = sa.table(table.name).alias("r")
-        parts = []
         starts = range(0, max(blocks, 1), RANGE)
-        for start in starts:
+
+        def part(connection: Connection, start: int) -> list[Any]:
             asked = sa.select(*sums).select_from(rows).where(_block(">=", start))
             if start != starts[-1]:
                 asked = asked.where(_block("<", start + RANGE))
-            count, found = self._connection.execute(asked).one()
-            parts += [[start, count, found]] if count else []
-        return ["postgresql", digest, self._settings, parts]
+            return [start, *connection.execute(asked).one()]
+
+        parts = _shared(part, starts, self._connection, self._helper if len(starts) > 1 else None)
+        return ["postgresql", digest, self._settings, [part for part in parts if part[1]]]
+
+    @cached_property
+    def _helper(self) -> Connection | None:
+        """Another connection that would answer the same."""
+        other = self._another()
+        return other if other is not None and _settle(other) == self._settings else None
+
+
+def _settle(connection: Connection) -> list[str]:
+    """Have the server answer in one order, from one place; give the settings by which it shows values."""
+    for setting in ("jit", "synchronize_seqscans"):
+        connection.exec_driver_sql(f"SET LOCAL {setting} = off")
+    connection.exec_driver_sql("SET LOCAL max_parallel_workers_per_gather = 0")
+    return [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in _SHOWING]
+
+
+def _shared(
+    ask: Callable[[Connection, int], list[Any]],
+    starts: Sequence[int],
+    connection: Connection,
+    helper: Connection | None,
+) -> list[list[Any]]:
+    """
+    The answers for all starts, in their order; each connection is asked the next one as soon as it has answered.
+
+    The first is asked by the connection whose transaction goes on, which locks the table's definition, before a helper is asked anything.
+    What a helper is refused, the connection is asked again; then the helper goes on with the next table, unless its connection is lost.
+    """
+    first, *others = starts
+    answers = {first: ask(connection, first)}
+    waiting = deque(others)
+
+    def work(by: Connection) -> None:
+        with suppress(IndexError):
+            while True:
+                start = waiting.popleft()
+                answers[start] = ask(by, start)
+
+    def help_out(by: Connection) -> None:
+        with by.begin_nested():
+            work(by)
+
+    with ThreadPoolExecutor(1, "muster-digest") as aside:
+        helping = aside.submit(help_out, helper) if helper is not None else None
+        try:
+            work(connection)
+        finally:
+            waiting.clear()
+    if helping and (failure := helping.exception()):
+        logger.warning("of two connections one gave up (%s); the other is asked the rest", type(failure).__name__)
+    return [answers.get(start) or ask(connection, start) for start in starts]
 
 
 def _block(operator: str, number: int) -> Any:
@@ -136,7 +214,7 @@ def _block(operator: str, number: int) -> Any:
 class _MySql:
     """One digest through all rows, in the order of their keys, in which InnoDB keeps them."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, _another: Another) -> None:
         self._connection = connection
         self._version = connection.exec_driver_sql("SELECT VERSION()").scalar_one()
 

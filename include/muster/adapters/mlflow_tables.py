@@ -201,9 +201,7 @@ def dump_database(
             closure = Closure.of(Relations.of(connection, found), read, wanted, alone=True)
             dump.tables = ChosenTables(dump.tables, closure)
         else:
-            dump.digests = (
-                digesting.result() if copy.file else server_digests(connection, schema.tables, copy.store.shown)
-            )
+            dump.digests = digesting.result() if copy.file else server_digests(connection, schema.tables, copy)
     dump.same = known.same_tables(prefix, dump.tables, dump.digests)
     dump.sums |= {name: total for name, total in dump.same.items() if copy.file or not _due(prefix, name, cut_at)}
     if dump.sums.keys() != dump.tables.keys():
