@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -38,6 +39,12 @@ from measuring import (
 from peers import SIDES, Restic
 
 CHANGED_SHARE = 0.01
+MANY_FILES = 10_000
+INODES_REST_S = 70
+"""
+ext4 does not use an inode again for a minute after its file was removed, and looks at each such inode whenever it makes a file: after
+many were removed, making as many takes several times as long, whoever does it.
+"""
 SERVER_BYTES = 8 * UNITS["GiB"]
 """Room for all sides; when it is full, the server no longer answers."""
 FIRST, AGAIN, CHANGED, INSERTED, RESTORE, VERIFY = (
@@ -67,6 +74,9 @@ class Bench:
             return self._steps(name, place)
         finally:
             shutil.rmtree(place)
+            if self.shape.count >= MANY_FILES:
+                os.sync()
+                time.sleep(INODES_REST_S)
 
     def _steps(self, name: str, place: Path) -> Round:
         # Links, since nobody writes into a file: what changes is a new file of the old name.
