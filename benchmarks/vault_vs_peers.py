@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import platform
 import random
@@ -20,7 +21,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -40,10 +40,9 @@ from peers import SIDES, Restic
 
 CHANGED_SHARE = 0.01
 MANY_FILES = 10_000
-INODES_REST_S = 70
 """
-ext4 does not use an inode again for a minute after its file was removed, and looks at each such inode whenever it makes a file: after
-many were removed, making as many takes several times as long, whoever does it.
+From so many on, what a round has made is removed when all rounds are over: ext4 does not use an inode again for minutes after its file
+was removed, but looks at it whenever it makes one, so that after many were removed making as many takes several times as long.
 """
 SERVER_BYTES = 8 * UNITS["GiB"]
 """Room for all sides; when it is full, the server no longer answers."""
@@ -65,18 +64,17 @@ class Bench:
         self.original = folder / "original"
         make_data(self.original, shape, compressible)
         self.stored: dict[str, dict[str, int | None]] = {}
+        self._numbers = itertools.count(1)
 
     def round(self, name: str) -> Round:
-        """All steps of one side; nothing of it is left."""
-        place = self.folder / name
+        """All steps of one side; of large files nothing is left."""
+        place = self.folder / f"{name}-{next(self._numbers)}"
         place.mkdir()
         try:
             return self._steps(name, place)
         finally:
-            shutil.rmtree(place)
-            if self.shape.count >= MANY_FILES:
-                os.sync()
-                time.sleep(INODES_REST_S)
+            if self.shape.count < MANY_FILES:
+                shutil.rmtree(place)
 
     def _steps(self, name: str, place: Path) -> Round:
         # Links, since nobody writes into a file: what changes is a new file of the old name.
@@ -220,7 +218,11 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip().partition("\n")[0])
     parser.add_argument("--shape", type=Shape.parse, action="append", help="COUNTxSIZE; may be given several times")
     parser.add_argument("--rounds", type=int, default=3, help="of each side")
-    parser.add_argument("--work", type=Path, help="folder on the disk to measure; needs about seven times the data")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        help="folder on the disk to measure; needs about seven times the data, of many files for each round",
+    )
     parser.add_argument("--compressible", type=float, default=0.0, help="share of each file that zstd can halve")
     parser.add_argument("--s3", action="store_true", help="store on the S3 server of the tests instead of in a folder")
     parser.add_argument("--restic", default="restic", help="the restic to measure")

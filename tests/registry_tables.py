@@ -51,6 +51,13 @@ class TablesOnServer:
                     sa.text(named.replace(":", "\\:").replace("ODD", self.quoted(ODD).replace(":", "\\:")))
                 )
 
+    def asked(self, question: str) -> Any:
+        """The one value that the server answers, by another connection."""
+        import sqlalchemy as sa
+
+        with sa.create_engine(driven(self.url), poolclass=sa.NullPool).connect() as connection:
+            return connection.exec_driver_sql(question).scalar()
+
     def source(self) -> MlflowSource:
         return MlflowSource("w", self.url, str(self.folder / "artifacts"))
 

@@ -19,7 +19,7 @@ import pytest
 from compat.make_vault import FILES, PASSPHRASE, POINTS
 from fakes import FrozenClock
 from muster.adapters.local_store import LocalStore
-from muster.errors import UsageError
+from muster.vault.chunking import Cutting
 from muster.vault.index import Index
 from muster.vault.index_merge import MOST
 from muster.vault.keys import MasterKey, ScryptCost, derive
@@ -104,15 +104,19 @@ def test_a_vault_is_cut_as_it_says_for_good(tmp_path: Path, made: str, pieces: i
     assert writer.stats.new_chunks == pieces + 1  # the list of files is one
 
 
-def test_nothing_is_written_to_a_vault_that_is_cut_in_an_unknown_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("unknown", [{"algorithm": "of-2031"}, {"average": 2 << 20}])
+def test_a_vault_that_is_cut_in_an_unknown_way_takes_points_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, unknown: dict[str, Any]
 ) -> None:
-    """A newer Muster's vault can be verified and read; to write to it, that is needed."""
-    monkeypatch.setattr("muster.vault.header.NEWEST_CUTTER", "of-2031")
+    """They are whole, and take more room, which is said."""
+    monkeypatch.setattr("muster.vault.header.Cutting", lambda: Cutting(**unknown))
     vault, _ = make_vault(LocalStore(tmp_path / "vault"))
+    with vault.writer() as writer:
+        tree = writer.store_tree([memory_file("large", noise(3 << 20))])
+    assert "it will store again what it reads" in caplog.text
+    seal(vault, tree)
     assert vault.verify().ok
-    with pytest.raises(UsageError, match="cut by 'of-2031'"), vault.writer():
-        pass
+    assert extract(vault, tree, tmp_path / "back") == {"large": noise(3 << 20)}
 
 
 def test_the_minimal_reader_knows_nothing_of_muster() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -172,40 +174,103 @@ def test_metrics_on_both_sides_of_a_range(wide: TablesOnServer) -> None:
 
 def test_two_connections_share_a_large_table_and_see_one_moment(wide: TablesOnServer) -> None:
     """What was written after the first came and before the second did is in the next cut."""
-    asked_for_ranges = set()
-
-    def look(backend: int, statement: str) -> None:
-        if IN_WIDE.search(statement):
-            asked_for_ranges.add(backend)
-
-    with told(look), before("SET TRANSACTION SNAPSHOT", lambda: wide.change("DELETE FROM wide")) as met:
+    both = Both()
+    with told(both), before("SET TRANSACTION SNAPSHOT", lambda: wide.change("DELETE FROM wide")) as met:
         assert wide.take()[0] == set()
     assert met
-    assert len(asked_for_ranges) == 2
+    assert len(both.asked) == 2
     assert wide.take()[0] == {"wide"}
     assert wide.table("wide") == b""
 
 
-@pytest.mark.parametrize("what", ["SET TRANSACTION SNAPSHOT", "WHERE r.ctid"])
-def test_a_helper_that_fails_costs_time_alone(
-    wide: TablesOnServer, what: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("when", ["before it is asked", "while it is asked", "when it is done"])
+def test_a_second_connection_that_is_lost_costs_time_alone(
+    wide: TablesOnServer, when: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without one, or with one that is cut off while it answers, the other connection is asked for all ranges."""
+    """The first is asked for what is left."""
     rows = wide.table("wide")
-    first, ended = list[int](), list[int]()
+    both, ended = Both(), list[int]()
 
-    def look(backend: int, statement: str) -> None:
-        if "pg_export_snapshot" in statement:
-            first.append(backend)
-        elif what in statement and backend not in first and not ended:
+    def end(backend: int) -> None:
+        if not ended:
             ended.append(backend)
             wide.change(f"SELECT pg_terminate_backend({backend}, 10000)")
 
+    def look(backend: int, statement: str) -> None:
+        if when == "before it is asked" and statement.startswith("SET TRANSACTION SNAPSHOT"):
+            end(backend)
+        if when == "when it is done" and len(both.asked) == 2 and backend == both.asked[0] and "pg_class" in statement:
+            end(both.asked[1])
+        if when != "before it is asked":
+            both(backend, statement)
+
+    both.second_comes = end if when == "while it is asked" else both.second_comes
     with told(look):
         assert wide.take()[0] == set()
     assert ended
-    assert re.search("by one connection alone" if what.startswith("SET") else "one gave up", caplog.text)
+    assert re.search("one gave up" if when == "while it is asked" else "by one connection alone", caplog.text)
     assert wide.table("wide") == rows
+
+
+def test_whoever_waits_for_a_table_does_not_make_us_wait(
+    wide: TablesOnServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """
+    A change of the table waits for our first connection, and the second would wait behind it, and the first for the second: a circle
+    that no server sees. The second asks for no lock that it does not get at once.
+    """
+    change = threading.Thread(target=wide.change, args=("ALTER TABLE wide ADD COLUMN more integer",))
+
+    def somebody_waits(_backend: int) -> None:
+        change.start()
+        while not wide.asked("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            time.sleep(0.01)
+
+    with told(Both(somebody_waits)):
+        assert wide.take()[0] == set()
+    change.join(30)
+    assert not change.is_alive()
+    assert "one gave up" in caplog.text
+    assert wide.take()[0] == {"wide"}
+
+
+def test_a_second_connection_that_shows_values_otherwise_is_not_asked(
+    wide: TablesOnServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor one that finds tables elsewhere: its digests would be of something else."""
+    name = wide.asked("SELECT current_database()")
+    asked_for_ranges = set()
+
+    def look(backend: int, statement: str) -> None:
+        if "pg_export_snapshot" in statement:  # the next connection begins with other settings
+            wide.change(f"ALTER DATABASE {name} SET search_path = public, pg_temp")
+        elif IN_WIDE.search(statement):
+            asked_for_ranges.add(backend)
+
+    with told(look):
+        assert wide.take()[0] == set()
+    assert len(asked_for_ranges) == 1
+    assert "by two settings" in caplog.text
+
+
+class Both:
+    """Sees to it that two connections are asked for ranges of the large table, and which."""
+
+    def __init__(self, second_comes: Callable[[int], object] = lambda _: None) -> None:
+        self.second_comes = second_comes
+        self.asked: list[int] = []
+        self._helped = threading.Event()
+
+    def __call__(self, backend: int, statement: str) -> None:
+        if not IN_WIDE.search(statement):
+            return
+        if backend not in self.asked:
+            self.asked.append(backend)
+            if len(self.asked) == 2:
+                self.second_comes(backend)
+                self._helped.set()
+        elif backend == self.asked[0]:
+            self._helped.wait(30)
 
 
 @contextmanager

@@ -60,5 +60,6 @@ def _faults() -> str:
         make_vault(MemoryStore())
         print(first, faults())
     """
-    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.check_output([sys.executable, "-c", textwrap.dedent(script)], text=True, env=os.environ | path)
+    around = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    around["PYTHONPATH"] = os.pathsep.join(sys.path)
+    return subprocess.check_output([sys.executable, "-c", textwrap.dedent(script)], text=True, env=around)

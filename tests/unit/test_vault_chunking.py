@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muster.errors import UsageError
 from muster.vault.buffers import fresh_buffer
-from muster.vault.chunking import AVERAGE, CUTTERS, MAXIMUM, MINIMUM, OF_FILES, OF_LISTS, ROOM, Chunker, Sizes, cutter
+from muster.vault.chunking import AVERAGE, CUTTERS, MAXIMUM, MINIMUM, OF_FILES, OF_LISTS, ROOM, Chunker, Sizes
 from vaults import noise
 
 NOISE = noise(24 * 1024 * 1024)
@@ -26,7 +25,7 @@ every_cutter = pytest.mark.parametrize("name", sorted(CUTTERS))
 
 def chunks(name: str, blocks: list[bytes], sizes: Sizes = OF_FILES) -> Iterator[memoryview]:
     """Views that are good until the next is asked for."""
-    chunker = Chunker(fresh_buffer(ROOM), cutter(name), sizes)
+    chunker = Chunker(fresh_buffer(ROOM), CUTTERS[name], sizes)
     for block in (part for long in blocks for part in cut(long, [MOST] * (len(long) // MOST))):
         chunker.next(MOST)[: len(block)] = block
         yield from chunker.feed(len(block))
@@ -58,7 +57,7 @@ def test_a_stream_in_blocks_is_cut_where_the_whole_would_be(
 ) -> None:
     """However the bytes arrive, the chunks are those that FastCDC finds in all of them at once."""
     whole = data[start : start + length]
-    expected = list(cutter(name)(memoryview(whole), OF_FILES))
+    expected = list(CUTTERS[name](memoryview(whole), OF_FILES))
     assert lengths(name, cut(whole, blocks)) == expected
     assert sum(expected) == len(whole)
 
@@ -92,9 +91,3 @@ def test_the_cut_points_of_format_1_never_change(name: str) -> None:
     """Another FastCDC table or another bound would silently end all deduplication: these lengths were written down once."""
     data = random.Random(20261123).randbytes(8 * 1024 * 1024)
     assert lengths(name, [data]) == GOLDEN[name]
-
-
-def test_a_cutter_of_a_newer_muster_is_refused() -> None:
-    """Whoever cannot cut as the vault is cut would store everything a second time."""
-    with pytest.raises(UsageError, match="cut by 'ae', which this Muster cannot do"):
-        cutter("ae")

@@ -17,6 +17,7 @@ from muster.adapters.mlflow_live import working
 from muster.adapters.mlflow_rest_api import MlflowApi, RestServer
 from muster.adapters.mlflow_store import StoreUrl, revisions_of
 from muster.domain.freshness import Newest
+from muster.domain.selection import DEFAULT_WORKSPACE
 from muster.errors import NotFound, Refused, SourceChanged, SourceInvalid
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def _of_server(server: RestServer, workload: str) -> str | None:
 
 
 def _experiment(api: MlflowApi) -> dict[str, Any] | None:
+    api.require_workspace()
     try:
         found: dict[str, Any] = api.get("2.0/mlflow/experiments/get-by-name", experiment_name=EXPERIMENT)["experiment"]
     except NotFound:
@@ -122,9 +124,7 @@ def _tell_store(store: StoreUrl, key: str, value: str) -> None:
     with working(store, write=True) as connection:
         experiments, tags = _tables(connection, store)
         found = connection.execute(
-            sa.select(experiments.c.experiment_id, experiments.c.lifecycle_stage).where(
-                experiments.c.name == EXPERIMENT
-            )
+            sa.select(experiments.c.experiment_id, experiments.c.lifecycle_stage).where(*_ours(experiments))
         ).first()
         if found is None:
             experiment = _made(connection, experiments)
@@ -155,9 +155,15 @@ def _of_store(store: StoreUrl, workload: str) -> str | None:
         experiments, tags = _tables(connection, store)
         joined = tags.join(experiments, tags.c.experiment_id == experiments.c.experiment_id)
         asked = sa.select(tags.c.value).select_from(joined)
-        asked = asked.where(experiments.c.name == EXPERIMENT, tags.c.key == _key(workload))
+        asked = asked.where(*_ours(experiments), tags.c.key == _key(workload))
         value = connection.execute(asked).scalar()
     return None if value is None else str(value)
+
+
+def _ours(experiments: Table) -> list[Any]:
+    """What is true of the experiment: in other workspaces, workloads that are captured through a server have one of the name."""
+    ours = [experiments.c.name == EXPERIMENT]
+    return [*ours, experiments.c.workspace == DEFAULT_WORKSPACE] if "workspace" in experiments.c else ours
 
 
 def _tables(connection: Connection, store: StoreUrl) -> tuple[Table, Table]:

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from muster.adapters import mlflow_mysql_types as mysql_types
@@ -32,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 RANGE = 256
 """Blocks of a PostgreSQL table that are digested at once: 2 MiB, some hundreds if all of it is compressed."""
+LOCK_TIMEOUT_MS = 200
 OLDEST_POSTGRESQL = (14,)
 """Earlier ones would read the whole table for each range."""
 
@@ -76,8 +76,8 @@ def server_digests(connection: Connection, tables: Iterable[Table], copy: Copy) 
     found: dict[str, str] = {}
     refused: dict[str, str] = {}
     shown = copy.store.shown
-    with _another(connection, copy) as another, _attempt(connection, shown, refused, "all of them"):
-        asking: Asking = _ENGINES[connection.dialect.name](connection, another)
+    with _helper(connection, copy) as helper, _attempt(connection, shown, refused, "all of them"):
+        asking: Asking = _ENGINES[connection.dialect.name](connection, helper)
         for table in tables:
             with _attempt(connection, shown, refused, table.name):
                 found[table.name] = hashlib.sha256(canonical(asking.of(table))).hexdigest()
@@ -99,40 +99,68 @@ def _attempt(connection: Connection, shown: str, refused: dict[str, str], what: 
         refused[what] = error.message
 
 
+class _Helper:
+    """
+    One more connection that sees the same moment, made when it is first asked for: a server answers each with one processor.
+
+    It never waits for a lock: somebody who waits for the other connection to let go of a table would keep it waiting, which waits for
+    this one, and the server sees no circle in that. Whatever becomes of it, the other connection can be asked everything.
+    """
+
+    def __init__(self, copy: Copy, snapshot: str) -> None:
+        self._copy, self._snapshot = copy, snapshot
+        self._made: list[Connection] | None = None
+        self._stack = ExitStack()
+
+    def like(self, connection: Connection) -> Connection | None:
+        """One that answers as that connection does; None if there is none."""
+        if self._made is None:
+            self._made = []
+            with self._noticed(), translated(self._copy.store.shown):
+                made = self._stack.enter_context(self._copy.again(self._snapshot))
+                made.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
+                if (_settled(made), _searched(made)) == (_settled(connection), _searched(connection)):
+                    self._made = [made]
+                else:
+                    logger.warning(
+                        "%s answers two connections by two settings, so one is asked", self._copy.store.shown
+                    )
+        return self._made[0] if self._made else None
+
+    def close(self) -> None:
+        """It is not needed any more."""
+        with self._noticed():
+            self._stack.close()
+
+    @contextmanager
+    def _noticed(self) -> Iterator[None]:
+        try:
+            yield
+        except MusterError as error:
+            logger.warning("%s is asked by one connection alone: %s", self._copy.store.shown, error.message)
+
+
 @contextmanager
-def _another(connection: Connection, copy: Copy) -> Iterator[Callable[[], Connection | None]]:
-    """
-    Gives one more connection that sees the same moment, which is made when it is first asked for; None if there can be none.
-
-    A server answers each connection with one processor.
-    """
+def _helper(connection: Connection, copy: Copy) -> Iterator[_Helper | None]:
     snapshot = exported_snapshot(connection)
-    with ExitStack() as stack:
-
-        @cache
-        def another() -> Connection | None:
-            try:
-                return stack.enter_context(copy.again(snapshot)) if snapshot else None
-            except MusterError as error:
-                logger.warning("%s is asked by one connection alone: %s", copy.store.shown, error.message)
-                return None
-
-        yield another
-
-
-Another = Callable[[], "Connection | None"]
+    helper = _Helper(copy, snapshot) if snapshot else None
+    try:
+        yield helper
+    finally:
+        if helper:
+            helper.close()
 
 
 class _PostgreSql:
     """Ranges of blocks, in the order of the blocks, as pages are on SQLite; those of a large table by two connections."""
 
-    def __init__(self, connection: Connection, another: Another) -> None:
+    def __init__(self, connection: Connection, helper: _Helper | None) -> None:
         version = connection.dialect.server_version_info or ()
         if version < OLDEST_POSTGRESQL:
             raise SourceInvalid("PostgreSQL before 14 reads a whole table for each part of it", "upgrade the server")
         self._connection = connection
-        self._another = another
-        self._settings = _settle(connection)
+        self._helper = helper
+        self._settings = _settled(connection)
 
     def of(self, table: Table) -> list[Any]:
         import sqlalchemy as sa
@@ -149,22 +177,22 @@ class _PostgreSql:
                 asked = asked.where(_block("<", start + RANGE))
             return [start, *connection.execute(asked).one()]
 
-        parts = _shared(part, starts, self._connection, self._helper if len(starts) > 1 else None)
+        helper = self._helper.like(self._connection) if self._helper and len(starts) > 1 else None
+        parts = _shared(part, starts, self._connection, helper)
         return ["postgresql", digest, self._settings, [part for part in parts if part[1]]]
 
-    @cached_property
-    def _helper(self) -> Connection | None:
-        """Another connection that would answer the same."""
-        other = self._another()
-        return other if other is not None and _settle(other) == self._settings else None
 
-
-def _settle(connection: Connection) -> list[str]:
+def _settled(connection: Connection) -> list[str]:
     """Have the server answer in one order, from one place; give the settings by which it shows values."""
     for setting in ("jit", "synchronize_seqscans"):
         connection.exec_driver_sql(f"SET LOCAL {setting} = off")
     connection.exec_driver_sql("SET LOCAL max_parallel_workers_per_gather = 0")
     return [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in _SHOWING]
+
+
+def _searched(connection: Connection) -> Any:
+    """Where tables are looked for."""
+    return connection.exec_driver_sql("SHOW search_path").scalar_one()
 
 
 def _shared(
@@ -214,7 +242,7 @@ def _block(operator: str, number: int) -> Any:
 class _MySql:
     """One digest through all rows, in the order of their keys, in which InnoDB keeps them."""
 
-    def __init__(self, connection: Connection, _another: Another) -> None:
+    def __init__(self, connection: Connection, _helper: _Helper | None) -> None:
         self._connection = connection
         self._version = connection.exec_driver_sql("SELECT VERSION()").scalar_one()
 

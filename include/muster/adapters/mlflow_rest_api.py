@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -31,9 +32,10 @@ _FORM = Form(
     "MLflow",
     "server",
     re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?"),
-    "http(s)://[user:password@]host[:port][/path][?insecure=true]",
-    ("insecure",),
+    "http(s)://[user:password@]host[:port][/path][?workspace=name][&insecure=true]",
+    ("insecure", "workspace"),
 )
+_WORKSPACE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +45,18 @@ class RestServer:
 
     :param url: without credentials, without a slash at its end
     :param authorization: value of the header that says who we are; None for a server that asks nobody
+    :param workspace: the one in which everything is read and made; None for the server's default one
     """
 
     url: str
     authorization: str | None = field(default=None, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    workspace: str | None = None
 
     @staticmethod
     def parse(address: str, token: str | None = None, *, insecure: bool = False) -> RestServer:
         """
-        The server of a tracking URI ``http(s)://[user:password@]host[:port][/path][?insecure=true]``.
+        The server of a tracking URI ``http(s)://[user:password@]host[:port][/path][?workspace=name][&insecure=true]``.
 
         :param token: sent as a bearer token, in the place of user and password
         :param insecure: consent to plain http to another machine
@@ -67,8 +71,11 @@ class RestServer:
         url = f"{scheme}://{parts.place}" + (f"/{parts.path}" if parts.path else "")
         consent = insecure or parts.one_of("insecure", ("true", "false")) == "true"
         checked_transport(url, insecure=consent)
+        workspace = parts.options.get("workspace")
+        if workspace is not None and not _WORKSPACE.fullmatch(workspace):
+            raise UsageError(f"{url} is given a workspace that cannot be", "give the name of one that is there")
         if parts.credentials is None:
-            return RestServer(url, f"Bearer {token}" if token else None, (token,) if token else ())
+            return RestServer(url, f"Bearer {token}" if token else None, (token,) if token else (), workspace)
         if token:
             raise UsageError(f"{url} is given a token, and a user and password as well", "give one of the two")
         user, colon, password = parts.credentials.partition(":")
@@ -76,7 +83,12 @@ class RestServer:
             raise _FORM.broken()
         pair = f"{unquote(user)}:{unquote(password)}"
         basic = base64.b64encode(pair.encode()).decode()
-        return RestServer(url, f"Basic {basic}", (basic, unquote(password), password))
+        return RestServer(url, f"Basic {basic}", (basic, unquote(password), password), workspace)
+
+    @property
+    def place(self) -> str:
+        """Whose registry it is, without credentials: the server's, or that of a workspace on it."""
+        return f"{self.url}?workspace={self.workspace}" if self.workspace else self.url
 
     def without_secrets(self, text: str) -> str:
         """Foreign words, fit to be shown."""
@@ -106,13 +118,36 @@ class MlflowApi:
         session = requests.Session()
         session.mount("http://", HTTPAdapter(pool_maxsize=2 * REQUESTS_AT_ONCE))
         session.mount("https://", HTTPAdapter(pool_maxsize=2 * REQUESTS_AT_ONCE))
-        session.auth = self._authorized  # set also where nobody is asked, so that no ~/.netrc is looked into
+        session.auth = self._addressed  # set also where nobody is asked, so that no ~/.netrc is looked into
         return session
 
-    def _authorized(self, request: Any) -> Any:
+    def _addressed(self, request: Any) -> Any:
         if self.server.authorization:
             request.headers["Authorization"] = self.server.authorization
+        if self.server.workspace:
+            request.headers["X-MLFLOW-WORKSPACE"] = self.server.workspace
         return request
+
+    def require_workspace(self) -> str:
+        """
+        See that the workspace is there; give its own artifact root, empty if it has none.
+
+        An older server takes no notice of the one that requests name, and would give another one's registry.
+
+        :raises SourceInvalid: if it is not
+        """
+        if (name := self.server.workspace) is None:
+            return ""
+        there: dict[str, Json] = {}
+        with contextlib.suppress(NotFound):
+            if self.get("3.0/mlflow/server-info").get("workspaces_enabled"):
+                there = self.get(f"3.0/mlflow/workspaces/{quote(name)}")["workspace"]
+        if not there:
+            raise SourceInvalid(
+                f"{self.server.url} has no workspace {name}",
+                "create it there, or name another one; only a server that runs with --enable-workspaces has any",
+            )
+        return str(there.get("default_artifact_root") or "")
 
     def get(self, path: str, **query: Json) -> Json:
         """
@@ -177,7 +212,7 @@ class MlflowApi:
             if not token:
                 return
             if token in tokens:
-                raise SourceInvalid(f"{self.server.url} gives one page of {path} again and again", "see its version")
+                raise SourceInvalid(f"{self.server.place} gives one page of {path} again and again", "see its version")
             tokens.add(token)
 
     def download(self, path: str, query: Mapping[str, str], file: Path, size: int) -> None:
@@ -194,7 +229,7 @@ class MlflowApi:
                     output.write(block)
             if (found := file.stat().st_size) != size:
                 raise StoreUnavailable(
-                    f"{self.server.url} gave {found} bytes of {unquote(path)} instead of {size}",
+                    f"{self.server.place} gave {found} bytes of {unquote(path)} instead of {size}",
                     "see whether it is being written",
                 )
 
@@ -220,7 +255,7 @@ class MlflowApi:
         return answer
 
     def _translated(self, method: str, path: str) -> _Translated:
-        return _Translated(f"{self.server.url} does not answer {method} {unquote(path)}")
+        return _Translated(f"{self.server.place} does not answer {method} {unquote(path)}")
 
     def _document(self, path: str, answer: requests.Response) -> Json:
         if not answer.content or "json" not in answer.headers.get("content-type", "json"):
@@ -229,12 +264,12 @@ class MlflowApi:
             return json.loads(answer.content)
         except (ValueError, RecursionError):
             raise SourceInvalid(
-                f"{self.server.url} answers {path} with something that is no JSON", "see that it is an MLflow server"
+                f"{self.server.place} answers {path} with something that is no JSON", "see that it is an MLflow server"
             ) from None
 
     def _refusal(self, method: str, path: str, answer: requests.Response) -> MusterError:
-        status, url = answer.status_code, self.server.url
-        said = f"{url} answers {method} {unquote(path)} with {status}: {self._words(answer)}"
+        status = answer.status_code
+        said = f"{self.server.place} answers {method} {unquote(path)} with {status}: {self._words(answer)}"
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return Refused(said, "look at user, password or token, and at the permissions that they have there")
         if status == HTTPStatus.NOT_FOUND:

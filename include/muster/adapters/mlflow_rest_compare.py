@@ -13,7 +13,6 @@ from typing import Any
 from muster.adapters.bulk import in_bulk
 from muster.adapters.mlflow_rest_api import MlflowApi
 from muster.adapters.mlflow_rest_before import INDEX
-from muster.adapters.mlflow_rest_fill import DEFAULT
 from muster.adapters.mlflow_rest_forms import FORMS, Expected, measured
 from muster.adapters.mlflow_rest_ids import SOURCE_RUN, IdMap
 from muster.adapters.mlflow_rest_kept import Kept
@@ -43,7 +42,7 @@ class Compared:
         self._stored = stored
         self._ids = ids
         self._expected = Expected(ids, registrar)
-        self._surplus = f"experiments/{spare[0]}.json" if spare and DEFAULT not in ids.experiments else None
+        self._surplus = f"experiments/{spare[0]}.json" if spare and spare[0] not in ids.experiments.values() else None
 
     def reconciled(self, api: MlflowApi, version: str, details: Mapping[str, Json], lost: int) -> dict[str, Json]:
         """

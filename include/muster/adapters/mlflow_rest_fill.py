@@ -18,6 +18,8 @@ from muster.errors import IntegrityError
 Json = Any
 DEFAULT = "0"
 """Id of the experiment that a server makes for itself when it starts."""
+DEFAULT_NAME = "Default"
+"""Its name, by which it is known in a workspace, where it has another id."""
 BATCH = 500
 """Points, parameters or tags of one request are at most so many; servers take up to 1,000 points, and 100 of the others."""
 SMALL_BATCH = 100
@@ -26,12 +28,17 @@ TRACE_OF_SERVER = ("mlflow.artifactLocation", "mlflow.trace.spansLocation")
 
 
 class Filler:
-    """Makes things on a server, and notes in `made` and `ids` what it has made, in `deleted` the old ids of runs that are deleted."""
+    """
+    Makes things on a server, and notes in `made` and `ids` what it has made, in `deleted` the old ids of runs that are deleted.
 
-    def __init__(self, api: MlflowApi, made: Made, ids: IdMap) -> None:
+    :param default: old id of the experiment that takes the place of the server's own; None if none does
+    """
+
+    def __init__(self, api: MlflowApi, made: Made, ids: IdMap, default: str | None) -> None:
         self._api = api
         self._made = made
         self._ids = ids
+        self._default = default
         self.deleted: list[str] = []
 
     # --- experiments --------------------------------------------------------------------------------------------------
@@ -39,7 +46,7 @@ class Filler:
     def experiment(self, document: Mapping[str, Json]) -> None:
         """An experiment; the default one takes the place of the server's own."""
         old, name, tags = str(document["experiment_id"]), document["name"], list(document.get("tags") or ())
-        if self._made.spare and old == DEFAULT:
+        if self._made.spare and old == self._default:
             new = self._made.spare[0]
             if name != self._made.spare[1]:
                 self._api.post("2.0/mlflow/experiments/update", {"experiment_id": new, "new_name": name})

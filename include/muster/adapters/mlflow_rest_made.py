@@ -79,7 +79,7 @@ class Made:
         try:
             remove()
         except MusterError as error:
-            logger.warning("a failed import left something on %s: %s", self.api.server.url, error.message)
+            logger.warning("a failed import left something on %s: %s", self.api.server.place, error.message)
 
 
 _MODELS = "/api/2.0/mlflow/registered-models/delete"

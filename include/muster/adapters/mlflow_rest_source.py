@@ -93,7 +93,7 @@ class RestCapture:
         self._kept = kept
         self._incomplete = incomplete
         self._before = Before(previous)
-        self._tally = Tally(version, api.server.url)
+        self._tally = Tally(version, api.server.place)
         self._index: dict[str, Any] = {"runs": {}, "logged_models": {}, "traces": {}}
         self._found: dict[tuple[str, str], Listed] = {}
         self._missing: list[Missing] = []
@@ -179,7 +179,7 @@ class RestCapture:
         if holder.ended is None:
             file, inputs = self._kept.fresh(write), self._reading.model_inputs(holder.id)
         else:
-            named = [self._api.server.url, holder.id, holder.state]
+            named = [self._api.server.place, holder.id, holder.state]
             file = self._kept.through(["history", *named], write)
             ask = functools.partial(self._reading.model_inputs, holder.id)
             inputs = self._kept.document(["inputs", *named], ask)
@@ -231,7 +231,7 @@ class RestCapture:
     def _trace(self, trace: str, state: str | None) -> Json:
         ask = functools.partial(self._reading.trace, trace)
         try:
-            return self._kept.document(["trace", self._api.server.url, trace, state], ask) if state else ask()
+            return self._kept.document(["trace", self._api.server.place, trace, state], ask) if state else ask()
         except NotFound as error:
             raise SourceInvalid(
                 f"the trace {trace} is listed, and the server does not have its spans", f"delete it; {error.message}"
@@ -273,7 +273,7 @@ class RestCapture:
         fetch = functools.partial(self._artifacts.download, holder, file)
         if holder.ended is None:
             return _opened(self._kept.fresh(fetch))
-        named = ["artifact", self._api.server.url, holder.kind, holder.id, holder.state, file.path, file.size]
+        named = ["artifact", self._api.server.place, holder.kind, holder.id, holder.state, file.path, file.size]
         return _opened(self._kept.through(named, fetch))
 
     def _document(self, path: str, data: Json) -> SourceFile:
@@ -298,7 +298,7 @@ class MlflowRestSource:
         self.name = name
         self._incomplete = incomplete
         self._api = MlflowApi(server)
-        self._folder = kept / hashlib.sha256(f"{name} {server.url}".encode()).hexdigest()[:16] if kept else None
+        self._folder = kept / hashlib.sha256(f"{name} {server.place}".encode()).hexdigest()[:16] if kept else None
 
     @contextmanager
     def capture(self, previous: TreeReader | None) -> Iterator[RestCapture]:
@@ -306,9 +306,11 @@ class MlflowRestSource:
         Open a look at the server; everything is read later, in `RestCapture.files`.
 
         :raises Refused: if the server wants another user, password or token
-        :raises SourceInvalid: if this is no MLflow server; from `RestCapture.files` also if a model version lacks artifacts
+        :raises SourceInvalid: if this is no MLflow server, or has no such workspace; from `RestCapture.files` also if a model version lacks
+            artifacts
         :raises StoreUnavailable: if it does not answer
         """
+        self._api.require_workspace()
         version = Reading(self._api).version()
         self._api.post("2.0/mlflow/experiments/search", {"max_results": 1})
         with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:

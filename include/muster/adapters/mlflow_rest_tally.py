@@ -18,7 +18,7 @@ NOT_GIVEN = (
     "secrets of webhooks and of the gateway, and the webhooks themselves",
     "scorers, evaluation datasets, labels, review queues, gateway endpoints, MCP registry",
     "users, passwords and permissions",
-    "workspaces other than the default one",
+    "workspaces other than the one that was read",
     "empty artifact folders, and the times of artifacts",
 )
 """What is in a store and never comes through the API, or is not asked for by us; all of it comes with a capture of the store itself."""

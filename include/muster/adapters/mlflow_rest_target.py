@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from muster.adapters.mlflow_rest_api import MlflowApi, RestServer
 from muster.adapters.mlflow_rest_artifacts import RestArtifacts, upload_root
 from muster.adapters.mlflow_rest_changes import changes
 from muster.adapters.mlflow_rest_compare import Compared
-from muster.adapters.mlflow_rest_fill import DEFAULT, Filler
+from muster.adapters.mlflow_rest_fill import DEFAULT, DEFAULT_NAME, Filler
 from muster.adapters.mlflow_rest_ids import IdMap
 from muster.adapters.mlflow_rest_made import Made
 from muster.adapters.mlflow_rest_reading import Reading
@@ -27,7 +29,7 @@ from muster.adapters.mlflow_rest_stored import Stored
 from muster.adapters.mlflow_rest_tally import REDUCED
 from muster.adapters.mlflow_server import LocalMlflowServer
 from muster.adapters.mlflow_store import StoreUrl
-from muster.errors import Refused, SourceInvalid, TargetNotEmpty
+from muster.errors import NotFound, Refused, SourceInvalid, TargetNotEmpty
 from muster.ports import Aside, TreeReader
 
 Json = Any
@@ -50,10 +52,11 @@ class MlflowRestTarget:
     def check(self, details: Mapping[str, Json]) -> None:
         """
         :raises TargetNotEmpty: if the server has anything but its own default experiment, and what failed imports have left
-        :raises SourceInvalid: if the registry was captured from its store, the server is older, or it does not pass artifacts on
+        :raises SourceInvalid: if the registry was captured from its store, the server is older, has no such workspace, or does not
+            pass artifacts on
         """
         require_reduced(details)
-        self._require_version(str(details["mlflow_version"]))
+        self._require_fit(str(details["mlflow_version"]))
         self._spare()
 
     def holds(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json] | None:  # noqa: ARG002
@@ -77,11 +80,13 @@ class MlflowRestTarget:
         :raises IntegrityError: if what the server then has is not what was captured
         """
         require_reduced(details)
-        self._require_version(str(details["mlflow_version"]))
+        self._require_fit(str(details["mlflow_version"]))
         made, ids = Made(self._api, self._spare()), IdMap()
         with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
+            stored = Stored(tree, Path(scratch))
+            self._require_free_traces(str(details["server"]), stored)
             try:
-                return self._restored(details, Stored(tree, Path(scratch)), made, ids)
+                return self._restored(details, stored, made, ids)
             except BaseException:
                 made.take_back()
                 raise
@@ -89,7 +94,7 @@ class MlflowRestTarget:
     def _restored(self, details: Mapping[str, Json], stored: Stored, made: Made, ids: IdMap) -> dict[str, Json]:
         documents = list(stored.documents("registered_models"))
         registrar = Registrar(self._api, made, ids, documents)
-        filler = Filler(self._api, made, ids)
+        filler = Filler(self._api, made, ids, _default_of(stored, made.spare))
         self._runs_and_models(stored, filler)
         lost = sum(filler.model_metrics(model, stored.points) for model in stored.documents("logged_models"))
         self._artifacts(stored, made, ids)
@@ -134,9 +139,10 @@ class MlflowRestTarget:
 
     # --- the server, before -------------------------------------------------------------------------------------------
 
-    def _require_version(self, needed: str) -> None:
+    def _require_fit(self, needed: str) -> None:
         from packaging.version import InvalidVersion, Version
 
+        self._api.require_workspace()
         found = self._reading.version()
         try:
             older = Version(found) < Version(needed)
@@ -144,31 +150,55 @@ class MlflowRestTarget:
             return
         if older:
             raise SourceInvalid(
-                f"{self._api.server.url} runs MLflow {found}, and the registry was captured from {needed}",
+                f"{self._api.server.place} runs MLflow {found}, and the registry was captured from {needed}",
                 f"restore to a server of mlflow=={needed} or later",
             )
 
     def _spare(self) -> tuple[str, str] | None:
-        """The default experiment that an empty server has, and its name; None if there is none."""
+        """The default experiment that an empty server has, and its name; None if there is none, as in workspaces that were made by hand."""
         experiments = self._reading.experiments()
-        default = experiments.pop(DEFAULT, None)
+        named = [id_ for id_, e in experiments.items() if e["name"] == DEFAULT_NAME]
+        id_ = DEFAULT if DEFAULT in experiments or not named else named[0]
+        default = experiments.pop(id_, None)
         there = [f"experiment {e['name']}" for e in experiments.values()]
         there += [f"registered model {name}" for name in self._reading.models()]
         if default:
-            there += [f"run {run}" for run in self._reading.runs(DEFAULT)]
-            there += [f"logged model {model}" for model in self._reading.logged_models(DEFAULT)]
-            there += [f"trace {trace}" for trace in self._reading.traces(DEFAULT)]
+            there += [f"run {run}" for run in self._reading.runs(id_)]
+            there += [f"logged model {model}" for model in self._reading.logged_models(id_)]
+            there += [f"trace {trace}" for trace in self._reading.traces(id_)]
             if default.get("lifecycle_stage") != "active":
                 there.append("a deleted default experiment")
         if there:
             raise TargetNotEmpty(
-                f"{self._api.server.url} is not empty: {', '.join(there[:5])}",
-                "restore to a server that was never used; nothing is merged, and nothing is doubled",
+                f"{self._api.server.place} is not empty: {', '.join(there[:5])}",
+                "restore to a server or a workspace that was never used; nothing is merged, and nothing is doubled",
             )
         if default:
             upload_root(str(default.get("artifact_location", "")))
-            return DEFAULT, str(default["name"])
+            return id_, str(default["name"])
+        if root := self._api.require_workspace():
+            upload_root(root)
         return None
+
+    def _require_free_traces(self, origin: str, stored: Stored) -> None:
+        """
+        See that the workspace which was captured does not have them any more, if it is one of this server: a trace keeps its id, and a
+        server has each id once, in whatever workspace.
+
+        :raises TargetNotEmpty: if it has one
+        """
+        url, _, workspace = origin.partition("?workspace=")
+        traces = stored.paths("traces")
+        if url != self._api.server.url or origin == self._api.server.place or not traces:
+            return
+        there = Reading(MlflowApi(replace(self._api.server, workspace=workspace or None)))
+        trace = stored.document(traces[0])["trace_info"]["trace_id"]
+        with contextlib.suppress(NotFound, SourceInvalid):
+            there.trace(trace)
+            raise TargetNotEmpty(
+                f"{self._api.server.place} cannot take the trace {trace}, which {origin} still has: a server has each of them once",
+                "restore to another server",
+            )
 
 
 class MlflowRestStoreTarget:
@@ -246,6 +276,14 @@ def require_reduced(details: Mapping[str, Json]) -> None:
             "this registry was captured from its store, and an API could not give back its ids, times and secrets",
             "restore to a store and an artifact root: registry: {store: …, artifacts: …} of the target",
         )
+
+
+def _default_of(stored: Stored, spare: tuple[str, str] | None) -> str | None:
+    """Old id of the experiment that takes the place of the server's own, `spare`: the default one, or else one of the same name."""
+    named = {str(e["experiment_id"]): e["name"] for e in stored.documents("experiments")}
+    if DEFAULT in named:
+        return DEFAULT
+    return next((old for old, name in named.items() if spare and name == spare[1]), None)
 
 
 def _finish_run(stored: Stored, filler: Filler, document: Mapping[str, Json]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import threading
 from functools import cache
 
@@ -27,10 +28,12 @@ def keep_freed_memory() -> None:
     Let the C library use freed memory again, for this process and as long as it runs.
 
     Left alone, glibc gives the megabytes of a chunk back to the kernel whenever they lie at the end of what it has, and gets them
-    anew, page by page, for the next: a quarter of what a restore cost (docs/adr/0010). And each thread has a pool of its own, so that
-    what one frees the others do not get. Here up to `_KEPT` bytes are kept, in one pool for all; only what is larger than
-    `_FROM_KERNEL` still comes from the kernel. Where there is no glibc, nothing happens.
+    anew, page by page, for the next: a fifth of what a restore took (docs/adr/0010). And each thread has a pool of its own, so that
+    what one frees the others do not get. Here up to `_KEPT` bytes are kept, and threads that begin later share one pool; only what is
+    larger than `_FROM_KERNEL` still comes from the kernel. Where there is no glibc, or somebody has set it himself, nothing happens.
     """
+    if any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
+        return
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):

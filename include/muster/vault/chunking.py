@@ -6,10 +6,12 @@ A vault is cut by the `Cutter` that its header names, as long as it lives: two o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from muster.errors import UsageError
+logger = logging.getLogger(__name__)
 
 MINIMUM = 256 * 1024
 AVERAGE = 1024 * 1024
@@ -51,7 +53,7 @@ def _fastcdc_of_2020(view: memoryview, sizes: Sizes) -> Iterator[int]:
 
     With the paper's normalization of 2, chunks come to 1.1 times the average that is asked for, as those of 2016 do.
     """
-    from pyfastcdc import FastCDC
+    from pyfastcdc.cy import FastCDC  # where the package itself would go on in Python, and take hours, without a word
 
     cutting = FastCDC(sizes.average, min_size=sizes.minimum, max_size=sizes.maximum, normalized_chunking=2)
     return (chunk.length for chunk in cutting.cut_buf(view))
@@ -62,19 +64,36 @@ NEWEST_CUTTER = "fastcdc-2020"
 CUTTERS: Mapping[str, Cutter] = {"fastcdc": _fastcdc_of_2016, NEWEST_CUTTER: _fastcdc_of_2020}
 
 
-def cutter(name: str) -> Cutter:
+@dataclass(frozen=True, slots=True)
+class Cutting:
     """
-    The one that a vault's header names.
+    How a vault's files are cut, as its header says.
 
-    :raises UsageError: if this program has none of that name
+    :param algorithm: the name of a `Cutter`
+    :param average: size of chunks in bytes, as `minimum` and `maximum` are
     """
-    try:
-        return CUTTERS[name]
-    except KeyError:
-        raise UsageError(
-            f"the vault's files are cut by {name!r}, which this Muster cannot do; it knows {' and '.join(sorted(CUTTERS))}",
-            "write to it with the newer Muster that does; this one can verify it, and restore from it",
-        ) from None
+
+    algorithm: str = NEWEST_CUTTER
+    average: int = AVERAGE
+    maximum: int = MAXIMUM
+    minimum: int = MINIMUM
+
+    def cutter(self) -> Cutter:
+        """
+        The one that is named.
+
+        What a newer Muster's vault names and this one does not know is replaced, since a point that takes more room is better than
+        none: everything that is stored is whole.
+        """
+        if self not in _KNOWN:
+            logger.warning(
+                "the vault's files are cut by %s, which this Muster does not know: it will store again what it reads; update it",
+                self,
+            )
+        return CUTTERS.get(self.algorithm, CUTTERS[NEWEST_CUTTER])
+
+
+_KNOWN = frozenset(Cutting(algorithm) for algorithm in CUTTERS)
 
 
 class Chunker:

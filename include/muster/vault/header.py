@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from muster.codec import canonical, from_json, to_json
 from muster.errors import IntegrityError, UsageError
-from muster.vault.chunking import AVERAGE, MAXIMUM, MINIMUM, NEWEST_CUTTER
+from muster.vault.chunking import Cutting
 from muster.vault.envelope import SigningKey, VerifyingKey
 from muster.vault.keys import NONCE_BYTES, MasterKey
 from muster.vault.layout import FORMAT, HEADER, digest, read_document
@@ -29,17 +29,6 @@ class Actor:
     name: str
     host: str
     via: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cutting:
-    """
-    How a vault's files are cut.
-
-    :param algorithm: the name of a `Cutter`
-    """
-
-    algorithm: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +64,7 @@ def make_header(
     public = private.public_key().public_bytes_raw()
     document: dict[str, Any] = {
         "chunk_id": "blake3-keyed-256",
-        "chunker": {"algorithm": NEWEST_CUTTER, "average": AVERAGE, "maximum": MAXIMUM, "minimum": MINIMUM},
+        "chunker": to_json(Cutting()),
         "cipher": "aes-256-gcm",
         "compression": "zstd",
         "created_at": to_json(at),

@@ -14,7 +14,6 @@ from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint
 from muster.errors import AlreadyExists
 from muster.ports import BlobStore, Clock
 from muster.vault.audit import AuditRecord, AuditTrail
-from muster.vault.chunking import cutter
 from muster.vault.condemned import Condemnations
 from muster.vault.findings import Finding, VerifyReport
 from muster.vault.gate import Gate, store_anew
@@ -140,11 +139,9 @@ class Vault(Seldom):
         """
         Store trees. They are durable when the context is left; if it is left by an exception, what is whole is kept and
         found again by the next writer.
-
-        :raises UsageError: if a newer Muster made the vault, to be cut in a way that this one does not know
         """
         self._gate()
-        cut = cutter(self._header.chunker.algorithm)
+        cut = self._header.chunker.cutter()
         writer = VaultWriter(self._store, self._master, self._index, cut, self._settled)
         try:
             yield writer
