@@ -186,12 +186,12 @@ class MlflowApi:
 
         return tried(sent, 0 if once else self._retries)
 
-    def text(self, path: str) -> str:
-        """A short answer that is no JSON."""
+    def content(self, path: str, **query: Json) -> bytes:
+        """A short answer, as it comes."""
 
-        def sent() -> str:
-            with self._sent("GET", path) as answer, self._translated("GET", path):
-                return answer.text
+        def sent() -> bytes:
+            with self._sent("GET", path, params=query) as answer, self._translated("GET", path):
+                return answer.content
 
         return tried(sent, self._retries)
 

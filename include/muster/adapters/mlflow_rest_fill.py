@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+import posixpath
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from muster.adapters.mlflow_rest_api import MlflowApi
+from muster.adapters.mlflow_rest_api import MlflowApi, proxied_path
+from muster.adapters.mlflow_rest_artifacts import upload_root
 from muster.adapters.mlflow_rest_ids import SOURCE_RUN, IdMap
 from muster.adapters.mlflow_rest_made import Made
-from muster.adapters.mlflow_rest_reading import Holder
+from muster.adapters.mlflow_rest_reading import SPANS_PLACE, Holder
 from muster.errors import IntegrityError
 
 Json = Any
@@ -23,8 +26,9 @@ DEFAULT_NAME = "Default"
 BATCH = 500
 """Points, parameters or tags of one request are at most so many; servers take up to 1,000 points, and 100 of the others."""
 SMALL_BATCH = 100
-TRACE_OF_SERVER = ("mlflow.artifactLocation", "mlflow.trace.spansLocation")
+TRACE_OF_SERVER = ("mlflow.artifactLocation", SPANS_PLACE)
 """Tags of a trace that say where the server keeps it."""
+TRACE_DATA = "traces.json"
 
 
 class Filler:
@@ -211,6 +215,18 @@ class Filler:
         tags = {key: value for key, value in (info.get("tags") or {}).items() if key not in TRACE_OF_SERVER}
         made = {**info, "trace_location": location, "tags": tags}
         self._api.post("3.0/mlflow/traces", {"trace": {"trace_info": made}})
+        if (data := document.get("data")) is not None:
+            self._trace_data(str(info["trace_id"]), data)
+
+    def _trace_data(self, trace: str, data: str) -> None:
+        """Spans that lay among the artifacts, where clients look for them if the server has none."""
+        info = self._api.get(f"3.0/mlflow/traces/{quote(trace)}")["trace"]["trace_info"]
+        root = str(info["tags"][TRACE_OF_SERVER[0]])
+        self._made.uploaded.append(Holder("traces", trace, root, "", None))
+        with tempfile.NamedTemporaryFile(prefix="muster-trace-") as file:
+            file.write(data.encode())
+            file.flush()
+            self._api.upload(proxied_path(posixpath.join(upload_root(root), TRACE_DATA)), Path(file.name))
 
 
 def experiment_of(info: Mapping[str, Json]) -> str:

@@ -128,6 +128,7 @@ def trace_form(document: Mapping[str, Json], ids: IdMap) -> Json:
         "metadata": {k: v for k, v in (info.get("trace_metadata") or {}).items() if k != METADATA_OF_SERVER},
         "assessments": _sorted({k: v for k, v in a.items() if k not in told} for a in info.get("assessments") or ()),
         "spans": _sorted(document.get("spans") or ()),
+        "data": document.get("data"),
     }
 
 

@@ -10,18 +10,22 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from muster.adapters.mlflow_rest_api import MlflowApi
 from muster.codec import canonical
-from muster.errors import NotFound, SourceChanged, SourceInvalid
+from muster.errors import NotFound, SourceChanged, SourceInvalid, StoreUnavailable
 
 Json = Any
 PROMPTS = "tags.`mlflow.prompt.is_prompt` = 'true'"
 """The filter without which a server keeps prompts to itself, and with which it gives nothing else."""
 RUN_PAGE, MODEL_PAGE, TRACE_PAGE, POINT_PAGE = 1000, 100, 500, 10_000
 ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
+SPANS_PLACE = "mlflow.trace.spansLocation"
+"""The tag of a trace whose spans the server itself keeps."""
 ABANDONED = "muster.abandoned"
 """The tag of deleted experiments and runs that an import has left which failed: an API cannot remove them. They are nothing."""
 
@@ -109,7 +113,7 @@ class Reading:
     def version(self) -> str:
         """MLflow's version, or ``unknown`` for a server that does not tell."""
         try:
-            return self.api.text("/version").strip()[:40]
+            return self.api.content("/version").decode(errors="replace").strip()[:40]
         except NotFound:
             return "unknown"
 
@@ -154,9 +158,24 @@ class Reading:
         listed = self._if_known("3.0/mlflow/traces/search", "traces", asked, "traces")
         return unique(listed, lambda t: str(t["trace_id"]), "traces")
 
-    def trace(self, trace: str) -> Json:
-        """A whole trace: ``trace_info`` and ``spans``."""
-        return plain(self.api.get("3.0/mlflow/traces/get", trace_id=trace, allow_partial="true")["trace"])
+    def trace(self, trace: str, listed: Mapping[str, Json]) -> Json:
+        """
+        A whole trace: ``trace_info`` and ``spans``; or, of one whose spans a client of an earlier version has put among the artifacts,
+        ``data``, which is that file.
+
+        :param listed: what `traces` says of it
+        :raises NotFound: if it has no spans at either place
+        """
+        path, asked = "3.0/mlflow/traces/get", {"trace_id": trace, "allow_partial": "true"}
+        if SPANS_PLACE in (listed.get("tags") or {}):
+            return plain(self.api.get(path, **asked)["trace"])
+        with suppress(
+            NotFound, StoreUnavailable
+        ):  # nobody says that the server has the spans, and it fails if it has not
+            return plain(self.api.ask("GET", f"/api/{path}", query=asked, once=True)["trace"])
+        info = self.api.get(f"3.0/mlflow/traces/{quote(trace)}")["trace"]["trace_info"]
+        data = self.api.content("/ajax-api/2.0/mlflow/get-trace-artifact", request_id=trace)
+        return {"trace_info": plain(info), "data": data.decode()}
 
     def _if_known(self, path: str, key: str, asked: Mapping[str, Json], what: str) -> Iterator[Json]:
         try:

@@ -222,14 +222,16 @@ class RestCapture:
         for ids in _batches(list(traces)):
             known = {t: self._before.trace(t, states.get(t, ""), paths[t]) for t in ids}
             missing = [trace for trace in ids if known[trace] is None or due(paths[trace], self.cut_at)]
-            fetched = dict(zip(missing, in_bulk(lambda t: self._trace(t, states.get(t)), missing), strict=True))
+            fetched = dict(
+                zip(missing, in_bulk(lambda t: self._trace(t, states.get(t), traces[t]), missing), strict=True)
+            )
             for trace in ids:
                 self._tally.trace()
                 taken_over = SourceFile(paths[trace], _never, known=known[trace])
                 yield self._document(paths[trace], fetched[trace]) if trace in fetched else taken_over
 
-    def _trace(self, trace: str, state: str | None) -> Json:
-        ask = functools.partial(self._reading.trace, trace)
+    def _trace(self, trace: str, state: str | None, listed: Json) -> Json:
+        ask = functools.partial(self._reading.trace, trace, listed)
         try:
             return self._kept.document(["trace", self._api.server.place, trace, state], ask) if state else ask()
         except NotFound as error:

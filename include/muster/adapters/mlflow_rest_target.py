@@ -194,7 +194,7 @@ class MlflowRestTarget:
         there = Reading(MlflowApi(replace(self._api.server, workspace=workspace or None)))
         trace = stored.document(traces[0])["trace_info"]["trace_id"]
         with contextlib.suppress(NotFound, SourceInvalid):
-            there.trace(trace)
+            there.trace(trace, {})
             raise TargetNotEmpty(
                 f"{self._api.server.place} cannot take the trace {trace}, which {origin} still has: a server has each of them once",
                 "restore to another server",
