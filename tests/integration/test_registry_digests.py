@@ -189,12 +189,14 @@ def test_a_second_connection_that_is_lost_costs_time_alone(
 ) -> None:
     """The first is asked for what is left."""
     rows = wide.table("wide")
-    both, ended = Both(), list[int]()
+    ended = list[int]()
 
     def end(backend: int) -> None:
         if not ended:
             ended.append(backend)
             wide.change(f"SELECT pg_terminate_backend({backend}, 10000)")
+
+    both = Both(end) if when == "while it is asked" else Both()
 
     def look(backend: int, statement: str) -> None:
         if when == "before it is asked" and statement.startswith("SET TRANSACTION SNAPSHOT"):
@@ -204,7 +206,6 @@ def test_a_second_connection_that_is_lost_costs_time_alone(
         if when != "before it is asked":
             both(backend, statement)
 
-    both.second_comes = end if when == "while it is asked" else both.second_comes
     with told(look):
         assert wide.take()[0] == set()
     assert ended
@@ -257,7 +258,7 @@ class Both:
     """Sees to it that two connections are asked for ranges of the large table, and which."""
 
     def __init__(self, second_comes: Callable[[int], object] = lambda _: None) -> None:
-        self.second_comes = second_comes
+        self._second_comes = second_comes
         self.asked: list[int] = []
         self._helped = threading.Event()
 
@@ -267,7 +268,7 @@ class Both:
         if backend not in self.asked:
             self.asked.append(backend)
             if len(self.asked) == 2:
-                self.second_comes(backend)
+                self._second_comes(backend)
                 self._helped.set()
         elif backend == self.asked[0]:
             self._helped.wait(30)

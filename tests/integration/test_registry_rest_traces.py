@@ -20,34 +20,30 @@ def test_spans_among_artifacts_come_back_there(tmp_path: Path) -> None:
     import mlflow
 
     store, artifacts = tmp_path / "mlflow.db", tmp_path / "artifacts"
-    before = mlflow.get_tracking_uri()
-    try:
-        with serving(store, artifacts) as uri:
-            mlflow.set_tracking_uri(uri)
-            trace = _old_trace(Served(uri, store, artifacts, {}))
-            spans = [span.to_dict() for span in mlflow.get_trace(trace).data.spans]
-            assert [span["name"] for span in spans] == ["answer", "look up"]
-            source = MlflowRestSource("w", RestServer.parse(uri))
-            with source.capture(None) as cut:
-                tree = FolderTree(tmp_path / "tree").store(cut.files())
-                cut.confirm()
-                details = cut.details()
-        back = (f"sqlite:///{tmp_path}/back.db", str(tmp_path / "back"))
-        assert MlflowRestStoreTarget(*back).restore(details, tree)["counts"]["traces"] == 1
-        with serving(tmp_path / "back.db", tmp_path / "back") as uri:
-            mlflow.set_tracking_uri(uri)
-            assert [span.to_dict() for span in mlflow.get_trace(trace).data.spans] == spans
-        (old,), (new,) = (list(Path(root).rglob("traces.json")) for root in (artifacts, back[1]))
-        assert new.read_bytes() == old.read_bytes()
-        old.unlink()
-        with (
-            serving(store, artifacts) as uri,
-            pytest.raises(SourceInvalid, match=f"{trace} is listed, and the server does not have its spans"),
-            MlflowRestSource("w", RestServer.parse(uri)).capture(None) as cut,
-        ):
-            FolderTree(tmp_path / "none").store(cut.files())
-    finally:
-        mlflow.set_tracking_uri(before)
+    with serving(store, artifacts) as uri:
+        mlflow.set_tracking_uri(uri)
+        trace = _old_trace(Served(uri, store, artifacts, {}))
+        spans = [span.to_dict() for span in mlflow.get_trace(trace).data.spans]
+        assert [span["name"] for span in spans] == ["answer", "look up"]
+        source = MlflowRestSource("w", RestServer.parse(uri))
+        with source.capture(None) as cut:
+            tree = FolderTree(tmp_path / "tree").store(cut.files())
+            cut.confirm()
+            details = cut.details()
+    back = (f"sqlite:///{tmp_path}/back.db", str(tmp_path / "back"))
+    assert MlflowRestStoreTarget(*back).restore(details, tree)["counts"]["traces"] == 1
+    with serving(tmp_path / "back.db", tmp_path / "back") as uri:
+        mlflow.set_tracking_uri(uri)
+        assert [span.to_dict() for span in mlflow.get_trace(trace).data.spans] == spans
+    (old,), (new,) = (list(Path(root).rglob("traces.json")) for root in (artifacts, back[1]))
+    assert new.read_bytes() == old.read_bytes()
+    old.unlink()
+    with (
+        serving(store, artifacts) as uri,
+        pytest.raises(SourceInvalid, match=f"{trace} is listed, and the server does not have its spans"),
+        MlflowRestSource("w", RestServer.parse(uri)).capture(None) as cut,
+    ):
+        FolderTree(tmp_path / "none").store(cut.files())
 
 
 def _old_trace(served: Served) -> str:

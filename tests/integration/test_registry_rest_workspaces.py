@@ -67,15 +67,11 @@ def _trace(uri: str, team: str) -> None:
     import mlflow
     from mlflow.utils.workspace_context import WorkspaceContext
 
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
-    try:
-        with WorkspaceContext(team):
-            client = mlflow.MlflowClient()
-            client.end_trace(client.start_trace("asked", experiment_id=client.create_experiment("Default")).trace_id)
-            mlflow.flush_trace_async_logging()
-    finally:
-        mlflow.set_tracking_uri(before)
+    with WorkspaceContext(team):
+        client = mlflow.MlflowClient()
+        client.end_trace(client.start_trace("asked", experiment_id=client.create_experiment("Default")).trace_id)
+        mlflow.flush_trace_async_logging()
 
 
 def traces(address: str) -> set[str]:

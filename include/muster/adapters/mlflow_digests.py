@@ -112,14 +112,14 @@ class _Helper:
         self._made: list[Connection] | None = None
         self._stack = ExitStack()
 
-    def like(self, connection: Connection) -> Connection | None:
-        """One that answers as that connection does; None if there is none."""
+    def like(self, settings: Sequence[str]) -> Connection | None:
+        """One that answers by the same settings, as `_settled` gives them; None if there is none."""
         if self._made is None:
             self._made = []
             with self._noticed(), translated(self._copy.store.shown):
                 made = self._stack.enter_context(self._copy.again(self._snapshot))
                 made.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
-                if (_settled(made), _searched(made)) == (_settled(connection), _searched(connection)):
+                if _settled(made) == settings:
                     self._made = [made]
                 else:
                     logger.warning(
@@ -161,6 +161,7 @@ class _PostgreSql:
         self._connection = connection
         self._helper = helper
         self._settings = _settled(connection)
+        self._shown = self._settings[: len(_SHOWING)]
 
     def of(self, table: Table) -> list[Any]:
         import sqlalchemy as sa
@@ -177,22 +178,17 @@ class _PostgreSql:
                 asked = asked.where(_block("<", start + RANGE))
             return [start, *connection.execute(asked).one()]
 
-        helper = self._helper.like(self._connection) if self._helper and len(starts) > 1 else None
+        helper = self._helper.like(self._settings) if self._helper and len(starts) > 1 else None
         parts = _shared(part, starts, self._connection, helper)
-        return ["postgresql", digest, self._settings, [part for part in parts if part[1]]]
+        return ["postgresql", digest, self._shown, [part for part in parts if part[1]]]
 
 
 def _settled(connection: Connection) -> list[str]:
-    """Have the server answer in one order, from one place; give the settings by which it shows values."""
+    """Have the server answer in one order, from one place; give the settings by which it shows values, and where it looks for tables."""
     for setting in ("jit", "synchronize_seqscans"):
         connection.exec_driver_sql(f"SET LOCAL {setting} = off")
     connection.exec_driver_sql("SET LOCAL max_parallel_workers_per_gather = 0")
-    return [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in _SHOWING]
-
-
-def _searched(connection: Connection) -> Any:
-    """Where tables are looked for."""
-    return connection.exec_driver_sql("SHOW search_path").scalar_one()
+    return [connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in (*_SHOWING, "search_path")]
 
 
 def _shared(

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -94,15 +94,16 @@ class MlflowRestTarget:
     def _restored(self, details: Mapping[str, Json], stored: Stored, made: Made, ids: IdMap) -> dict[str, Json]:
         documents = list(stored.documents("registered_models"))
         registrar = Registrar(self._api, made, ids, documents)
-        filler = Filler(self._api, made, ids, _default_of(stored, made.spare))
-        self._runs_and_models(stored, filler)
+        experiments = list(stored.documents("experiments"))
+        filler = Filler(self._api, made, ids, _default_of(experiments, made.spare))
+        self._runs_and_models(experiments, stored, filler)
         lost = sum(filler.model_metrics(model, stored.points) for model in stored.documents("logged_models"))
         self._artifacts(stored, made, ids)
         _each(stored, "logged_models", filler.end_model)
         _each(stored, "traces", filler.trace)
         registrar.register()
         _each(stored, "logged_models", filler.retag)
-        self._delete(stored, filler)
+        self._delete(experiments, stored, filler)
         compared = Compared(stored, ids, registrar, made.spare)
         facts = compared.reconciled(self._api, self._reading.version(), details, lost)
         unready = sum(v.get("status") not in READY for d in documents for v in d["versions"])
@@ -110,8 +111,8 @@ class MlflowRestTarget:
         missing = {"missing": details["missing"]} if "missing" in details else {}
         return {**facts, **missing, "id_map": ids.to_json(), "changed": changed}
 
-    def _runs_and_models(self, stored: Stored, filler: Filler) -> None:
-        for experiment in stored.documents("experiments"):
+    def _runs_and_models(self, experiments: Sequence[Json], stored: Stored, filler: Filler) -> None:
+        for experiment in experiments:
             filler.experiment(experiment)
         _each(stored, "runs", filler.run)
         _each(stored, "runs", filler.datasets, at_once=1)
@@ -129,9 +130,9 @@ class MlflowRestTarget:
                         files,
                     )
 
-    def _delete(self, stored: Stored, filler: Filler) -> None:
+    def _delete(self, experiments: Sequence[Json], stored: Stored, filler: Filler) -> None:
         gone = set()
-        for experiment in stored.documents("experiments"):
+        for experiment in experiments:
             if experiment.get("lifecycle_stage") == "deleted":
                 gone.add(str(experiment["experiment_id"]))
                 filler.delete_experiment(str(experiment["experiment_id"]))
@@ -278,9 +279,9 @@ def require_reduced(details: Mapping[str, Json]) -> None:
         )
 
 
-def _default_of(stored: Stored, spare: tuple[str, str] | None) -> str | None:
+def _default_of(experiments: Sequence[Json], spare: tuple[str, str] | None) -> str | None:
     """Old id of the experiment that takes the place of the server's own, `spare`: the default one, or else one of the same name."""
-    named = {str(e["experiment_id"]): e["name"] for e in stored.documents("experiments")}
+    named = {str(e["experiment_id"]): e["name"] for e in experiments}
     if DEFAULT in named:
         return DEFAULT
     return next((old for old, name in named.items() if spare and name == spare[1]), None)
