@@ -29,7 +29,7 @@ ALIKE = [bytes([n & 1]) + bytes(k) + bytes([n]) * (31 - k) for n in range(6) for
 
 
 def row(chunk: bytes, offset: int = 40) -> bytes:
-    return ENTRY.pack(chunk, offset, 20, 4, 0)
+    return ENTRY.pack(chunk, offset, 20, 4 + chunk[-1], 0)
 
 
 def made_up(chunks: Iterable[bytes]) -> Pack:
@@ -275,6 +275,9 @@ def test_many_chunks_are_found_as_each_one_is(copies: int, numpy_pays: int, monk
     assert names == {name for name, standing in best.values() if standing == Standing.SOUND}
     assert others == [chunk for chunk in chunks if best[chunk][1] != Standing.SOUND]
     assert {best[chunk][1] for chunk in others} == {Standing.CONDEMNED, Standing.DISTRUSTED, Standing.LOST}
+    sizes = [places[0].entry.size if (places := index.locations(chunk)) else None for chunk in chunks]
+    assert index.sizes(chunks) == sizes
+    assert len(set(sizes)) > 2
     assert index.sound(chunks[:5]) == (
         {best[chunk][0] for chunk in chunks[:5] if best[chunk][1] == Standing.SOUND},
         [chunk for chunk in chunks[:5] if best[chunk][1] != Standing.SOUND],

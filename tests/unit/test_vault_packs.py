@@ -18,7 +18,7 @@ from muster.vault.index import read_index, write_index
 from muster.vault.keys import MasterKey
 from muster.vault.layout import digest
 from muster.vault.pack_proof import prove_pack
-from muster.vault.packs import FLAG_ZSTD, Pack, PackBuilder, PackEntry, compress, open_chunk, read_pack
+from muster.vault.packs import ENTRY, FLAG_ZSTD, Pack, PackBuilder, PackEntry, compress, open_chunk, read_pack
 from vaults import flip, noise, read_entries, summarise, write_entries
 
 MASTER = MasterKey(bytes(range(32)))
@@ -84,7 +84,7 @@ def test_a_chunk_stored_under_another_id_is_noticed() -> None:
 
 @given(at=st.integers(0, len(DATA) - 1))
 def test_one_wrong_bit_anywhere_in_a_pack_is_noticed(at: int) -> None:
-    """By name always; and by the chunk's seal or the directory's, so also without reading the whole."""
+    """By name always; and by the chunk's seal or the directory's: by the whole without its name, and without reading the whole."""
     damaged = flip(DATA, at)
     assert digest(damaged) != PACK.name
     try:
@@ -94,6 +94,27 @@ def test_one_wrong_bit_anywhere_in_a_pack_is_noticed(at: int) -> None:
     damage = prove_pack(MASTER, PACK.name, len(damaged), ranges(damaged), PACK).damage
     assert damage
     assert damage.chunks or not same_directory
+
+
+@pytest.mark.parametrize("known", [PACK, None], ids=["an index names it", "no index names it"])
+def test_a_pack_in_the_place_of_another_is_damaged(known: Pack | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole in itself, as large, sealed with the same key and salt, and with all chunks but one: the one is lost, by the index."""
+    monkeypatch.setattr(MASTER, "new_salt", lambda: PACK.salt)
+    _, data = build([PLAINS[0], noise(200_000, 9), *PLAINS[2:]])
+    assert len(data) == PACK.size
+    proven = prove_pack(MASTER, PACK.name, len(data), ranges(data), known)
+    assert proven.pack is None
+    assert proven.damage
+    assert "do not match its name" in proven.damage.why
+    assert proven.damage.chunks == ({MASTER.chunk_id(PLAINS[1])} if known else set())
+
+
+def test_an_index_that_is_wrong_does_not_make_a_whole_pack_a_damaged_one() -> None:
+    """What it says of rows of the pack is not so: the pack is read by what it says itself, and compared with its name."""
+    rows = list(PACK.entries())
+    rows[0], rows[1] = rows[0]._replace(chunk=rows[1].chunk), rows[1]._replace(chunk=rows[0].chunk)
+    wrong = PACK._replace(directory=b"".join(ENTRY.pack(*row) for row in rows))
+    assert prove_pack(MASTER, PACK.name, len(DATA), ranges(DATA), wrong) == (None, PACK)
 
 
 @given(data=st.binary(max_size=400), cut=st.integers(0, len(DATA)))

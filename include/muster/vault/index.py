@@ -84,15 +84,16 @@ class Index:
             rows.sort(key=lambda row: self._standings[row[0]])
         return [self._location(number, ordinal) for number, ordinal in rows]
 
-    def size(self, chunk: bytes) -> int | None:
-        """The plain length of a chunk, by what is said of the best known copy; None if there is no copy. As `locations`, and faster."""
-        if not self._loaded:
-            self._load()
-        rows = [row for row in self._table.find(chunk) if self._standings[row[0]] != Standing.LOST]
-        if not rows:
-            return None
-        best = rows[0] if len(rows) == 1 else min(rows, key=lambda row: self._standings[row[0]])
-        return PackEntry._make(ENTRY.unpack(self._table.row(*best))).size
+    def sizes(self, chunks: Sequence[bytes]) -> list[int | None]:
+        """The plain length of each chunk, by what is said of the best known copy; None if there is no copy."""
+        self._load()
+        if self._few(chunks):
+            return [self._size(chunk) for chunk in chunks]
+        found = self._table.find_first(b"".join(chunks)).tolist()
+        sound = self._sound(number for number, _ in found)
+        return [
+            size if number in sound else self._size(chunk) for chunk, (number, size) in zip(chunks, found, strict=True)
+        ]
 
     def best(self, chunk: bytes) -> tuple[str, int]:
         """The pack of the best known copy of a chunk, and its standing; an empty name, and `Standing.LOST`, if there is none."""
@@ -109,11 +110,11 @@ class Index:
         Of many chunks: the packs in which those lie of which there is a sound copy, and the other chunks. As `best` of each, and faster.
         """
         self._load()
-        if len(chunks) < _MANY or len(self._table) < _NUMPY_PAYS:
+        if self._few(chunks):
             names, others = set(), list(chunks)
         else:
-            found = self._table.find_first(b"".join(chunks)).tolist()
-            firsts = {number for number in set(found) if number >= 0 and self._standings[number] == Standing.SOUND}
+            found = self._table.find_first(b"".join(chunks))[:, 0].tolist()
+            firsts = self._sound(found)
             names = {self._packs[number].name for number in firsts}
             others = [chunk for chunk, number in zip(chunks, found, strict=True) if number not in firsts]
         left = []
@@ -221,6 +222,21 @@ class Index:
                     self._merge(self._due())
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _few(self, chunks: Sequence[bytes]) -> bool:
+        """Whether it is faster to look these up one by one."""
+        return len(chunks) < _MANY or len(self._table) < _NUMPY_PAYS
+
+    def _sound(self, numbers: Iterable[int]) -> set[int]:
+        """Those of these packs on which a new point may build; -1 is no pack."""
+        return {number for number in set(numbers) if number >= 0 and self._standings[number] == Standing.SOUND}
+
+    def _size(self, chunk: bytes) -> int | None:
+        rows = [row for row in self._table.find(chunk) if self._standings[row[0]] != Standing.LOST]
+        if not rows:
+            return None
+        best = rows[0] if len(rows) == 1 else min(rows, key=lambda row: self._standings[row[0]])
+        return PackEntry._make(ENTRY.unpack(self._table.row(*best))).size
 
     def _has(self, chunk: bytes, worst: int) -> bool:
         """Whether there is a copy of a chunk in a pack of this standing or a better one."""

@@ -7,7 +7,7 @@ from array import array
 from typing import TYPE_CHECKING, Any
 
 from muster.vault.layout import ID_BYTES
-from muster.vault.packs import ENTRY
+from muster.vault.packs import ENTRY, SIZE_AT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,9 +78,10 @@ class ChunkTable:
 
     def find_first(self, chunks: bytes) -> npt.NDArray[np.int64]:
         """
-        The number of the directory of the first row of each chunk, -1 where there is none.
+        Of the first row of each chunk the number of its directory and the chunk's plain length; both -1 where there is none.
 
         :param chunks: ids, joined. For thousands of them this takes a twentieth of the time of as many calls of `find`
+        :return: of shape (chunks, 2)
         """
         import numpy as np
 
@@ -89,7 +90,7 @@ class ChunkTable:
         slots = np.frombuffer(self._slots, np.uint64)
         at = (starts % len(slots)).astype(np.int64)
         tags = starts >> np.uint64(_TAG_SHIFT)
-        found = np.full(len(ids), -1, np.int64)
+        found = np.full((len(ids), 2), -1, np.int64)
         left = np.arange(len(ids))
         while len(left):
             entries = slots[at[left]]
@@ -97,7 +98,7 @@ class ChunkTable:
             tagged = entries >> np.uint64(_TAG_SHIFT) == tags[left]
             places = (entries[tagged] & np.uint64(_PLACE)).astype(np.int64)
             self._settle(ids, left[tagged], places, found)
-            left = left[found[left] < 0]
+            left = left[found[left, 0] < 0]
             at[left] = (at[left] + 1) % len(slots)
         return found
 
@@ -108,9 +109,10 @@ class ChunkTable:
         numbers, ordinals = (places >> _ORDINAL_BITS) - 1, places & MOST_ROWS - 1
         for number in np.unique(numbers):
             here = numbers == number
-            rows = np.frombuffer(self._directories[number], np.uint8).reshape(-1, ENTRY.size)
-            same = (rows[ordinals[here], :ID_BYTES] == ids[which[here]]).all(axis=1)
-            found[which[here][same]] = number
+            rows = np.frombuffer(self._directories[number], np.uint8).reshape(-1, ENTRY.size)[ordinals[here]]
+            same = (rows[:, :ID_BYTES] == ids[which[here]]).all(axis=1)
+            found[which[here][same], 0] = number
+            found[which[here][same], 1] = np.ascontiguousarray(rows[same, SIZE_AT : SIZE_AT + 4]).view(">u4").ravel()
 
     def row(self, number: int, ordinal: int) -> bytes:
         """A row of a directory, as it lies in the pack."""

@@ -20,6 +20,8 @@ from muster.vault.layout import digest
 PACK_TARGET = 32 * 1024 * 1024
 HEADER = struct.Struct(">8s32s")  # magic, salt
 ENTRY = struct.Struct(">32sIIIB")  # chunk id, offset, sealed length, plain length, flags
+SIZE_AT = 40
+"""Where in an entry the plain length stands."""
 _ID = struct.Struct(f">32s{ENTRY.size - 32}x")
 FOOTER = struct.Struct(">II8s")  # length of the sealed directory, number of chunks, magic
 HEADER_MAGIC = b"MUSTERP\x01"

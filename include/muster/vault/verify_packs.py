@@ -48,6 +48,7 @@ class PackCheck:
         self._said: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         self._unread: dict[str, str] = {}
         self._known: dict[str, Pack] = {}
+        self._unnamed: set[str] = set()
         self._there: dict[str, int] = {}
         self._bad: dict[str, Damage] = {}
         self._lanes = Lanes(_NEAR_READERS, _READERS)
@@ -62,7 +63,8 @@ class PackCheck:
             self._read_index(info.key)
         adopted = self.index.reconcile()
         self._known = self.index.packs()
-        self._report_indexes({pack.name for pack in adopted})
+        self._unnamed = {pack.name for pack in adopted}
+        self._report_indexes()
         for name in self._needed.keys() - self._there.keys():
             self._bad[name] = Damage("it is missing", chunks_of(self._known.get(name)))
         for name, size in self._there.items():
@@ -142,14 +144,18 @@ class PackCheck:
         except (IntegrityError, NotFound) as error:
             self._unread[key] = error.message
 
-    def _report_indexes(self, unnamed: set[str]) -> None:
+    def _report_indexes(self) -> None:
         """An index that cannot be read harms nothing once others name all packs, which is what the next writer brings about."""
-        for name in sorted(unnamed & self._needed.keys()):
+        for name in sorted(self._unnamed & self._needed.keys()):
             what = f"no index names pack {name} any more; the next snapshot writes an index that does"
             self._found.report(Finding(INDEXES, what, tuple(self._needed[name])))
         for key, why in self._unread.items():
-            tell = self._found.report if unnamed else self._found.notice
+            tell = self._found.report if self._unnamed else self._found.notice
             tell(Finding(key, why))
+
+    def _indexed(self, name: str) -> Pack | None:
+        """What the indexes say of a pack; None if they disagree, or if what is known stands in the pack alone."""
+        return None if name in self._unnamed or len(self._said.get(name, ())) > 1 else self._known.get(name)
 
     def _read(self, key: str, start: int, length: int) -> bytes:
         with self._lanes.measured(length):
@@ -159,7 +165,7 @@ class PackCheck:
         read = partial(self._read, pack_key(name))
         try:
             with self._lanes.taken():
-                proven = prove_pack(self._master, name, self._there[name], read, self._known.get(name))
+                proven = prove_pack(self._master, name, self._there[name], read, self._indexed(name))
         except NotFound as error:
             # Expiry may have removed it since it was listed, but not one that a point needs.
             return Proven(Damage(error.message, chunks_of(self._known.get(name))) if name in self._needed else _EXPIRED)

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from muster.domain.content import TreeEntry, TreeRef
 from muster.domain.recovery_point import Component, RecoveryPoint
 from muster.errors import IntegrityError
-from muster.ports import KnownContent
 from muster.vault.findings import Examination, Finding
 from muster.vault.index import Index
 from muster.vault.layout import point_key
 from muster.vault.reader import ChunkReader, ids
 from muster.vault.tree_reader import StoredTree
-from muster.vault.trees import LIST
+from muster.vault.trees import LIST, Row, chunk_ids
 
 
 @dataclass(slots=True)
@@ -81,26 +80,33 @@ class TreeCheck:
         needed = ids(ref.root)
         try:
             needed = stored.list_chunks
-            for row in stored.rows():
-                if row.content:
-                    self._check(tree, row.path, row.content)
+            for rows in stored.lots():
+                self._check(tree, rows)
         except IntegrityError as error:
             tree.broken = error.message
         self._note(tree, LIST, needed)
-        self._found.lost |= {chunk for chunk in needed if self._index.size(chunk) is None}
+        self._lost_among(needed, self._index.sizes(needed))
         return tree
 
-    def _check(self, tree: _Tree, path: str, content: KnownContent) -> None:
-        chunks = ids(content)
-        sizes = [self._index.size(chunk) for chunk in chunks]
-        there = [size for size in sizes if size is not None]
-        if len(there) < len(sizes):
-            tree.absent.append(path)
+    def _check(self, tree: _Tree, rows: Sequence[Row]) -> None:
+        chunks = chunk_ids(rows)
+        sizes = self._index.sizes(chunks)
+        self._lost_among(chunks, sizes)
+        end = 0
+        for row in rows:
+            if row.content:
+                start, end = end, end + len(row.content.chunks)
+                there = sizes[start:end]
+                if None in there:
+                    tree.absent.append(row.path)
+                elif sum(size for size in there if size) != row.content.size:
+                    tree.wrong.append(row.path)
+                if self._lost:
+                    self._note(tree, row.path, chunks[start:end])
+
+    def _lost_among(self, chunks: Sequence[bytes], sizes: Sequence[int | None]) -> None:
+        if None in sizes:
             self._found.lost |= {chunk for chunk, size in zip(chunks, sizes, strict=True) if size is None}
-        elif sum(there) != content.size:
-            tree.wrong.append(path)
-        if self._lost:
-            self._note(tree, path, chunks)
 
     def _note(self, tree: _Tree, path: str, chunks: Sequence[bytes]) -> None:
         """Remember who needs what is in bad packs alone."""
