@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from muster.adapters.dvc_objects_map import BLOCK, READERS, FolderStore
+from muster.batches import batched
 from muster.errors import IntegrityError
 
 PROTECTED = 0o444  # dvc_data.hashfile.db.local.LocalHashFileDB.CACHE_MODE
@@ -112,10 +113,9 @@ class ObjectFill:
             os.chmod(shared, PROTECTED)  # noqa: PTH101
 
 
-def _batches(items: Sequence[tuple[str, str]]) -> Iterator[Sequence[tuple[str, str]]]:
+def _batches(items: Sequence[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
     """Pieces for the threads; large files are few, so a piece is small where there are few."""
-    size = max(1, min(BATCH, len(items) // (READERS * 4)))
-    return (items[at : at + size] for at in range(0, len(items), size))
+    return batched(items, max(1, min(BATCH, len(items) // (READERS * 4))))
 
 
 def _check_all(files: Iterable[tuple[str, str]]) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from muster.adapters.bulk import in_bulk
 from muster.adapters.mlflow_artifacts import Artifact
+from muster.batches import batched_by
 from muster.domain.content import TreeEntry
 from muster.errors import NotFound, Refused, SourceChanged, SourceInvalid, StoreUnavailable
 from muster.ports import TreeReader
@@ -152,26 +153,15 @@ class BucketFolder:
 def extracted(wanted: Sequence[tuple[TreeEntry, str]], tree: TreeReader) -> Iterator[dict[str, Path]]:
     """The files of a stored tree, on disk while they are looked at: by their paths below a root, some at a time."""
     files = [(entry, relative) for entry, relative in wanted if entry.kind == "file"]
-    for batch in batches(files):
+    for batch in batched_by(_size, files, BATCH_BYTES):
         with tempfile.TemporaryDirectory(prefix="muster-artifacts-") as scratch:
             paths = {relative: Path(scratch) / relative for _, relative in batch}
             tree.extract((entry, paths[relative]) for entry, relative in batch)
             yield paths
 
 
-def batches(files: Sequence[tuple[TreeEntry, str]]) -> Iterator[list[tuple[TreeEntry, str]]]:
-    """Slices of at most `BATCH_BYTES` (one larger file makes one of its own), so that the scratch folder stays small."""
-    batch: list[tuple[TreeEntry, str]] = []
-    held = 0
-    for entry, relative in files:
-        size = entry.content.size if entry.content else 0
-        if batch and held + size > BATCH_BYTES:
-            yield batch
-            batch, held = [], 0
-        batch.append((entry, relative))
-        held += size
-    if batch:
-        yield batch
+def _size(file: tuple[TreeEntry, str]) -> int:
+    return file[0].content.size if file[0].content else 0
 
 
 @contextmanager

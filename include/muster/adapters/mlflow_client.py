@@ -17,6 +17,7 @@ from typing import Any
 from muster.adapters.mlflow_entities import PROMPT_TAG
 from muster.adapters.mlflow_store import StoreUrl, translated
 from muster.adapters.mlflow_view import KINDS, View
+from muster.batches import batched
 from muster.domain.selection import DEFAULT_WORKSPACE, label_of
 from muster.errors import IntegrityError
 
@@ -220,11 +221,6 @@ def _pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
             return
 
 
-def _batches(ids: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(ids), EXPERIMENTS_A_QUERY):
-        yield ids[start : start + EXPERIMENTS_A_QUERY]
-
-
 def _experiments(client: Any, workspace: str, ids: list[str]) -> Iterator[Item]:
     from mlflow.entities import ViewType
 
@@ -242,7 +238,7 @@ def _runs(client: Any, experiments: list[str]) -> Iterator[Item]:
     def asked(ids: list[str]) -> Callable[[str | None], Any]:
         return lambda token: client.search_runs(ids, "", ViewType.ALL, PAGE, page_token=token)
 
-    for ids in _batches(experiments):
+    for ids in batched(experiments, EXPERIMENTS_A_QUERY):
         for run in _pages(asked(ids)):
             info, data, id_ = run.info, run.data, run.info.run_id
             said = [info.status, info.lifecycle_stage, info.user_id, info.artifact_uri]
@@ -287,7 +283,7 @@ def _logged_models(client: Any, experiments: list[str]) -> Iterator[Item]:
     def asked(ids: list[str]) -> Callable[[str | None], Any]:
         return lambda token: client.search_logged_models(ids, max_results=PAGE, page_token=token)
 
-    for ids in _batches(experiments):
+    for ids in batched(experiments, EXPERIMENTS_A_QUERY):
         for m in _pages(asked(ids)):
             said = [m.experiment_id, m.name, m.artifact_location, m.source_run_id, m.model_type]
             yield "logged models", m.model_id, [*said, m.creation_timestamp, m.last_updated_timestamp]
@@ -300,7 +296,7 @@ def _traces(client: Any, experiments: list[str]) -> Iterator[Item]:
     def asked(ids: list[str]) -> Callable[[str | None], Any]:
         return lambda token: client.search_traces(locations=ids, max_results=500, page_token=token, include_spans=False)
 
-    for ids in _batches(experiments):
+    for ids in batched(experiments, EXPERIMENTS_A_QUERY):
         for trace in _pages(asked(ids)):
             t = trace.info
             yield "traces", t.trace_id, [t.experiment_id, t.state.value, t.request_time, t.execution_duration]

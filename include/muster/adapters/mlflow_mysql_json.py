@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from muster.adapters import mlflow_mysql as mysql
 from muster.adapters.mlflow_store import StoreUrl, connect, translated
+from muster.batches import batched_by
 from muster.errors import SourceInvalid
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class MySqlJson:
         """
         found: dict[str, str] = {}
         with translated(self.store.shown), connect(self.store).connect() as connection:
-            for some in _some_at_once(list(dict.fromkeys(texts))):
+            for some in batched_by(len, dict.fromkeys(texts), MOST_CHARACTERS, MOST_TEXTS):
                 found |= zip(some, _asked(connection, where, some), strict=True)
         if not all(text == there or same_value(text, there) for text, there in found.items()):
             raise SourceInvalid(
@@ -54,19 +55,6 @@ def same_value(one: str, other: str) -> bool:
 def _meaning(text: str) -> str:
     """Tells 1 from 1.0 and true, and both zeros."""
     return json.dumps(json.loads(text), sort_keys=True)
-
-
-def _some_at_once(texts: Sequence[str]) -> Iterator[list[str]]:
-    some: list[str] = []
-    length = 0
-    for text in texts:
-        if some and (len(some) == MOST_TEXTS or length + len(text) > MOST_CHARACTERS):
-            yield some
-            some, length = [], 0
-        some.append(text)
-        length += len(text)
-    if some:
-        yield some
 
 
 def _asked(connection: Connection, where: str, texts: Sequence[str]) -> Sequence[str]:

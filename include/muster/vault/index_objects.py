@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
+from muster.batches import batched_by
 from muster.errors import IntegrityError, NotFound
 from muster.ports import BlobInfo, BlobStore
 from muster.vault.index_table import MOST_ROWS
@@ -82,7 +83,7 @@ class IndexObjects:
             stood, so the packs must fit into one
         """
         keys = set(replaced).union(*(self._replaces[key] for key in replaced)) & self._there
-        return [(self._put(part, frozenset(keys)), part) for part in _parts(packs)]
+        return [(self._put(part, frozenset(keys)), part) for part in batched_by(row_bytes, packs, LARGEST)]
 
     def stands(self, key: str) -> bool:
         """Whether no other that was read or written here stands for this one."""
@@ -189,20 +190,6 @@ def _packs_of(key: str, rows: bytes) -> Iterator[Pack]:
         if start > len(rows):
             raise _damaged(key, "it ends within a directory")
         yield checked_rows(key, Pack(name.hex(), salt, size, directory))
-
-
-def _parts(packs: Sequence[Pack]) -> Iterator[list[Pack]]:
-    """Packs in groups whose rows take up to `LARGEST` bytes, or a single larger one."""
-    part: list[Pack] = []
-    size = 0
-    for pack in packs:
-        if part and size + row_bytes(pack) > LARGEST:
-            yield part
-            part, size = [], 0
-        part.append(pack)
-        size += row_bytes(pack)
-    if part:
-        yield part
 
 
 def _damaged(key: str, why: str) -> IntegrityError:
