@@ -119,7 +119,7 @@ def restore(store: BlobStore, folder: str) -> None:
     vault = _open(store)
     (component,) = vault.point("latest", WORKLOAD).point.components
     tree, place = vault.tree(component.tree), Path(folder)
-    tree.extract((entry, place / entry.path) for entry in tree.stream())
+    tree.extract((entry, f"{place}/{entry.path}") for entry in tree.stream())
 
 
 def verify(store: BlobStore) -> None:

@@ -17,7 +17,7 @@ import muster.demo
 from muster.adapters.uv_environment import EnvironmentSource, UvEnvironment
 from muster.domain.content import ContentRef, TreeEntry
 from muster.errors import NotFound, TargetNotEmpty
-from muster.ports import Capture
+from muster.ports import Capture, StrPath
 
 MODEL_LOCK = Path(muster.demo.__file__).parent / "model-environment.lock"
 
@@ -66,9 +66,10 @@ class FolderTree:
     def read(self, entry: TreeEntry) -> bytes:
         return (self.folder / entry.path).read_bytes()
 
-    def extract(self, wanted: Iterable[tuple[TreeEntry, Path]]) -> int:
+    def extract(self, wanted: Iterable[tuple[TreeEntry, StrPath]]) -> int:
         size = 0
-        for entry, path in wanted:
+        for entry, place in wanted:
+            path = Path(place)
             if path.exists():
                 raise TargetNotEmpty(f"{path} is there")
             path.parent.mkdir(parents=True, exist_ok=True)

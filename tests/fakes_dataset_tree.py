@@ -9,7 +9,7 @@ from pathlib import Path
 
 from muster.domain.content import ContentRef, TreeEntry, checked_path
 from muster.errors import IntegrityError, NotFound, SourceChanged, TargetNotEmpty
-from muster.ports import ComponentSource, Json, SourceFile, TreeReader
+from muster.ports import ComponentSource, Json, SourceFile, StrPath, TreeReader
 
 
 class MemoryTree:
@@ -38,10 +38,10 @@ class MemoryTree:
             raise IntegrityError(f"{entry.path} is damaged", "verify the vault")
         return content
 
-    def extract(self, wanted: Iterable[tuple[TreeEntry, Path]]) -> int:
+    def extract(self, wanted: Iterable[tuple[TreeEntry, StrPath]]) -> int:
         size = 0
         for entry, path in sorted(wanted, key=lambda item: item[0].kind == "dir"):
-            size += self._extract_one(entry, path)
+            size += self._extract_one(entry, Path(path))
         return size
 
     def _extract_one(self, entry: TreeEntry, path: Path) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from muster.domain.content import ContentRef, TreeEntry, checked_path
 from muster.errors import IntegrityError, NotFound, SourceChanged, TargetNotEmpty
-from muster.ports import SourceFile
+from muster.ports import SourceFile, StrPath
 
 
 class FolderTree:
@@ -84,9 +84,10 @@ class FolderTree:
         assert entry.content is not None
         return (self.folder / entry.content.sha256).read_bytes()
 
-    def extract(self, wanted: Iterable[tuple[TreeEntry, Path]]) -> int:
+    def extract(self, wanted: Iterable[tuple[TreeEntry, StrPath]]) -> int:
         total = 0
-        for entry, path in wanted:
+        for entry, place in wanted:
+            path = Path(place)
             self.before_extract(entry.path)
             if path.exists() and entry.kind != "dir":
                 raise TargetNotEmpty(f"{path} is there already")

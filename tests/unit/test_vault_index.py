@@ -71,7 +71,7 @@ def test_the_table_is_a_dictionary_of_all_copies(directories: list[list[bytes]],
     assert len(table) == sum(map(len, directories))
     for chunk, places in model.items():
         assert table.find(chunk) == places
-        assert [table.row(*place)[:32] for place in places] == [chunk] * len(places)
+        assert [table.entry(*place).chunk for place in places] == [chunk] * len(places)
         assert table.find(chunk[:31]) == []
 
 
@@ -275,7 +275,9 @@ def test_many_chunks_are_found_as_each_one_is(copies: int, numpy_pays: int, monk
     assert names == {name for name, standing in best.values() if standing == Standing.SOUND}
     assert others == [chunk for chunk in chunks if best[chunk][1] != Standing.SOUND]
     assert {best[chunk][1] for chunk in others} == {Standing.CONDEMNED, Standing.DISTRUSTED, Standing.LOST}
-    sizes = [places[0].entry.size if (places := index.locations(chunk)) else None for chunk in chunks]
+    places = [places[0] if (places := index.locations(chunk)) else None for chunk in chunks]
+    assert index.places(chunks) == places
+    sizes = [place.entry.size if place else None for place in places]
     assert index.sizes(chunks) == sizes
     assert len(set(sizes)) > 2
     assert index.sound(chunks[:5]) == (

@@ -106,8 +106,8 @@ def _put_files(directory: Path, tree: TreeReader) -> _Entries:
     for path in workspace:
         if (there := directory / path).is_file() or there.is_symlink():
             there.unlink()  # Git's checkout; what was captured may be newer than its commit
-    wanted = [(entry, directory / path) for path, entry in workspace.items()]
-    tree.extract([*wanted, *((entry, Path(cache.path(oid))) for oid, entry in entries.objects.items())])
+    wanted = [(entry, f"{directory}/{path}") for path, entry in workspace.items()]
+    tree.extract([*wanted, *((entry, cache.path(oid)) for oid, entry in entries.objects.items())])
     return entries
 
 

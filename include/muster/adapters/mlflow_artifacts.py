@@ -154,7 +154,7 @@ class LocalFolder:
                 self.root.mkdir(parents=True, exist_ok=True)
                 self._claim = claim(self.root, self.root)
                 staging = self._claim.scratch(self.root, self.root)
-                tree.extract((entry, staging / relative) for entry, relative in wanted)
+                tree.extract((entry, f"{staging}/{relative}") for entry, relative in wanted)
                 for child in sorted(staging.iterdir()):
                     self._received.append(child.name)
                     self._claim.place(child, self.root / child.name)

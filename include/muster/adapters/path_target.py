@@ -59,7 +59,7 @@ class PathTarget:
                 folder.mkdir(self._mode)
             with claimed(self._place, self._place.parent) as held:
                 staging = held.scratch(self._place, self._place.parent, self._mode) / "restored"
-                tree.extract((entry, staging / name if name else staging) for entry, name in wanted)
+                tree.extract((entry, f"{staging}/{name}" if name else staging) for entry, name in wanted)
                 if self._place.is_dir() and staging.is_file():
                     self._place.rmdir()
                 held.place(staging, self._place)

@@ -10,17 +10,18 @@ from pathlib import Path
 from muster.batches import batched
 from muster.domain.content import TreeEntry
 from muster.errors import StoreUnavailable, TargetNotEmpty
+from muster.ports import StrPath
 from muster.vault.files import SMALL, Batch, FileReading, content_of
-from muster.vault.placing import Placement
+from muster.vault.placing import Placement, folder_of, name_of
 from muster.vault.reader import ChunkReader, started
 
-Wanted = tuple[TreeEntry, Path]
+Wanted = tuple[TreeEntry, str]
 
 _WORKERS = 4
 _AT_ONCE = 65_536
 
 
-def extract(reader: ChunkReader, wanted: Iterable[Wanted]) -> int:
+def extract(reader: ChunkReader, wanted: Iterable[tuple[TreeEntry, StrPath]]) -> int:
     """
     Write entries to paths; return the number of plain bytes. See `muster.ports.TreeReader.extract`.
 
@@ -31,7 +32,7 @@ def extract(reader: ChunkReader, wanted: Iterable[Wanted]) -> int:
     target, size = _Target(), 0
     try:
         with FileReading(reader) as reading:
-            for lot in batched(wanted, _AT_ONCE):
+            for lot in batched(((entry, os.fspath(path)) for entry, path in wanted), _AT_ONCE):
                 target.prepare(lot)
                 size += _Extraction(reading).run([piece for piece in lot if piece[0].kind == "file"])
         target.finish()
@@ -59,24 +60,23 @@ class _Target:
 
         :raises TargetNotEmpty: if anything but a folder that is wanted there was in the way before we came; nothing was made
         """
-        places = [(entry, path, *os.path.split(path)) for entry, path in pieces]
-        folders = {folder for *_, folder, _ in places}
+        folders = {folder_of(path) for _, path in pieces}
         self._taken |= {folder: _names_in(Path(folder)) for folder in folders - self._taken.keys()}
-        for entry, path, folder, name in places:
-            if name in self._taken[folder] and not (entry.kind == "dir" and path.is_dir() and not path.is_symlink()):
+        for entry, path in pieces:
+            if name_of(path) in self._taken[folder_of(path)] and not (entry.kind == "dir" and _is_folder(Path(path))):
                 raise TargetNotEmpty(f"{path} is there already", "restore to an empty folder, or remove it first")
         self._links += [piece for piece in pieces if piece[0].kind == "link"]
         self._folders += (wanted := [piece for piece in pieces if piece[0].kind == "dir"])
-        for made in {Path(folder) for folder in folders} | {path for _, path in wanted}:
-            made.mkdir(parents=True, exist_ok=True)
+        for made in folders | {path for _, path in wanted}:
+            Path(made).mkdir(parents=True, exist_ok=True)
 
     def finish(self) -> None:
         """Make the links, and dress the folders."""
         for entry, path in self._links:
-            path.symlink_to(entry.link or "")
-        for entry, path in sorted(self._folders, key=lambda piece: len(piece[1].parts), reverse=True):
+            Path(path).symlink_to(entry.link or "")
+        for entry, path in sorted(self._folders, key=lambda piece: piece[1].count("/"), reverse=True):
             if entry.mode is not None:
-                path.chmod(entry.mode & 0o7777)
+                Path(path).chmod(entry.mode & 0o7777)
             if entry.mtime_ns is not None:
                 os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
 
@@ -96,27 +96,30 @@ class _Extraction:
         with ThreadPoolExecutor(_WORKERS, "muster-write") as workers:
             try:
                 size = sum(written.result() for _, written in started(self._write_large, large, workers, _WORKERS))
-                fetched = self._reading.batches(small)
-                return size + sum(written.result() for _, written in started(self._write_small, fetched, workers, 1))
+                return size + sum(map(self._write_small, self._reading.batches(small)))
             except BaseException:
                 self._stopped = True
                 raise
 
-    def _write_small(self, batch: Batch[Path]) -> int:
+    def _write_small(self, batch: Batch[str]) -> int:
         return sum(self._write(entry, path, [plain]) for entry, path, plain in self._reading.small(batch))
 
     def _write_large(self, piece: Wanted) -> int:
         entry, path = piece
         return self._write(entry, path, self._unless_stopped(entry))
 
-    def _write(self, entry: TreeEntry, path: Path, parts: Iterable[bytes]) -> int:
-        return self._placement.create(str(path), parts, entry.mode, entry.mtime_ns)
+    def _write(self, entry: TreeEntry, path: str, parts: Iterable[bytes]) -> int:
+        return self._placement.create(path, parts, entry.mode, entry.mtime_ns)
 
     def _unless_stopped(self, entry: TreeEntry) -> Iterator[bytes]:
         for plain in self._reading.stream(entry):
             if self._stopped:
                 raise CancelledError
             yield plain
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _names_in(folder: Path) -> frozenset[str]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
+from muster.batches import batched_by
 from muster.domain.content import ContentRef, TreeEntry
 from muster.errors import IntegrityError
+from muster.vault.index import Location
 from muster.vault.intake import WORTH_A_THREAD
 from muster.vault.reader import FETCHERS, SPAN, ChunkReader, digest_mismatch, ids, joined, started
+from muster.vault.trees import chunk_ids
 
 SMALL = 4 * 1024 * 1024
 _BATCH_FILES = 1024
@@ -21,6 +25,8 @@ Pieces = list[tuple[TreeEntry, Piece]]
 Plain = Mapping[bytes, bytes]
 Batch = tuple[Pieces[Piece], Future[Plain | None]]
 """Small files that lie near each other, and their chunks, which are being fetched."""
+_Found = dict[bytes, Location | None]
+"""Where the chunks of a file lie, as far as known."""
 
 
 class FileReading:
@@ -44,8 +50,14 @@ class FileReading:
         self._hashers.shutdown(cancel_futures=True)
 
     def batches(self, pieces: Iterable[tuple[TreeEntry, Piece]]) -> Iterator[Batch[Piece]]:
-        """Small files in the order in which their bytes lie in packs, so that one request brings many; fetched ahead."""
-        return started(self._fetch, self._batches(pieces), self._fetchers, _BATCHES_AHEAD)
+        """
+        Small files in the order in which their bytes lie in packs, so that one request brings many.
+
+        They are fetched ahead if that means waiting for a network; otherwise two threads, of which each gives the interpreter up
+        several times a file, would only take it from one another.
+        """
+        batches = started(self._fetch, self._batches(pieces), self._fetchers, self._ahead)
+        return ((some, fetching) for (some, _), fetching in batches)
 
     def small(self, batch: Batch[Piece]) -> Iterator[tuple[TreeEntry, Piece, bytes]]:
         """
@@ -95,27 +107,38 @@ class FileReading:
         except IntegrityError as error:
             raise named(entry, error) from error
 
-    def _batches(self, pieces: Iterable[tuple[TreeEntry, Piece]]) -> Iterator[Pieces[Piece]]:
-        batch: Pieces[Piece] = []
-        size = 0
-        for piece in sorted(pieces, key=lambda piece: self._reader.place(content_of(piece[0]))):
-            batch.append(piece)
-            size += content_of(piece[0]).size
-            if size >= SPAN or len(batch) >= _BATCH_FILES:
-                yield batch
-                batch, size = [], 0
-        if batch:
-            yield batch
+    def _ahead(self) -> int:
+        return _BATCHES_AHEAD if self._reader.lanes.far else 0
 
-    def _fetch(self, pieces: Pieces[Piece]) -> Plain | None:
+    def _batches(self, pieces: Iterable[tuple[TreeEntry, Piece]]) -> Iterator[tuple[Pieces[Piece], list[_Found]]]:
+        wanted = list(pieces)
+        contents = [content_of(entry) for entry, _ in wanted]
+        chunks = chunk_ids(contents)
+        found = zip(chunks, self._reader.places(chunks), strict=True)
+        places = [dict(islice(found, len(content.chunks))) for content in contents]
+        order = sorted(range(len(wanted)), key=lambda number: _start(places[number]))
+        for some in batched_by(lambda number: contents[number].size, order, SPAN, _BATCH_FILES):
+            yield [wanted[number] for number in some], [places[number] for number in some]
+
+    def _fetch(self, batch: tuple[Pieces[Piece], list[_Found]]) -> Plain | None:
         """The chunks of small files; None if any of them is damaged: then `bytes_of` finds out which file is hit."""
+        pieces, found = batch
+        room = sum(content_of(entry).size for entry, _ in pieces)
+        places = {chunk: place for some in found for chunk, place in some.items()}
+        known = {chunk: place for chunk, place in places.items() if place}
         try:
-            chunks = {chunk: None for entry, _ in pieces for chunk in ids(content_of(entry))}
-            room = sum(content_of(entry).size for entry, _ in pieces)
             with self._reader.lanes.taken():
-                return self._reader.fetch_within(list(chunks), room)
+                if len(known) == len(places):
+                    return self._reader.fetch_placed(known, room)
+                return self._reader.fetch_within(list(places), room)
         except IntegrityError:
             return None
+
+
+def _start(places: _Found) -> tuple[str, int]:
+    """Where the first chunk of a file lies, as far as known."""
+    place = next(iter(places.values()), None)
+    return (place.pack.name, place.entry.offset) if place else ("", 0)
 
 
 def content_of(entry: TreeEntry) -> ContentRef:

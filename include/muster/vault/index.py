@@ -30,6 +30,7 @@ _READERS = 8
 _MANY = 256
 _NUMPY_PAYS = 16_384
 """To load numpy takes as long as to look up so many chunks without it: 75 ms."""
+_NOWHERE = (-1, -1, -1)
 
 
 class Location(NamedTuple):
@@ -84,16 +85,13 @@ class Index:
             rows.sort(key=lambda row: self._standings[row[0]])
         return [self._location(number, ordinal) for number, ordinal in rows]
 
+    def places(self, chunks: Sequence[bytes]) -> list[Location | None]:
+        """The best known copy of each chunk; None if there is none. As the first of `locations` of each, and faster."""
+        return [self._location(number, ordinal) if number >= 0 else None for number, ordinal, _ in self._best(chunks)]
+
     def sizes(self, chunks: Sequence[bytes]) -> list[int | None]:
         """The plain length of each chunk, by what is said of the best known copy; None if there is no copy."""
-        self._load()
-        if self._few(chunks):
-            return [self._size(chunk) for chunk in chunks]
-        found = self._table.find_first(b"".join(chunks)).tolist()
-        sound = self._sound(number for number, _ in found)
-        return [
-            size if number in sound else self._size(chunk) for chunk, (number, size) in zip(chunks, found, strict=True)
-        ]
+        return [size if number >= 0 else None for number, _, size in self._best(chunks)]
 
     def best(self, chunk: bytes) -> tuple[str, int]:
         """The pack of the best known copy of a chunk, and its standing; an empty name, and `Standing.LOST`, if there is none."""
@@ -231,12 +229,23 @@ class Index:
         """Those of these packs on which a new point may build; -1 is no pack."""
         return {number for number in set(numbers) if number >= 0 and self._standings[number] == Standing.SOUND}
 
-    def _size(self, chunk: bytes) -> int | None:
-        rows = [row for row in self._table.find(chunk) if self._standings[row[0]] != Standing.LOST]
-        if not rows:
-            return None
-        best = rows[0] if len(rows) == 1 else min(rows, key=lambda row: self._standings[row[0]])
-        return PackEntry._make(ENTRY.unpack(self._table.row(*best))).size
+    def _best(self, chunks: Sequence[bytes]) -> Iterable[tuple[int, int, int]]:
+        """Of the best known copy of each chunk the number of its pack, its ordinal there and its plain length; -1 if there is none."""
+        self._load()
+        if self._few(chunks):
+            return map(self._best_of, chunks)
+        found = self._table.find_first(b"".join(chunks))
+        sound = self._sound(found[:, 0].tolist())
+        return [
+            (number, ordinal, size) if number in sound else self._best_of(chunk)
+            for chunk, (number, ordinal, size) in zip(chunks, found.tolist(), strict=True)
+        ]
+
+    def _best_of(self, chunk: bytes) -> tuple[int, int, int]:
+        places = self.locations(chunk)
+        if not places:
+            return _NOWHERE
+        return self._numbers[places[0].pack.name], places[0].ordinal, places[0].entry.size
 
     def _has(self, chunk: bytes, worst: int) -> bool:
         """Whether there is a copy of a chunk in a pack of this standing or a better one."""
@@ -276,8 +285,7 @@ class Index:
                     self._judge(number, there=True)
 
     def _location(self, number: int, ordinal: int) -> Location:
-        entry = PackEntry._make(ENTRY.unpack(self._table.row(number, ordinal)))
-        return Location(self._packs[number], ordinal, entry)
+        return Location(self._packs[number], ordinal, self._table.entry(number, ordinal))
 
     def _adopt(self, sizes: dict[str, int]) -> list[Pack]:
         """Packs by what they say of themselves; those that are damaged are left out, and noted."""

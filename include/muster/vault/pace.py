@@ -77,6 +77,11 @@ class Lanes:
         self._lock = threading.Lock()
         self._ratio = 1.0
 
+    @property
+    def far(self) -> bool:
+        """Whether it was found to be."""
+        return not self._more
+
     def taken(self) -> AbstractContextManager[object]:
         """Held while a piece is fetched and opened."""
         return self._free

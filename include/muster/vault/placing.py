@@ -33,7 +33,7 @@ class Placement:
         :param mtime_ns: its time of modification in nanoseconds since the epoch; None for now
         :raises FileExistsError: with the path, if something has that name
         """
-        handle = self._opened(_folder(path), mode)
+        handle = self._opened(folder_of(path), mode)
         if handle is None:
             return _create_by_a_name(path, parts, mode, mtime_ns)
         try:
@@ -52,7 +52,7 @@ class Placement:
 
 
 def _create_by_a_name(path: str, parts: Iterable[bytes], mode: int | None, mtime_ns: int | None) -> int:
-    partial = f"{_folder(path)}/.muster-{secrets.token_hex(8)}.part"
+    partial = f"{folder_of(path)}/.muster-{secrets.token_hex(8)}.part"
     handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _first_mode(mode))
     try:
         try:
@@ -85,8 +85,15 @@ def _write_all(handle: int, part: bytes) -> int:
     return written
 
 
-def _folder(path: str) -> str:
-    return os.path.split(path)[0] or "."
+def folder_of(path: str) -> str:
+    """The folder that a path lies in."""
+    folder, slash, _ = path.rpartition("/")
+    return folder or slash or "."
+
+
+def name_of(path: str) -> str:
+    """Its last part."""
+    return path.rpartition("/")[2]
 
 
 def _first_mode(mode: int | None) -> int:

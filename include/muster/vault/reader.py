@@ -41,8 +41,8 @@ class ChunkReader:
 
         :raises IntegrityError: if there is no copy of one
         """
-        found = {chunk: self._index.locations(chunk) for chunk in chunks}
-        if not all(found.values()):
+        found = self._index.places(chunks)
+        if None in found:
             if missing := self._index.missing(chunks):
                 unread = list(self._index.damaged.values())
                 because = f"; {len(unread)} packs or indexes cannot be read: {unread[0]}" if unread else ""
@@ -50,13 +50,12 @@ class ChunkReader:
                     f"chunk {missing[0].hex()} is in no pack of {self._store.url}, nor are {len(missing) - 1} others{because}",
                     "a pack was lost: restore it from a replica, or use another point; verify names what is affected",
                 )
-            found = {chunk: self._index.locations(chunk) for chunk in chunks}
-        return {chunk: copies[0] for chunk, copies in found.items()}
+            found = self._index.places(chunks)
+        return {chunk: place for chunk, place in zip(chunks, found, strict=True) if place}
 
-    def place(self, content: ContentRef) -> tuple[str, int]:
-        """Pack and offset of a file's first chunk, as far as known: sorting files by it makes reading sequential."""
-        copies = [place for chunk in ids(content, 1) for place in self._index.locations(chunk)]
-        return (copies[0].pack.name, copies[0].entry.offset) if copies else ("", 0)
+    def places(self, chunks: Sequence[bytes]) -> list[Location | None]:
+        """Where to read each of the chunks, as far as it is known without another look at the store."""
+        return self._index.places(chunks)
 
     def fetch(self, chunks: Sequence[bytes]) -> dict[bytes, bytes]:
         """
@@ -72,7 +71,10 @@ class ChunkReader:
 
         :raises IntegrityError: also if the chunks have more; nothing was fetched then
         """
-        places = self.locate(chunks)
+        return self.fetch_placed(self.locate(chunks), room)
+
+    def fetch_placed(self, places: dict[bytes, Location], room: int) -> dict[bytes, bytes]:
+        """The same, of chunks that were located."""
         if sum(place.entry.size for place in places.values()) > room:
             raise IntegrityError("it names chunks that have more bytes than it", "verify the vault; use another point")
         return self._fetch(places)
@@ -186,17 +188,19 @@ def digest_mismatch(what: str, content: ContentRef) -> IntegrityError:
 
 
 def started(
-    work: Callable[[Item], Result], items: Iterable[Item], workers: Executor, ahead: int
+    work: Callable[[Item], Result], items: Iterable[Item], workers: Executor, ahead: int | Callable[[], int]
 ) -> Iterator[tuple[Item, Future[Result]]]:
     """
     Each item with its work, in order; at most `ahead` are begun before they are asked for, so that no more wait in memory.
+
+    :param ahead: asked again for each item if it may change
 
     If the iteration is given up, what was begun ends, and nothing else begins.
     """
     pending: deque[tuple[Item, Future[Result]]] = deque()
     for item in items:
         pending.append((item, workers.submit(work, item)))
-        if len(pending) > ahead:
+        while len(pending) > (ahead if isinstance(ahead, int) else ahead()):
             yield pending.popleft()
     yield from pending
 

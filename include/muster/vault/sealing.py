@@ -83,7 +83,7 @@ def _packs_of(tree: StoredTree, index: Index, condemned: dict[bytes, None]) -> s
     packs, others = index.sound(tree.list_chunks)
     _check_others(LIST, others, index, condemned)
     for rows in tree.lots():
-        names, others = index.sound(chunk_ids(rows))
+        names, others = index.sound(chunk_ids(row.content for row in rows if row.content))
         packs |= names
         if others:
             for row in rows:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from muster.domain.content import ContentRef, TreeEntry, TreeRef
 from muster.errors import IntegrityError, NotFound
+from muster.ports import StrPath
 from muster.vault.extract import extract
 from muster.vault.files import FileReading, check_content
 from muster.vault.layout import ID_BYTES
@@ -114,7 +114,7 @@ class StoredTree:
         check_content(entry, plain)
         return plain
 
-    def extract(self, wanted: Iterable[tuple[TreeEntry, Path]]) -> int:
+    def extract(self, wanted: Iterable[tuple[TreeEntry, StrPath]]) -> int:
         """Write entries to paths, in parallel; return the number of plain bytes. See `muster.ports.TreeReader`."""
         return extract(self._reader, wanted)
 

@@ -86,13 +86,13 @@ class Unchanged:
     again: Callable[[Row], SourceFile]
 
 
-def chunk_ids(rows: Iterable[Row]) -> list[bytes]:
+def chunk_ids(contents: Iterable[KnownContent]) -> list[bytes]:
     """
-    The ids of all chunks of these entries.
+    The ids of all chunks of these contents.
 
     :raises IntegrityError: if one is none
     """
-    chunks = [chunk for row in rows if row.content for chunk in row.content.chunks]
+    chunks = [chunk for content in contents for chunk in content.chunks]
     try:
         joined = bytes.fromhex("".join(chunks))
     except ValueError:

@@ -64,8 +64,8 @@ class FileCheck:
         with ThreadPoolExecutor(_READERS, "muster-verify") as readers:
             for _, size in started(lambda entry: self._check_large(reading, entry), large, readers, _READERS):
                 yield size.result()
-            for _, size in started(lambda batch: self._check_small(reading, batch), small, readers, 1):
-                yield size.result()
+            for batch in small:
+                yield self._check_small(reading, batch)
 
     def _check_large(self, reading: FileReading, entry: TreeEntry) -> int:
         md5, size = hashlib.md5(usedforsecurity=False), 0

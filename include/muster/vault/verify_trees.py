@@ -89,7 +89,7 @@ class TreeCheck:
         return tree
 
     def _check(self, tree: _Tree, rows: Sequence[Row]) -> None:
-        chunks = chunk_ids(rows)
+        chunks = chunk_ids(row.content for row in rows if row.content)
         sizes = self._index.sizes(chunks)
         self._lost_among(chunks, sizes)
         end = 0

@@ -131,7 +131,7 @@ class _Storing:
 
     def _taken_over(self, unchanged: Unchanged) -> Sequence[Row]:
         """Those entries of which the vault still has everything; the others are read."""
-        packs, lost = self._index.sound(chunk_ids(unchanged.rows))
+        packs, lost = self._index.sound(chunk_ids(row.content for row in unchanged.rows if row.content))
         rows = unchanged.rows
         if lost:
             gone = set(lost)
