@@ -147,6 +147,28 @@ def test_what_was_deleted_is_named_and_the_point_before_is_held(world: World, ca
     assert good.point.point in shown
 
 
+def test_whatever_else_has_a_name_is_missed_by_it(world: World) -> None:
+    """A webhook, which MLflow only marks, an evaluation dataset and a scorer, of which there are others that stay."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    client, store = client_of(world.store), SqlAlchemyStore(world.store.url, str(world.store.artifacts))
+    hooks = [client.create_webhook(name, "https://example.org/", ["registered_model.created"]) for name in ("a", "b")]
+    sets = [client.create_dataset(name) for name in ("questions", "answers")]
+    for name in ("polite", "brief"):
+        store.register_scorer("0", name, "{}")
+    scorer = next(s for s in store.list_scorers("0") if s.scorer_name == "polite")
+    world.night()
+    client.delete_webhook(hooks[0].webhook_id)
+    client.delete_dataset(sets[0].dataset_id)
+    store.delete_scorer("0", "polite")
+    (changes,) = world.night().point.of_kind("changes")
+    assert changes.details["deleted"]["named"] == [
+        f"evaluation dataset questions ({sets[0].dataset_id})",
+        f"scorer polite ({scorer.scorer_id})",
+        f"webhook a ({hooks[0].webhook_id})",
+    ]
+
+
 def test_what_merely_changes_is_no_deletion(world: World) -> None:
     """An alias that moves, a version, a model, a prompt and an experiment that come: nothing is held."""
     good = world.night()

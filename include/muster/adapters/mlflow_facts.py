@@ -26,6 +26,19 @@ SERVER_KEYS = {
 }
 """Columns of encrypted values, and the environment variable of the server without which they cannot be read."""
 DELETED = "Deleted_Internal"
+_NAMED = {
+    "webhook": ("webhooks", "webhook_id", "name", "deleted_timestamp"),
+    "evaluation dataset": ("evaluation_datasets", "dataset_id", "name"),
+    "scorer": ("scorers", "scorer_id", "scorer_name"),
+    "label schema": ("label_schemas", "schema_id", "name"),
+    "review queue": ("review_queues", "queue_id", "name"),
+    "gateway endpoint": ("endpoints", "endpoint_id", "name"),
+    "gateway model": ("model_definitions", "model_definition_id", "name"),
+    "gateway secret": ("secrets", "secret_id", "secret_name"),
+    "guardrail": ("guardrails", "guardrail_id", "name"),
+    "MCP server": ("mcp_servers", "name", "name"),
+}
+"""What else people make by name: its table, and the columns of its id, its name and, where it is only marked, of its deletion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +131,7 @@ def prompts_of(connection: Connection, tables: Tables) -> set[tuple[Any, Any]]:
 
 
 def holdings_of(connection: Connection, tables: Tables) -> Holdings:
-    """Experiments that are not deleted, and which models are prompts, named as in `models_of`."""
+    """What is not deleted: experiments, which models are prompts, named as in `models_of`, and whatever else has a name."""
     wanted = ("experiment_id", "name", "lifecycle_stage")
     experiments = {
         str(id_): str(name)
@@ -126,7 +139,11 @@ def holdings_of(connection: Connection, tables: Tables) -> Holdings:
         if stage != "deleted"
     }
     prompts = (label_of(workspace, name) for workspace, name in prompts_of(connection, tables))
-    return Holdings(experiments, tuple(sorted(prompts)))
+    others = {
+        kind: {str(id_): str(name) for id_, name, *gone in values(connection, tables, table, columns) if not any(gone)}
+        for kind, (table, *columns) in _NAMED.items()
+    }
+    return Holdings(experiments, tuple(sorted(prompts)), others=others)
 
 
 def server_keys(connection: Connection, tables: Tables) -> list[str]:

@@ -53,19 +53,21 @@ class Holdings:
     :param experiments: id to name of those that are not deleted
     :param prompts: which of the models are prompts
     :param missing: artifacts that were named and not there
+    :param others: what else people make by name, such as webhooks and gateway endpoints: id to name, by kind
     """
 
     experiments: dict[str, str] = field(default_factory=dict)
     prompts: tuple[str, ...] = ()
     missing: tuple[Missing, ...] = ()
+    others: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def deleted(before: Holdings | None, models_before: Models, now: Holdings | None, models: Models) -> list[str]:
     """
     What the point before had and this one has not, each in a phrase: models and prompts with all of theirs in one, then versions and
-    aliases of those that are still there, then experiments.
+    aliases of those that are still there, then experiments, then others, as far as both points tell of their kind.
 
-    :param before: None if that point does not tell: then no experiments are compared
+    :param before: None if that point does not tell: then models, versions and aliases alone are compared
     """
     prompts = set(before.prompts if before else ()) | set(now.prompts if now else ())
     found: list[str] = []
@@ -74,6 +76,9 @@ def deleted(before: Holdings | None, models_before: Models, now: Holdings | None
         found += _gone(kind, name, earlier, models.get(name))
     experiments = sorted(before.experiments.items(), key=lambda item: (len(item[0]), item[0])) if before and now else []
     found += [f"experiment {shown(name)} ({id_})" for id_, name in experiments if now and id_ not in now.experiments]
+    for kind, names in sorted(before.others.items()) if before and now else ():
+        there = now.others.get(kind, names) if now else names
+        found += [f"{kind} {shown(name)} ({id_})" for id_, name in sorted(names.items()) if id_ not in there]
     return found
 
 

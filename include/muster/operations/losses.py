@@ -31,8 +31,8 @@ def losses(vault: Vault, before: Component | None, now: Component) -> Losses:
     """
     What was lost of a registry. Rows are not read for it: names stand in the manifests, and in a small file of either tree.
 
-    Of points of chosen models, those are compared that both points were meant to have. Experiments are compared between whole stores
-    alone: one that no chosen row needs any more leaves the point, and lives on.
+    Of points of chosen models, those are compared that both points were meant to have. Experiments and what else has a name are compared
+    between whole stores alone: one that no chosen row needs any more leaves the point, and lives on.
 
     :param before: the same component of the point before, or None
     """
@@ -46,7 +46,7 @@ def losses(vault: Vault, before: Component | None, now: Component) -> Losses:
     earlier, models = (component.details.get("models", {}) for component in (before, now))
     meant = {label: model for label, model in earlier.items() if all(means(part, label) for part in parts)}
     if there and any(parts):
-        there = replace(there, experiments={})
+        there = replace(there, experiments={}, others={})
     return Losses(tuple(deleted(there, meant, here, models)), missing)
 
 
