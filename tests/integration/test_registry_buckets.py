@@ -88,6 +88,34 @@ def test_an_object_that_changes_after_it_was_read_fails_the_cut(
             cut.confirm()
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_an_object_that_is_replaced_within_its_second_is_read_again(
+    registry: str, bucket: ArtifactBucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    """The bucket's clock is behind ours, so a time of this second counts as settled; size and time are equal, the ETag is not."""
+    monkeypatch.setattr("muster.adapters.mlflow_known.SETTLED", -60.0)
+    monkeypatch.setattr("muster.adapters.mlflow_registry.due", lambda *_: False)
+    for attempt in range(20):
+        bucket.put(f"{PLACE}/a.txt", b"a")
+        with MlflowSource("w", registry, bucket.address).capture(None) as cut:
+            previous = FolderTree(tmp_path / f"tree{attempt}").store(cut.files())
+        if replaced:
+            bucket.put(f"{PLACE}/a.txt", b"b")
+        with MlflowSource("w", registry, bucket.address).capture(previous) as cut:
+            found = artifacts(list(cut.files()))["a.txt"]
+        before = previous.entry(f"artifacts/{PLACE}/a.txt")
+        if found.mtime_ns == before.mtime_ns or isinstance(bucket, GcsBucket):  # which tells microseconds
+            break
+    assert found.size == 1
+    assert found.mtime_ns == before.mtime_ns or (replaced and isinstance(bucket, GcsBucket))
+    if replaced:
+        assert found.known is None
+        assert read(found) == b"b"
+    else:
+        assert found.known
+        assert found.known.sha256 == hashlib.sha256(b"a").hexdigest()
+
+
 def test_a_bucket_that_is_not_there_is_named(registry: str, bucket: ArtifactBucket, tmp_path: Path) -> None:
     """As a source and as a target: somebody must mend the address, so trying again is not what is asked for."""
     with pytest.raises(SourceInvalid, match=r"muster-nowhere.*cannot be reached"):

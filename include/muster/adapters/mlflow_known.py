@@ -15,6 +15,8 @@ from muster.domain.content import ContentRef, TreeEntry
 from muster.errors import IntegrityError, NotFound
 from muster.ports import TreeReader
 
+VERSIONS = "versions.json"
+"""What a bucket calls the content of each artifact (`muster.adapters.mlflow_artifacts.Artifact.version`), by its path in the tree."""
 LOOK_FORMAT = 2
 """Another one as soon as the same rows are written in another way."""
 SETTLED = 2.0
@@ -56,6 +58,7 @@ class Known:
         self._previous = previous
         self._entries: dict[str, TreeEntry] = {e.path: e for e in previous.entries()} if previous else {}
         self._cut_at = float(self._json("schema.json").get("cut_at", 0.0))
+        self._versions = self._json(VERSIONS)
 
     def read(self, path: str) -> bytes | None:
         """A small file; None if it is not there, or damaged, which `verify` names."""
@@ -77,9 +80,14 @@ class Known:
         return content if content and content.sha256 == sha256 else None
 
     def same_state(self, path: str, artifact: Artifact) -> ContentRef | None:
-        """The content of an artifact that has the same size and time, and was old enough for that to mean something."""
+        """
+        The content of an artifact that has the same size and time, and was old enough for that to mean something; and that its
+        bucket, if that told at the point before, calls the same: times of a bucket are whole seconds of another clock than ours.
+        """
         entry = self._entries.get(path)
         if entry is None or entry.content is None or artifact.mtime_ns >= (self._cut_at - SETTLED) * 1e9:
+            return None
+        if self._versions.get(path, artifact.version) != artifact.version:
             return None
         return entry.content if (entry.content.size, entry.mtime_ns) == (artifact.size, artifact.mtime_ns) else None
 

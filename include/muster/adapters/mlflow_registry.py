@@ -6,6 +6,7 @@ a table which nobody here has heard of is carried and not lost. The stored tree:
 
     about.json                  experiments, which models are prompts, artifacts that are missing (`muster.domain.holdings`)
     look.json                   by what an unchanged table is known again
+    versions.json               by what a bucket knows the content of each artifact (ETag, generation)
     schema.json                 revision, tables with columns and keys, engine, MLflow version, sequences, artifact roots
     tables/<table>.jsonl        canonical rows (`muster.adapters.mlflow_rows` describes them)
     auth/schema.json, auth/tables/<table>.jsonl     the basic-auth database, where there is one of its own
@@ -42,7 +43,7 @@ from muster.adapters.mlflow_facts import (
     server_keys,
     versions_with_artifacts,
 )
-from muster.adapters.mlflow_known import Known, table_path
+from muster.adapters.mlflow_known import VERSIONS, Known, table_path
 from muster.adapters.mlflow_locations import Place, Root, home_of, root_place, roots_of
 from muster.adapters.mlflow_missing import LOADED_META, MLMODEL, missing_artifacts, refuse
 from muster.adapters.mlflow_restore import MlflowTarget
@@ -112,6 +113,8 @@ class RegistryCapture:
         yield _document(ABOUT, to_json(replace(self.facts.holdings, missing=tuple(self.missing))))
         for root in self.roots:
             yield from self._artifacts(root, self.known)
+        if versions := {f"{tree}/{a.path}": a.version for tree, some in self.seen.items() for a in some if a.version}:
+            yield _document(VERSIONS, versions)
         for dump in self.dumps:
             dump.finish()
             for name, total in dump.sums.items():
