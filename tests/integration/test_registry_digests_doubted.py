@@ -71,6 +71,7 @@ def test_where_the_server_refuses_everything_is_read_and_that_is_said(
         "REVOKE EXECUTE ON FUNCTION pg_catalog.record_send(record) FROM PUBLIC",
         "CREATE ROLE reader LOGIN PASSWORD 'x'",
         "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader",
+        "GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO reader",
     )
     try:
         before_it = on_server.take()[1]

@@ -142,7 +142,7 @@ def count_on(connection: Connection, tables: set[str]) -> None:
 
     if connection.dialect.name != "postgresql":
         return
-    for table, column, sequence, last in connection.execute(sa.text(SEQUENCES)).all():
+    for table, column, sequence, last, _ in connection.execute(sa.text(SEQUENCES)).all():
         if table in tables:
             quote = connection.dialect.identifier_preparer.quote
             connection.exec_driver_sql(f"LOCK TABLE {quote(table)} IN SHARE ROW EXCLUSIVE MODE")

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from muster.adapters import mlflow_mysql_types as mysql_types
 from muster.adapters.mlflow_rows import Table
 from muster.adapters.mlflow_store import VERSION_TABLES, migration_scripts
+from muster.errors import SourceInvalid
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 SEQUENCES = """
-    SELECT t.relname, a.attname, format('%I.%I', n.nspname, c.relname), s.last_value
+    SELECT t.relname, a.attname, format('%I.%I', n.nspname, c.relname), s.last_value,
+        has_sequence_privilege(c.oid, 'USAGE, SELECT')
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()
     JOIN pg_depend d ON d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
@@ -23,7 +25,10 @@ SEQUENCES = """
     JOIN pg_sequences s ON s.schemaname = n.nspname AND s.sequencename = c.relname
     WHERE c.relkind = 'S'
 """
-"""Table, column, name and last value (null if never used) of every sequence that belongs to a column."""
+"""
+Table, column, name and last value of every sequence that belongs to a column, and whether this role may know the value: it is null if it
+may not, and if no number was given out yet.
+"""
 
 
 INDEXES = {
@@ -144,13 +149,23 @@ def drop_unused(connection: Connection) -> None:
 
 
 def sequences_of(connection: Connection) -> dict[str, int]:
-    """The last number given out for each table that counts by itself, so that no number is given out twice."""
+    """
+    The last number given out for each table that counts by itself, so that no number is given out twice.
+
+    :raises SourceInvalid: if this role may not know one
+    """
     from sqlalchemy import inspect, text
 
     if connection.dialect.name == "mysql":
         return mysql_types.last_numbers(connection)
     if connection.dialect.name == "postgresql":
-        return {table: last for table, _, _, last in connection.execute(text(SEQUENCES)) if last is not None}
+        found = connection.execute(text(SEQUENCES)).all()
+        if hidden := [sequence for _, _, sequence, _, readable in found if not readable]:
+            raise SourceInvalid(
+                f"this role may not read {', '.join(hidden)}: which numbers were given out already, a restore could not know",
+                "GRANT SELECT ON ALL SEQUENCES IN SCHEMA … TO the role that snapshots are taken with, as on all tables",
+            )
+        return {table: last for table, _, _, last, _ in found if last is not None}
     if "sqlite_sequence" not in inspect(connection).get_table_names(sqlite_include_internal=True):
         return {}
     return {str(name): int(last) for name, last in connection.execute(text("SELECT name, seq FROM sqlite_sequence"))}
@@ -169,7 +184,7 @@ def set_sequences(connection: Connection, last: Mapping[str, int]) -> None:
     if connection.dialect.name == "mysql":
         return  # see `reserve_numbers`
     if connection.dialect.name == "postgresql":
-        for table, column, sequence, _ in connection.execute(sa.text(SEQUENCES)).all():
+        for table, column, sequence, *_ in connection.execute(sa.text(SEQUENCES)).all():
             highest = connection.execute(
                 sa.select(sa.func.max(sa.column(column))).select_from(sa.table(table))
             ).scalar()

@@ -75,6 +75,13 @@ class StoreUrl:
         return Path(self.url.removeprefix("sqlite:///")).absolute()
 
 
+_NO_RIGHT = "42501"  # insufficient_privilege, https://www.postgresql.org/docs/current/errcodes-appendix.html
+_GRANT = (
+    "GRANT what is missing: for a snapshot SELECT on all tables and sequences of the schema, and BYPASSRLS where policies hide rows; for a "
+    "restore CREATE on the schema"
+)
+
+
 @contextmanager
 def translated(shown: str) -> Iterator[None]:
     """Turn what a database says into our errors, without statements, parameters or passwords."""
@@ -96,6 +103,8 @@ def _refusal(shown: str, error: Exception) -> MusterError | None:
     if isinstance(error, DBAPIError):
         if mysql.speaks(error.orig):
             return mysql.refusal(shown, error.orig)
+        if getattr(error.orig, "pgcode", None) == _NO_RIGHT:
+            return SourceInvalid(f"{shown} refuses: {str(error.orig).strip().splitlines()[0]}", _GRANT)
         said = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
         away = isinstance(error, OperationalError | InterfaceError) and not isinstance(error.orig, sqlite3.Error)
         if away or "locked" in said or "is full" in said:
@@ -216,6 +225,8 @@ def _seeing_one_moment(store: StoreUrl, snapshot: str | None = None) -> Iterator
                 connection.exec_driver_sql("SET TRANSACTION SNAPSHOT %s", (snapshot,))
             # all that a float has, whatever the role is set to
             connection.exec_driver_sql("SET LOCAL extra_float_digits = 3")
+            # rows that a policy hides from this role are an error, not absent
+            connection.exec_driver_sql("SET LOCAL row_security = off")
         if store.engine == "mysql":
             mysql.begin_look(connection)
         yield connection
