@@ -104,9 +104,12 @@ def cut(url: str) -> Callable[[], None]:
 def test_a_capture_that_loses_its_connection_says_so(store: str, tmp_path: Path) -> None:
     """And the next one goes through."""
     source = MlflowSource("w", store, str(tmp_path / "restored"))
-    with before("FROM params", cut(store)) as met, pytest.raises(StoreUnavailable, match="does not answer"):
-        with source.capture(None) as taken:
-            list(taken.files())
+    with (
+        before("FROM params", cut(store)) as met,
+        pytest.raises(StoreUnavailable, match="does not answer"),
+        source.capture(None) as taken,
+    ):
+        list(taken.files())
     assert met
     with source.capture(None) as taken:
         assert list(taken.files())

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fakes_trees import FolderTree
+from muster.adapters import mlflow_fill
 from muster.adapters.mlflow_registry import MlflowTarget
 from muster.errors import IntegrityError, SourceInvalid, StoreUnavailable, TargetNotEmpty
 from postgres import Cluster
@@ -265,6 +266,61 @@ def test_older_store_is_brought_up_to_date(tmp_path: Path, target_url: str) -> N
         ("m", 5, f"{tmp_path}/moved/3/model")
     ]
     assert query(target_url, "SELECT workspace FROM registered_models") == [("default",)]
+
+
+def old_store(file: Path) -> None:
+    """A store of MLflow 2.22 with a trace that has a name, which a later MLflow keeps in another place."""
+    from sqlalchemy import create_engine
+
+    from muster.adapters.mlflow_schema import create_schema
+
+    with create_engine(f"sqlite:///{file}").begin() as connection:
+        create_schema(connection, {"alembic_version": "0584bdc529eb"})
+    with closing(sqlite3.connect(file)) as old, old:
+        old.executescript("""
+            INSERT INTO experiments (experiment_id, name, lifecycle_stage) VALUES (3, 'e', 'active');
+            INSERT INTO registered_models (name) VALUES ('m'), ('n');
+            INSERT INTO trace_info (request_id, experiment_id, timestamp_ms, execution_time_ms, status)
+            VALUES ('t', 3, 1, 1, 'OK');
+            INSERT INTO trace_tags (key, value, request_id) VALUES ('mlflow.traceName', 'asked', 't'), ('k', 'v', 't');
+        """)
+
+
+def test_what_a_migration_keeps_elsewhere_is_not_missed(tmp_path: Path, target_url: str) -> None:
+    """The name of a trace is a column now, and no tag; the tag of a person stays one."""
+    old_store(tmp_path / "old.db")
+    details, tree = capture(f"sqlite:///{tmp_path}/old.db", str(tmp_path / "art"), tmp_path / "tree")
+    assert details["tables"]["trace_tags"]["rows"] == 2
+    MlflowTarget(target_url, str(tmp_path / "moved")).restore(details, tree)
+    assert query(target_url, "SELECT request_id, value FROM trace_tags") == [("t", "v")]
+    assert query(target_url, "SELECT trace_name FROM trace_info") == [("asked",)]
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ("DELETE FROM registered_models WHERE name = 'n'", "registered_models had 2 rows and has 1 after"),
+        ("INSERT INTO registered_models (name, workspace) VALUES ('o', 'default')", "had 2 rows and has 3 after"),
+        ("DROP TABLE trace_tags", "trace_tags had 2 rows and is gone after"),
+    ],
+)
+def test_what_a_migration_loses_fails_the_restore(
+    tmp_path: Path, target_url: str, loss: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that takes rows, makes some, or drops a table: named, and the place is left empty."""
+    old_store(tmp_path / "old.db")
+    details, tree = capture(f"sqlite:///{tmp_path}/old.db", str(tmp_path / "art"), tmp_path / "tree")
+    migrate = mlflow_fill.migrate
+
+    def losing(connection: Any, *to: Any) -> None:
+        migrate(connection, *to)
+        connection.exec_driver_sql(loss)
+
+    monkeypatch.setattr(mlflow_fill, "migrate", losing)
+    with pytest.raises(IntegrityError, match=said):
+        MlflowTarget(target_url, str(tmp_path / "moved")).restore(details, tree)
+    assert not content(target_url)
+    assert not (tmp_path / "moved").exists()
 
 
 def test_restored_file_stands_alone(captured: Captured, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from muster.adapters.mlflow_schema import (
     indexes_made_last,
     migrate,
     reserve_numbers,
+    rows_in,
+    rows_moved_by,
     set_sequences,
 )
 from muster.adapters.mlflow_store import StoreUrl, newest_revision, revisions_of
@@ -138,7 +140,7 @@ def fill(connection: Connection, stored: Stored, locations: LocationMap) -> Fill
                 due[table.name] = insert_rows(connection, table, mapped)
         if due[table.name].rows != stored.expected[table.name]["rows"]:
             raise IntegrityError(f"{table.name} came back with {due[table.name].rows} rows", "verify the vault")
-        if engine == "mysql" and mysql.count(connection, table.name) != due[table.name].rows:
+        if engine == "mysql" and rows_in(connection, table.name) != due[table.name].rows:
             raise IntegrityError(
                 f"there are other rows of {table.name} than were put in", "see who else writes to this database"
             )
@@ -146,7 +148,7 @@ def fill(connection: Connection, stored: Stored, locations: LocationMap) -> Fill
     tables = tuple(order)
     old = [name for name in schema.revisions if newest_revision(name) != schema.revisions[name]]
     if old:
-        tables = _upgraded(connection, tables, due, locations, old)
+        tables = _upgraded(connection, tables, due, locations, {name: schema.revisions[name] for name in old})
         due = {table.name: sum_of(batches_of(connection, table)) for table in tables}
     moves = {table.name: locations.moves[table.name] for table in order if table.name in locations.moves}
     return Filled(stored, here, tables, due, moves, adapted, revisions_of(connection))
@@ -176,9 +178,18 @@ def already(connection: Connection, stored: Stored, locations: LocationMap) -> F
 
 
 def _upgraded(
-    connection: Connection, tables: tuple[Table, ...], due: dict[str, RowSum], locations: LocationMap, old: list[str]
+    connection: Connection,
+    tables: tuple[Table, ...],
+    due: dict[str, RowSum],
+    locations: LocationMap,
+    old: Mapping[str, str],
 ) -> tuple[Table, ...]:
-    """Hold all rows to what they must be, then let MLflow migrate them. The stored tables that there are after it."""
+    """
+    Hold all rows to what they must be, then let MLflow migrate them, and hold their numbers to what they were. The tables as they are then.
+
+    :param old: version table to the revision before
+    :raises IntegrityError: if rows are not as they must be, or fewer or more of them are left than MLflow means to leave
+    """
     for table in tables:
         found = sum_of(locations.inspected(table, batches_of(connection, table)))
         if found != due[table.name]:
@@ -186,7 +197,16 @@ def _upgraded(
     mysql.commit_rows(connection)
     for version_table in old:
         migrate(connection, version_table, "heads")
-    here, names = tables_of(connection), {table.name for table in tables}
+    here, moved = tables_of(connection), rows_moved_by(old)
+    for table in tables:
+        before, after = due[table.name].rows, rows_in(connection, table.name) if table.name in here else None
+        if after != before and not (table.name in moved and after is not None and after < before):
+            left = "is gone" if after is None else f"has {after}"
+            raise IntegrityError(
+                f"{table.name} had {before} rows and {left} after MLflow brought its schema up to date",
+                "report it to MLflow; restore with the MLflow that the registry was captured from: every row is in the point",
+            )
+    names = {table.name for table in tables}
     return tuple(table for name, table in here.items() if name in names)
 
 

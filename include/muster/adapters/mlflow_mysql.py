@@ -192,12 +192,6 @@ def commit_rows(connection: Connection) -> None:
         connection.execution_options(**{COMMITTED: True})
 
 
-def count(connection: Connection, table: str) -> int:
-    """How many rows a table has."""
-    quote = connection.dialect.identifier_preparer.quote
-    return int(connection.exec_driver_sql(f"SELECT COUNT(*) FROM {quote(table)}").scalar_one())  # noqa: S608  quoted
-
-
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 

@@ -40,6 +40,8 @@ INDEXES = {
     """,
 }
 """Name and statement of each index of a table, but for those that a constraint makes or needs."""
+_MOVED = {"75868b020152": ("span_metrics", "trace_metrics", "trace_request_metadata", "trace_tags")}
+"""Revision to the tables whose rows it turns into columns, by the code of MLflow 3.17; no other revision takes rows away."""
 
 
 def create_schema(connection: Connection, revisions: Mapping[str, str]) -> None:
@@ -74,6 +76,23 @@ def migrate(connection: Connection, version_table: str, revision: str) -> None:
         environment.configure(connection=connection, render_as_batch=True, version_table=version_table)
         with environment.begin_transaction():
             environment.run_migrations()
+
+
+def rows_moved_by(old: Mapping[str, str]) -> set[str]:
+    """
+    Tables that have fewer rows after the migrations that follow these revisions, since MLflow keeps what they said in columns of others.
+
+    :param old: version table to its revision
+    """
+    steps = {s.revision for name, at in old.items() for s in migration_scripts(name).iterate_revisions("heads", at)}
+    return {table for step in steps & _MOVED.keys() for table in _MOVED[step]}
+
+
+def rows_in(connection: Connection, table: str) -> int:
+    """How many there are."""
+    import sqlalchemy as sa
+
+    return int(connection.execute(sa.select(sa.func.count()).select_from(sa.table(table))).scalar_one())
 
 
 @contextmanager
