@@ -72,6 +72,7 @@ runbooks: .venv/ready  ## render docs/runbooks anew from the catalog
 
 bench: .venv/ready  ## side by side with restic, DVC, tar, mlflow-export-import and a recovery by hand, on the same work
 	$(BIN)/python benchmarks/vault_vs_peers.py
+	if [ -x /usr/bin/radosgw ]; then $(BIN)/python benchmarks/vault_vs_peers.py --s3 --shape 8x64MiB --shape 5000x10KiB; fi
 	$(BIN)/python benchmarks/snapshot_vs_dvc.py
 	$(BIN)/python benchmarks/registry_growth.py --exporter
 	$(BIN)/python benchmarks/recovery_vs_naive.py

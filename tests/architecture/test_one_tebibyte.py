@@ -85,8 +85,8 @@ class Vault:
 
     @property
     def reads_of_a_pack(self) -> int:
-        """By a verification: header, pieces, and what follows the chunks."""
-        return 2 + ceil(self.chunks_a_pack / ceil(_PIECE / (self.chunk + TAG_BYTES)))
+        """By a verification: its pieces, the header with the first and the directory with the last."""
+        return ceil(self.chunks_a_pack / ceil(_PIECE / (self.chunk + TAG_BYTES)))
 
     @property
     def figures(self) -> dict[str, int]:

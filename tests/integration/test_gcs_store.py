@@ -259,6 +259,27 @@ def test_proofs_of_a_bucket_that_does_not(gcs_emulator: str, gcs: GcsServer, buc
     assert told["nothing but expiry removes objects"].verdict == "broken"
 
 
+@pytest.mark.parametrize(
+    ("condition", "verdict"),
+    [
+        ({"age": 30}, "broken"),
+        ({"age": 30, "isLive": True}, "broken"),
+        ({"age": 30, "numNewerVersions": 0}, "broken"),
+        ({"age": 30, "isLive": False}, "kept"),
+        ({"numNewerVersions": 1}, "kept"),
+        ({"daysSinceNoncurrentTime": 7}, "kept"),
+        ({"noncurrentTimeBefore": "2026-01-01"}, "kept"),
+    ],
+)
+def test_a_rule_is_harmless_if_no_live_object_meets_it(
+    gcs: GcsServer, bucket: str, condition: dict[str, Any], verdict: str
+) -> None:
+    """A condition of old versions is not met by live objects, and one that says live is met by nothing else."""
+    gcs.gate.settings["lifecycle"] = {"rule": [{"action": {"type": "Delete"}, "condition": condition}]}
+    told = {proof.guarantee: proof.verdict for proof in gcs_store(gcs.location(bucket)).prove()}
+    assert told["nothing but expiry removes objects"] == verdict
+
+
 def test_proofs_see_through_a_bucket_that_only_nods(gcs: GcsServer, bucket: str) -> None:
     """A server that takes a retention and then deletes all the same is found out."""
 

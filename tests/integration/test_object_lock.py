@@ -292,6 +292,25 @@ def test_governance_that_our_own_credentials_may_bypass_is_no_lock(
     assert ways <= set(proved(store, "kept"))
 
 
+def test_a_vault_that_comes_to_ask_for_compliance_goes_on(ceph_s3: S3Server, bucket: str) -> None:
+    """What is locked in governance is locked for longer in governance, since more would be to bypass it; what is new, in compliance."""
+    before = S3Store(replace(ceph_s3.location(bucket), lock="governance"))
+    after = S3Store(replace(ceph_s3.location(bucket), lock="compliance"))
+    now = datetime.now(UTC)
+    before.put(KEY, b"old")
+    first, locks = before.locks(), after.locks()
+    assert first
+    assert locks
+    first.extend([KEY], now + HOUR)
+    after.put(f"{KEY}2", b"new")
+    assert locks.extend([KEY, f"{KEY}2"], now + 2 * HOUR) == 2
+    for key, mode in ((KEY, "governance"), (f"{KEY}2", "compliance")):
+        lock = locks.of(key)
+        assert lock.mode == mode
+        assert lock.until
+        assert lock.until >= now + 2 * HOUR
+
+
 def test_a_default_of_governance_defeats_compliance(store: S3Store, attacker: Attacker) -> None:
     """Objects born under governance cannot be made compliant: the doctor says so before a snapshot fails of it."""
     attacker.default_retention("GOVERNANCE")

@@ -131,6 +131,17 @@ def test_another_kms_key_does_not_open_the_vault(store: MemoryStore, vault: Vaul
         reopen(store, kms.new_key())
 
 
+def test_a_key_is_not_sent_to_kms_in_the_clear(vault: Vault, kms: Kms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint of the environment without TLS, on another machine: nothing is sent, neither to seal nor to open."""
+    key = kms.new_key()
+    vault.holders.add_kms("cloud", key)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", "http://192.0.2.1:8080")
+    with pytest.raises(UsageError, match=r"AWS KMS at http://192\.0\.2\.1:8080 in the clear"):
+        vault.holders.add_kms("more", key)
+    with pytest.raises(UsageError, match="in the clear"):
+        key.service.open(key.key, b"sealed", {})
+
+
 def test_a_kms_key_that_is_nowhere_is_refused(vault: Vault, kms: Kms) -> None:
     """What KMS says is told, with what to ask for; no holder is added."""
     key = kms.new_key()

@@ -89,6 +89,18 @@ def test_packs_are_locked_before_the_manifest_and_documents_after(memory: Memory
     assert steps == ["extend", "put", "extend"]
 
 
+def test_a_seal_that_was_killed_before_its_record_records_the_lock(memory: MemoryStore, clock: FrozenClock) -> None:
+    """Whoever seals it again writes the record, which says until when it is locked, as the first one would have."""
+    store = FaultyStore(memory)
+    vault, _ = make_vault(store, clock)
+    store.faults.append(Fault("fail", "put", prefix="audit/"))
+    with pytest.raises(StoreUnavailable):
+        sealed(vault)
+    point = sealed(reopen(store, clock=clock))
+    record = vault.audit()[-1]
+    assert (record.action, record.details["locked_until"]) == ("seal", f"{point.locked_until:%Y-%m-%dT%H:%M:%SZ}")
+
+
 @pytest.mark.parametrize("kind", ["fail", "lose_answer"])
 def test_what_cannot_be_locked_is_not_sealed(memory: MemoryStore, clock: FrozenClock, kind: str) -> None:
     """If the packs cannot be locked there is no manifest, and sealing again goes on."""

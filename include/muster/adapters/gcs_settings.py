@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from muster.adapters.bucket_proofs import transport
 from muster.ports import Guarantees, Proof
 
-_OF_OLD_VERSIONS = {"isLive", "numNewerVersions", "daysSinceNoncurrentTime", "noncurrentTimeBefore"}
+_OF_OLD_VERSIONS = {"daysSinceNoncurrentTime", "noncurrentTimeBefore"}
+"""Conditions that no live object meets (Google Cloud Storage, "Object Lifecycle Management")."""
 
 
 def allowed_by(bucket: Any) -> Guarantees:
@@ -48,7 +49,7 @@ def _lifecycle(bucket: Any) -> Proof:
     harmful = [
         rule
         for rule in bucket.lifecycle_rules
-        if rule["action"]["type"] == "Delete" and not _OF_OLD_VERSIONS & set(rule.get("condition", {}))
+        if rule["action"]["type"] == "Delete" and not _spares_live(rule.get("condition", {}))
     ]
     if not harmful:
         return Proof(guarantee, "kept", "no lifecycle rule of the bucket deletes live objects")
@@ -58,3 +59,9 @@ def _lifecycle(bucket: Any) -> Proof:
         f"a lifecycle rule of the bucket deletes live objects: {dict(harmful[0])}",
         "limit the rule to noncurrent versions, or remove it",
     )
+
+
+def _spares_live(condition: Mapping[str, Any]) -> bool:
+    """Whether one of the conditions, all of which must hold, is met by no live object."""
+    newer = int(condition.get("numNewerVersions") or 0)
+    return condition.get("isLive") is False or newer > 0 or bool(_OF_OLD_VERSIONS & set(condition))

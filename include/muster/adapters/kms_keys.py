@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from muster.errors import MusterError, Refused, StoreUnavailable
+from muster.adapters.addresses import is_loopback
+from muster.errors import MusterError, Refused, StoreUnavailable, UsageError
 
 _NOT_OURS = ("InvalidCiphertextException", "IncorrectKeyException", "InvalidKeyUsageException")
 _BUSY = ("ThrottlingException", "KMSInternalException", "DependencyTimeoutException", "LimitExceededException")
@@ -43,7 +44,9 @@ def _asked(key: str, request: Callable[[Any], dict[str, Any]]) -> dict[str, Any]
 
     try:
         settings = Config(retries={"total_max_attempts": 3, "mode": "standard"}, connect_timeout=10, read_timeout=30)
-        return request(boto3.client("kms", region_name=key.split(":")[3], config=settings))
+        client = boto3.client("kms", region_name=key.split(":")[3], config=settings)
+        _require_tls(client.meta.endpoint_url)
+        return request(client)
     except ClientError as error:
         if str(error.response.get("Error", {}).get("Code")) in _NOT_OURS:
             return None
@@ -56,6 +59,19 @@ def _asked(key: str, request: Callable[[Any], dict[str, Any]]) -> dict[str, Any]
         raise StoreUnavailable(
             f"AWS KMS did not answer for the key {key}: {error}", "check network and region; trying again may help"
         ) from error
+
+
+def _require_tls(endpoint: str) -> None:
+    """
+    The key that opens a vault goes over this connection, so there is no consent to have it in the clear.
+
+    :raises UsageError: if the environment or a profile names an endpoint without TLS on another machine
+    """
+    if endpoint.startswith("http://") and not is_loopback(endpoint):
+        raise UsageError(
+            f"the key of a vault would be sent to AWS KMS at {endpoint} in the clear",
+            "give an https:// address in AWS_ENDPOINT_URL_KMS, AWS_ENDPOINT_URL or endpoint_url of the AWS profile",
+        )
 
 
 def _failure(key: str, response: Any) -> MusterError:

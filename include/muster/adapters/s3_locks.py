@@ -16,7 +16,8 @@ class S3Locks:
     The `muster.ports.Locks` of a bucket. All calls are about the newest version of an object.
 
     Extending costs one question an object, and one request more for each whose retention is too short. A governance is never
-    bypassed, and a compliance never asked to be less.
+    bypassed, and a compliance never asked to be less. What is locked in governance stays so until that lock has ended, also where the
+    address has come to ask for compliance: to change the mode of a lock that holds would be to bypass it.
     """
 
     def __init__(self, admin: S3Admin) -> None:
@@ -52,7 +53,8 @@ class S3Locks:
         there = self._retention(key)
         if there.until and there.until >= until:
             return False
-        mode = "compliance" if there.mode == "compliance" else self.mode
+        holds = there.until is not None and there.until > datetime.now(UTC)
+        mode = there.mode if there.mode and (holds or there.mode == "compliance") else self.mode
         retention = {"Mode": mode.upper(), "RetainUntilDate": _whole_second(until)}
         self._admin.ask("put_object_retention", key, Key=self._path(key), Retention=retention)
         return True

@@ -48,7 +48,7 @@ def _lock_mode(admin: S3Admin, mode: LockMode) -> Proof:
         guarantee,
         "absent",
         "locks are set in governance mode, which whoever has s3:BypassGovernanceRetention can lift",
-        "say lock=compliance in the address of the vault once its retention is settled",
+        "say lock=compliance in the address once its retention is settled; what is locked already stays in governance until that ends",
     )
 
 

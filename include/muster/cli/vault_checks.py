@@ -115,13 +115,17 @@ def _looked_at(locks: Locks, point: RecoveryPoint, promised: datetime) -> str:
     """Some locks of a point, as the store has them."""
     from muster.vault.layout import pack_key, point_key
 
+    modes = []
     packs = SystemRandom().sample(point.packs, min(LOCKS_LOOKED_AT, len(point.packs)))
     for key in (point_key(point.workload, point.point), *map(pack_key, packs)):
-        until = locks.of(key).until
-        if until is None or until < promised:
+        lock = locks.of(key)
+        modes.append(lock.mode)
+        if lock.until is None or lock.until < promised:
             raise IntegrityError(
                 f"point {point.point} promises to be locked until {moment(promised)}, and the store says of {key}: "
-                + (f"until {moment(until)}" if until else "not locked"),
+                + (f"until {moment(lock.until)}" if lock.until else "not locked"),
                 "a lock was lifted: find out who may do that, and take a snapshot, which locks anew what it reuses",
             )
-    return f"until {moment(promised)}; the manifest and {len(packs)} of {len(point.packs)} packs were looked at"
+    lesser = modes.count("governance") if "compliance" in modes else 0
+    also = f"; {lesser} of these still in governance mode, as they were locked at first" if lesser else ""
+    return f"until {moment(promised)}; the manifest and {len(packs)} of {len(point.packs)} packs were looked at{also}"

@@ -171,7 +171,7 @@ class Vault(Seldom):
             says: the point is sealed, and sealing it again goes on. StoreUnavailable likewise
         """
         if there := self._points.sealed(point.workload, point.point):
-            return self._sealed_before(point, there)
+            return self._sealed_before(point, there, lock)
         gate = self._gate()
         locked_until = self._locks.end(self._clock.now(), lock)
         unsealed = replace(point, format=FORMAT, vault=self.id, locked_until=locked_until)
@@ -183,10 +183,9 @@ class Vault(Seldom):
             manifest = self._points.write(sealed, self._trail.anchor())
         except AlreadyExists:
             if there := self._points.sealed(point.workload, point.point):
-                return self._sealed_before(point, there)
+                return self._sealed_before(point, there, lock)
             raise
-        told = {"locked_until": to_json(locked_until)} if lock else {}
-        record = self.record("seal", point_key(point.workload, point.point), "sealed", {"sha256": manifest, **told})
+        record = self._record_seal(sealed, manifest, lock)
         self._locks.documents(sealed, record.key)
         still_complete(sealed, self._index)
         return sealed
@@ -302,7 +301,11 @@ class Vault(Seldom):
     def _store_anew(self, chunks: Iterable[bytes]) -> None:
         store_anew(self._store, self._master, self._index, self._reader, chunks)
 
-    def _sealed_before(self, wanted: RecoveryPoint, there: RecoveryPoint) -> RecoveryPoint:
+    def _record_seal(self, point: RecoveryPoint, manifest: str, lock: timedelta | None) -> AuditRecord:
+        told = {"locked_until": to_json(point.locked_until)} if lock else {}
+        return self.record("seal", point_key(point.workload, point.point), "sealed", {"sha256": manifest, **told})
+
+    def _sealed_before(self, wanted: RecoveryPoint, there: RecoveryPoint, lock: timedelta | None) -> RecoveryPoint:
         """The point that is there; it is recorded and locked now if whoever wrote it was killed before that."""
         if there.components != wanted.components:
             raise AlreadyExists(
@@ -311,6 +314,6 @@ class Vault(Seldom):
             )
         key = point_key(there.workload, there.point)
         record = self._trail.find("seal", key)
-        record = record or self.record("seal", key, "sealed", {"sha256": digest(self._store.get(key))})
+        record = record or self._record_seal(there, digest(self._store.get(key)), lock)
         self._locks.documents(there, record.key)
         return there
