@@ -11,6 +11,7 @@ from muster.catalog import load_catalog
 from muster.domain.recovery_point import PointStatus
 from muster.domain.recovery_report import RecoveryReport
 from muster.domain.restore_request import RestoreRequest
+from muster.errors import NotFound
 from muster.operations.conclude import Incident
 from muster.ports import Clock
 from vaults import ACTOR, CHEAP
@@ -42,6 +43,8 @@ def platform_of(
     places = {"conn:vault": (folder / "vault").as_uri(), "conn:passphrase": "correct horse battery staple"}
 
     def resolve(reference: str) -> str:
+        if reference.startswith("env:") and reference[4:] not in os.environ:
+            raise NotFound(f"{reference[4:]} is not set", "set it")
         return os.environ[reference[4:]] if reference.startswith("env:") else places.get(reference, reference)
 
     platform = Platform(load_catalog(catalog), resolve, state=folder / "state", actor=ACTOR, clock=clock)

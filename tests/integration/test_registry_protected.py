@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from muster.adapters import mlflow_server
+from muster.adapters.mlflow_registry import MlflowTarget
 from muster.adapters.mlflow_webhooks import open_event
 from muster.bootstrap import Platform
-from muster.errors import ValidationFailed
+from muster.errors import SourceInvalid, ValidationFailed
 from registry_platform import platform_of, restored
 from registry_seed import SmallStore, query
 from rest_registries import serving
@@ -68,30 +69,119 @@ def test_users_come_back_to_where_they_lived(small_store: SmallStore, users: Pat
     assert not [path for path in tmp_path.rglob("basic_auth.db") if path.exists()]
 
 
-def add_webhook(store: SmallStore) -> None:
+def add_webhook(store: SmallStore, key: str, name: str = "watch") -> None:
+    """With a secret as MLflow encrypts it."""
+    from cryptography.fernet import Fernet
+
     store.execute(
         "INSERT INTO webhooks (webhook_id, name, url, status, secret, creation_timestamp, last_updated_timestamp)"
-        " VALUES ('w1', 'watch', 'https://127.0.0.1:9/muster', 'ACTIVE', 'gAAAA', 1, 1)"
+        " VALUES (?, ?, 'https://127.0.0.1:9/muster', 'ACTIVE', ?, 1, 1)",
+        f"id of {name}",
+        name,
+        Fernet(key).encrypt(b"s3cret").decode(),
     )
+
+
+def add_gateway_secret(store: SmallStore, passphrase: str) -> None:
+    """As MLflow encrypts it."""
+    from mlflow.utils.crypto import KEKManager, _encrypt_secret
+
+    made = _encrypt_secret({"api_key": "sk-1"}, KEKManager(passphrase, 1), "s1", "of openai")
+    store.execute(
+        "INSERT INTO secrets (secret_id, secret_name, encrypted_value, wrapped_dek, kek_version, masked_value, created_at,"
+        " last_updated_at, workspace) VALUES ('s1', 'of openai', ?, ?, 1, '{}', 1, 1, 'default')",
+        made.encrypted_value,
+        made.wrapped_dek,
+    )
+
+
+def new_key() -> str:
+    from cryptography.fernet import Fernet
+
+    return Fernet.generate_key().decode()
 
 
 def test_server_keys_are_kept_with_the_registry(
     small_store: SmallStore, users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Keys that the catalog names are captured as secrets, also for a workload without a configuration."""
-    monkeypatch.setenv(WEBHOOK_KEY, "a key of the server")
-    add_webhook(small_store)
+    key = new_key()
+    monkeypatch.setenv(WEBHOOK_KEY, key)
+    add_webhook(small_store, key)
     platform = guarded(tmp_path, small_store, users, f", server_keys: [env:{WEBHOOK_KEY}]")
     workload = platform.catalog.workload("models")
     assert platform.snapshot_job(workload).expected == ["registry/models", "configuration/models"]
     restored(platform, platform.snapshot(workload), "bench")
     kept = json.loads((tmp_path / "bench" / "configuration" / "secrets.json").read_text())
-    assert kept == {f"env:{WEBHOOK_KEY}": "a key of the server"}
+    assert kept == {f"env:{WEBHOOK_KEY}": key}
+
+
+def test_a_key_that_opens_nothing_makes_no_point(
+    small_store: SmallStore, users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one than the server has, of either kind: named with what it does not open, before anything is stored."""
+    good, passphrase = new_key(), "of this server alone"
+    add_webhook(small_store, good)
+    add_webhook(small_store, new_key(), "of an older key")
+    add_gateway_secret(small_store, passphrase)
+    platform = guarded(tmp_path, small_store, users, f", server_keys: [env:{WEBHOOK_KEY}, env:{PASSPHRASE}]")
+    workload = platform.catalog.workload("models")
+
+    def refused(key: str, words: str) -> None:
+        monkeypatch.setenv(WEBHOOK_KEY, key)
+        monkeypatch.setenv(PASSPHRASE, words)
+        with pytest.raises(SourceInvalid) as caught:
+            platform.snapshot(workload)
+        assert platform.vault("primary").points("models") == []
+        said.append(f"{caught.value}")
+        assert key not in said[-1]
+        assert words not in said[-1]
+
+    said: list[str] = []
+    refused(new_key(), passphrase)
+    assert "webhook of an older key (id of of an older key), webhook watch (id of watch)" in said[-1]
+    refused("no key at all", passphrase)
+    refused(good, passphrase)
+    assert f"{WEBHOOK_KEY} that registry.server_keys names does not open" in said[-1]
+    assert "webhook watch" not in said[-1]
+    small_store.execute("DELETE FROM webhooks WHERE name = 'of an older key'")
+    refused(good, "of another server")
+    assert (
+        f"the {PASSPHRASE} that registry.server_keys names does not open what the store holds: gateway secret of openai (s1)"
+        in said[-1]
+    )
+    monkeypatch.setenv(PASSPHRASE, passphrase)
+    assert not platform.snapshot(workload).suspect
+
+
+def test_a_restore_to_where_another_key_is_used_is_refused(
+    small_store: SmallStore, users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server there could not read what comes back. With the key, or where none is yet, it comes back, and that is said."""
+    key = new_key()
+    monkeypatch.setenv(WEBHOOK_KEY, key)
+    add_webhook(small_store, key)
+    platform = guarded(tmp_path, small_store, users, f", server_keys: [env:{WEBHOOK_KEY}]")
+    status = platform.snapshot(platform.catalog.workload("models"))
+    (component,) = status.point.of_kind("registry")
+    assert key not in json.dumps(component.details)
+    details, tree = component.details, platform.vault("primary").tree(component.tree)
+
+    def target(name: str, **keys: str) -> MlflowTarget:
+        return MlflowTarget(f"sqlite:///{tmp_path}/{name}/mlflow.db", str(tmp_path / name / "artifacts"), keys=keys)
+
+    monkeypatch.setenv(WEBHOOK_KEY, new_key())
+    with pytest.raises(SourceInvalid, match=rf"{WEBHOOK_KEY} that registry.server_keys names here is not the one"):
+        restored(platform, status, "bench")
+    assert not (tmp_path / "bench" / "mlflow.db").exists()
+    assert target("a", **{WEBHOOK_KEY: key}).restore(details, tree)["keys"] == {WEBHOOK_KEY: "the same"}
+    assert target("b").restore(details, tree)["keys"] == {WEBHOOK_KEY: "not here"}
+    assert query(f"sqlite:///{tmp_path}/b/mlflow.db", "SELECT name FROM webhooks") == [("watch",)]
 
 
 def test_point_without_a_needed_server_key_is_suspect(small_store: SmallStore, users: Path, tmp_path: Path) -> None:
     """Encrypted rows whose key nobody captured make a point that is kept, but is not the latest good one."""
-    add_webhook(small_store)
+    add_webhook(small_store, new_key())
     platform = guarded(tmp_path, small_store, users)
     with pytest.raises(ValidationFailed, match=WEBHOOK_KEY):
         platform.snapshot(platform.catalog.workload("models"))

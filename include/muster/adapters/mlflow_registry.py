@@ -6,6 +6,7 @@ a table which nobody here has heard of is carried and not lost. The stored tree:
 
     about.json                  experiments, which models are prompts, artifacts that are missing (`muster.domain.holdings`)
     look.json                   by what an unchanged table is known again
+    keys.json                   by what the keys of its server are known again
     versions.json               by what a bucket knows the content of each artifact (ETag, generation)
     schema.json                 revision, tables with columns and keys, engine, MLflow version, sequences, artifact roots
     tables/<table>.jsonl        canonical rows (`muster.adapters.mlflow_rows` describes them)
@@ -43,6 +44,7 @@ from muster.adapters.mlflow_facts import (
     server_keys,
     versions_with_artifacts,
 )
+from muster.adapters.mlflow_keys import KEYS, Keys, Mark, marks_of, require_opening
 from muster.adapters.mlflow_known import VERSIONS, Known, table_path
 from muster.adapters.mlflow_locations import Place, Root, home_of, root_place, roots_of
 from muster.adapters.mlflow_missing import LOADED_META, MLMODEL, missing_artifacts, refuse
@@ -78,6 +80,7 @@ class _Facts:
     keys: list[str]
     versions: list[ModelVersion]
     holdings: Holdings
+    marks: dict[str, Mark]
 
 
 @dataclass(slots=True)
@@ -111,6 +114,8 @@ class RegistryCapture:
             self.seen[root.tree] = self._listed(self.folders[root.tree], self.named.get(root.tree, []))
         self.missing = self._missing()
         yield _document(ABOUT, to_json(replace(self.facts.holdings, missing=tuple(self.missing))))
+        if self.facts.marks:
+            yield _document(KEYS, to_json(self.facts.marks))
         for root in self.roots:
             yield from self._artifacts(root, self.known)
         if versions := {f"{tree}/{a.path}": a.version for tree, some in self.seen.items() for a in some if a.version}:
@@ -206,6 +211,7 @@ class MlflowSource:
     :param incomplete: take model versions whose artifacts are missing, and say so in the details, instead of refusing them
     :param only: names or shell patterns of models that are taken alone, with what they need (`muster.adapters.mlflow_closure`); empty
         for the whole store
+    :param keys: those of the server that are kept with the registry (`muster.adapters.mlflow_keys`); they must open what is encrypted
     """
 
     kind: ComponentKind = "registry"
@@ -219,8 +225,10 @@ class MlflowSource:
         auth_store_url: str | None = None,
         incomplete: bool = False,
         only: Sequence[str] = (),
+        keys: Keys | None = None,
     ) -> None:
         self.name = name
+        self._keys = keys or {}
         self._incomplete = incomplete
         self._only = [Wanted(pattern) for pattern in only]
         self._store = StoreUrl.parse(store_url)
@@ -233,8 +241,8 @@ class MlflowSource:
         """
         Read all tables at one moment, then release the store; artifacts are read later, in `RegistryCapture.files`.
 
-        :raises SourceInvalid: if there is no MLflow store, or its schema is newer than the installed MLflow; from `RegistryCapture.files`
-            also if a model version lacks artifacts
+        :raises SourceInvalid: if there is no MLflow store, its schema is newer than the installed MLflow, or a key is the wrong one; from
+            `RegistryCapture.files` also if a model version lacks artifacts
         :raises StoreUnavailable: if a server does not answer
         """
         with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch, ExitStack() as stack:
@@ -245,13 +253,16 @@ class MlflowSource:
         known = Known(previous)
         with _looking(self._store, scratch / "store") as (connection, copy):
             main = _dump(connection, copy, known, scratch / "tables", cut_at, stack, wanted=self._only)
+            require_opening(connection, main.tables, self._keys)
             places = location_values(connection, main.tables)
             versions = versions_with_artifacts(connection, main.tables)
+            needed = server_keys(connection, main.tables)
             facts = _Facts(
                 models_of(connection, main.tables),
-                server_keys(connection, main.tables),
+                needed,
                 versions,
                 holdings_of(connection, main.tables),
+                marks_of(needed, self._keys),
             )
             main.let_go(connection)
         dumps = [main, *self._auth_dump(scratch, known, cut_at, stack)]

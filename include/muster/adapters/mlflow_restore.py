@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,6 +17,7 @@ from muster.adapters.mlflow_build import building, require_empty
 from muster.adapters.mlflow_fetch import fetch
 from muster.adapters.mlflow_fidelity import compare
 from muster.adapters.mlflow_fill import Filled, Stored, already, fill, require_same
+from muster.adapters.mlflow_keys import KEYS, Keys, Mark, require_same_keys
 from muster.adapters.mlflow_locations import LocationMap, Root, root_place, roots_from_json
 from muster.adapters.mlflow_received import Received
 from muster.adapters.mlflow_store import (
@@ -27,11 +29,11 @@ from muster.adapters.mlflow_store import (
     translated,
 )
 from muster.adapters.moved_aside import MovedPaths, Together
-from muster.codec import to_json
+from muster.codec import from_json, to_json
 from muster.domain.content import TreeEntry, checked_path
 from muster.domain.fidelity import FidelityReport
 from muster.domain.restore_plan import without_secrets
-from muster.errors import PermanentError, Refused, SourceChanged, SourceInvalid, TargetNotEmpty
+from muster.errors import NotFound, PermanentError, Refused, SourceChanged, SourceInvalid, TargetNotEmpty
 from muster.ports import TreeReader
 
 
@@ -43,9 +45,13 @@ class MlflowTarget:
     :param artifact_root: an empty or missing folder, or an empty place in a bucket, as for `MlflowSource`
     :param auth_store_url: where a basic-auth database of its own goes; else ``basic_auth.db`` beside an SQLite store, or the same
         PostgreSQL database
+    :param keys: those of the server that will read it, as far as they are here: each must be the one that the rows were encrypted with
     """
 
-    def __init__(self, store_url: str, artifact_root: str, *, auth_store_url: str | None = None) -> None:
+    def __init__(
+        self, store_url: str, artifact_root: str, *, auth_store_url: str | None = None, keys: Keys | None = None
+    ) -> None:
+        self._keys = keys or {}
         self._store = StoreUrl.parse(store_url)
         self._root = root_place(artifact_root)
         self._access = Access.of(artifact_root)
@@ -76,12 +82,14 @@ class MlflowTarget:
         :return: facts, with the `FidelityReport` as JSON under ``fidelity_report``
         :raises Unfaithful: if what was restored is not what was captured; carries the report
         :raises IntegrityError: if what is stored is not what was captured, or an old artifact root is left somewhere
+        :raises SourceInvalid: if a key of the server is here and is another; nothing was done. Else as of `check`
         """
         self.check(details)
+        known = require_same_keys(_marks(tree), self._keys)
         with self._brought(details, tree) as (databases, roots, locations), ExitStack() as stack:
             received = stack.enter_context(self._artifacts(details, tree, roots))
             filled, facts, report = _restored(databases, locations, received, details)
-        return self._told(filled, facts, report, details, roots, locations)
+        return {**self._told(filled, facts, report, details, roots, locations), "keys": known}
 
     @contextmanager
     def _brought(
@@ -135,7 +143,8 @@ class MlflowTarget:
                 if report.differing:
                     return None
                 report = replace(report, missing=tuple(details.get("missing", {}).get("named", ())))
-                return self._told(whole, facts, report, details, roots, locations)
+                told = self._told(whole, facts, report, details, roots, locations)
+                return {**told, "keys": require_same_keys(_marks(tree), self._keys)}
         except (PermanentError, SourceChanged):
             return None
 
@@ -237,3 +246,12 @@ def _artifact_entries(tree: TreeReader, roots: tuple[Root, ...]) -> list[tuple[T
                 relative = checked_path(entry.path[len(root.tree) + 1 :])
                 wanted.append((entry, relative if root.tree == "artifacts" else f"{root.folder}/{relative}"))
     return wanted
+
+
+def _marks(tree: TreeReader) -> dict[str, Mark]:
+    """Of the keys that the captured rows were encrypted with; none if the point was taken by an earlier Muster, or none was kept."""
+    try:
+        entry = tree.entry(KEYS)
+    except NotFound:
+        return {}
+    return {name: from_json(Mark, said) for name, said in json.loads(tree.read(entry)).items()}

@@ -13,6 +13,11 @@ from muster.catalog import Registry, TargetRegistry
 Resolver = Callable[[str], str]
 
 
+def key_name(reference: str) -> str:
+    """The environment variable of a server whose value a reference of ``registry.server_keys`` gives: it is named like that."""
+    return reference.rpartition(":")[2].upper()
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """
@@ -35,6 +40,10 @@ class Places:
             name: getattr(registry, name, None) for name in ("store", "artifacts", "auth_store", "server", "token")
         }
         return {name: self.resolve(reference) for name, reference in found.items() if reference}
+
+    def server_keys(self, registry: Registry) -> dict[str, str]:
+        """Keys of the registry's server, by the environment variables that it has them in."""
+        return {key_name(reference): self.resolve(reference) for reference in registry.server_keys}
 
     def server(self, address: str, token: str | None) -> RestServer:
         """

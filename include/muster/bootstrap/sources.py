@@ -72,6 +72,7 @@ def _registry(name: str, registry: Registry, places: Places, state: Path) -> Com
         auth_store_url=found.get("auth_store"),
         incomplete=incomplete,
         only=registry.models if registry.scope == "models" else (),
+        keys=places.server_keys(registry),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,21 @@ class Targets:
             f"there is no restore target {to!r}", f"give a folder (with a slash in it), or one of: {known}"
         )
 
-    def filler(self, builder: Any, target: RestoreTarget, component: Component, path: str = "") -> ComponentTarget:
+    def filler(
+        self,
+        builder: Any,
+        target: RestoreTarget,
+        component: Component,
+        path: str = "",
+        *,
+        keys: Mapping[str, str] | None = None,
+    ) -> ComponentTarget:
         """
         What puts a component into its place.
 
         :param builder: makes environments
         :param path: of it alone, relative to its place; empty for all of it
+        :param keys: of the registry's server, as far as they are here
         :raises UsageError: if the target has no place for it
         """
         if path:
@@ -72,7 +82,7 @@ class Targets:
         if component.kind == "registry" and target.store and target.artifacts:
             if component.details.get("fidelity") == REDUCED:
                 return MlflowRestStoreTarget(target.store, target.artifacts)
-            return MlflowTarget(target.store, target.artifacts, auth_store_url=target.auth_store)
+            return MlflowTarget(target.store, target.artifacts, auth_store_url=target.auth_store, keys=keys)
         if component.kind == "environment" and target.environment:
             return EnvironmentTarget(Path(target.environment), builder)
         if component.kind == "configuration" and target.configuration:

@@ -75,7 +75,8 @@ class Registry(Entry):
     :param scope: ``store`` takes the store whole; ``models`` takes these models alone, with the runs and all else that they need
     :param auth_store: database URL of MLflow's own users and permissions, if it has any
     :param server_keys: secrets without which a server cannot read the store, such as the key of encrypted webhooks; they are kept
-        with the configuration, and each is named after the server's variable, as env:NAME or conn:NAME
+        with the configuration, and each is named after the server's variable, as env:NAME or conn:NAME; one that does not open what
+        is encrypted there ends a snapshot, and a restore to where another is used is refused
     :param missing_artifacts: what is made of a model version whose artifacts are named and not there: ``fail`` takes no point,
         ``incomplete`` takes one that says so, and is suspect until a person accepts it
     :param webhook: secret of the MLflow webhook by which the server tells of changes, for a ``hot`` workload
