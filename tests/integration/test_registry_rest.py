@@ -13,6 +13,8 @@ from fakes_trees import FolderTree
 from muster.adapters.mlflow_rest_api import RestServer
 from muster.adapters.mlflow_rest_reading import ABANDONED
 from muster.adapters.mlflow_rest_target import MlflowRestTarget
+from muster.codec import from_json
+from muster.domain.fidelity import FidelityReport
 from muster.errors import IntegrityError, MusterError, SourceInvalid, StoreUnavailable, TargetNotEmpty
 from registry_seed import ROWS, Captured, SeededRegistry, capture
 from relay import Answer, Asked, Relay
@@ -135,6 +137,15 @@ def test_report_says_what_changed(rest_source: Served, rest_target: Served, impo
     assert changed["versions", "deleted versions below the highest"] == 4
     assert changed["runs", "name, where there was none"] == 1
     assert ("logged models", "metrics that no run has") not in changed
+    report = from_json(FidelityReport, imported.facts["fidelity_report"])
+    assert report.identical
+    assert len(report.changed) == len(changed)
+    counted = {line.kind: line.restored.count for line in report.entities}
+    assert counted["runs"] == len(ids["runs"])
+    assert counted["registered models and prompts, with all versions"] == len(imported.facts["models"])
+    assert all(len(line.captured.sha256) == 64 and line.captured == line.restored for line in report.entities)
+    assert report.artifacts_restored.files == imported.facts["artifacts"]["files"] > 0
+    assert "identical but for" in report.line
 
 
 def test_failed_import_names_the_reason_and_leaves_nothing(imported: Imported, rest_target: Served) -> None:

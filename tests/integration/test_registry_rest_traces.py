@@ -46,6 +46,37 @@ def test_spans_among_artifacts_come_back_there(tmp_path: Path) -> None:
         FolderTree(tmp_path / "none").store(cut.files())
 
 
+def test_a_trace_is_found_by_its_run_and_its_model_again(tmp_path: Path) -> None:
+    """They have other ids on the new server; a client that asks for the traces of a run gets the one that was made in it."""
+    import mlflow
+
+    store, artifacts = tmp_path / "mlflow.db", tmp_path / "artifacts"
+    with serving(store, artifacts) as uri:
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_experiment("asked")
+        model = mlflow.initialize_logged_model(name="answering")
+        with mlflow.start_run() as run, mlflow.start_span("answer") as span:
+            span.set_outputs("because")
+        mlflow.flush_trace_async_logging()
+        Served(uri, store, artifacts, {}).execute(
+            "INSERT INTO trace_request_metadata (request_id, key, value) VALUES (?, 'mlflow.modelId', ?)",
+            span.trace_id,
+            model.model_id,
+        )
+        with MlflowRestSource("w", RestServer.parse(uri)).capture(None) as cut:
+            tree = FolderTree(tmp_path / "tree").store(cut.files())
+            cut.confirm()
+            details = cut.details()
+    facts = MlflowRestStoreTarget(f"sqlite:///{tmp_path}/back.db", str(tmp_path / "back")).restore(details, tree)
+    new_run, new_model = facts["id_map"]["runs"][run.info.run_id], facts["id_map"]["logged_models"][model.model_id]
+    with serving(tmp_path / "back.db", tmp_path / "back") as uri:
+        client = mlflow.MlflowClient(uri, uri)
+        experiment = client.get_experiment_by_name("asked").experiment_id
+        (found,) = client.search_traces(locations=[experiment], run_id=new_run)
+        assert found.info.trace_id == span.trace_id
+        assert found.info.trace_metadata["mlflow.modelId"] == new_model
+
+
 def _old_trace(served: Served) -> str:
     """A trace as an earlier version leaves it: its spans are a file, and nowhere else."""
     import mlflow

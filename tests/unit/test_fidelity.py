@@ -286,3 +286,19 @@ def test_a_restore_tells_the_fidelity_in_a_line() -> None:
     assert "different, and was removed again" in Page(render_report(failed)[1]).words
     assert a_report().summary()["fidelity"] == {}
     assert "Fidelity" not in Page(render_report(a_report())[1]).words
+
+
+def test_what_came_through_an_api_is_told_as_that() -> None:
+    """No rows, no client: what the API shows, and all that it does not let one set."""
+    changed = ("runs, id: 3, a new one; see id_map", "artifacts, times: 4, the time of the restore")
+    report = replace(a_fidelity(), tables=(), client=(), left_out={}, changed=changed)
+    assert report.identical
+    assert report.line == (
+        "identical but for 2 kinds of facts that an API does not let one set; 5 things and 4 artifacts as the API shows them"
+    )
+    assert "INCOMPLETE since the point was taken: a model" in replace(report, missing=("a model",)).line
+    text = Page(render_fidelity(report, a_report())[1]).words
+    assert all(one in text for one in changed)
+    assert "As the API shows it 5 things, of 2 kinds" in text
+    assert "Table by table" not in text
+    assert "rows" not in text.lower()

@@ -44,6 +44,13 @@ def changes(
         ("versions", "status", unready, "ready"),
         ("versions", "deleted versions below the highest", fillers, "deleted fillers, so that numbers are kept"),
         ("traces", "times and ids of assessments, location", counts["traces"], "given by this server"),
+        ("traces", "run and logged model that made them", counts["traces"], "the new ones, where they name one"),
+        (
+            "traces",
+            "links to other runs than the one that made them",
+            counts["traces"],
+            "not there: no list tells of them",
+        ),
         ("tags and artifacts", "old ids in their text", counts["run_tags"] + artifacts, "left as they are; see id_map"),
         ("artifacts", "times", artifacts, "the time of the restore"),
     ]

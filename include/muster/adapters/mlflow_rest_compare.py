@@ -20,6 +20,7 @@ from muster.adapters.mlflow_rest_reading import digest, pairs
 from muster.adapters.mlflow_rest_register import Registrar
 from muster.adapters.mlflow_rest_source import RestCapture
 from muster.adapters.mlflow_rest_stored import Stored
+from muster.domain.fidelity import Counted, EntityLine, FidelityReport, FilesLine
 from muster.domain.holdings import ABOUT
 from muster.errors import IntegrityError
 from muster.ports import SourceFile
@@ -29,6 +30,13 @@ Print = Mapping[str, str]
 """A digest for each part of a document, so that a difference can be named; of other files one of all."""
 DERIVED = frozenset({INDEX, ABOUT})
 """Files that say once more what the documents say, by ids that are others on each server."""
+_NAMES = {
+    "metrics": "runs with their metrics, all points",
+    "logged_models": "logged models",
+    "registered_models": "registered models and prompts, with all versions",
+    "traces": "traces, with spans and assessments",
+}
+"""Of the folders of a stored tree, for people."""
 AT_A_TIME = 256
 _BLOCK = 1 << 20
 
@@ -44,11 +52,13 @@ class Compared:
         self._expected = Expected(ids, registrar)
         self._surplus = f"experiments/{spare[0]}.json" if spare and spare[0] not in ids.experiments.values() else None
 
-    def reconciled(self, api: MlflowApi, version: str, details: Mapping[str, Json], lost: int) -> dict[str, Json]:
+    def reconciled(
+        self, api: MlflowApi, version: str, details: Mapping[str, Json], lost: int
+    ) -> tuple[dict[str, Json], FidelityReport]:
         """
-        The facts of the server, all of which agree.
+        The facts of the server, all of which agree, and the report of it.
 
-        :param lost: metrics of logged models that could not be brought
+        :param lost: metrics of logged models that could not be brought; they are compared with nothing then
         :raises IntegrityError: if anything is missing, surplus or different; the message names what
         """
         wanted = dict(self._wanted())
@@ -57,10 +67,9 @@ class Compared:
             found = dict(_prints(capture.files()))
         if self._surplus:
             found.pop(self._surplus, None)
-        different = _differences(wanted, found)
         if lost:
-            different = [what for what in different if not what.startswith("metrics of logged_models/")]
-        if different:
+            wanted, found = _without_metrics(wanted), _without_metrics(found)
+        if different := _differences(wanted, found):
             raise _unlike(different)
         facts = {key: value for key, value in capture.details().items() if key != "missing"}
         expected = self._counted(details)
@@ -69,7 +78,7 @@ class Compared:
         unlike += [key for key in ("artifacts", "models") if facts[key] != details[key]]
         if unlike:
             raise _unlike([f"the count of {key}" for key in unlike])
-        return facts
+        return facts, _report(wanted, found, details, facts)
 
     def _wanted(self) -> Iterator[tuple[str, Print]]:
         for path, entry in self._stored.entries.items():
@@ -123,6 +132,42 @@ def _differences(wanted: Mapping[str, Print], found: Mapping[str, Print]) -> lis
         parts = wanted[path].keys() | found[path].keys()
         different += [f"{key} of {path}" for key in sorted(parts) if wanted[path].get(key) != found[path].get(key)]
     return different
+
+
+def _without_metrics(prints: Mapping[str, Print]) -> dict[str, Print]:
+    return {
+        path: {key: value for key, value in said.items() if key != "metrics" or not path.startswith("logged_models/")}
+        for path, said in prints.items()
+    }
+
+
+def _report(
+    wanted: Mapping[str, Print], found: Mapping[str, Print], details: Mapping[str, Json], facts: Mapping[str, Json]
+) -> FidelityReport:
+    """Kind by kind, under the ids that things have now."""
+    files, kinds = "artifacts", sorted({path.partition("/")[0] for path in wanted})
+    sides = [
+        FilesLine(said[files]["files"], said[files]["bytes"], _counted_of(files, prints).sha256)
+        for said, prints in ((details, wanted), (facts, found))
+    ]
+    return FidelityReport(
+        engines=("MLflow's API", "MLflow's API"),
+        tables=(),
+        entities=tuple(
+            EntityLine(_NAMES.get(kind, kind), (), _counted_of(kind, wanted), _counted_of(kind, found))
+            for kind in kinds
+            if kind != files
+        ),
+        artifacts_captured=sides[0],
+        artifacts_restored=sides[1],
+        client=(),
+        missing=tuple(details.get("missing", {}).get("named", ())),
+    )
+
+
+def _counted_of(kind: str, prints: Mapping[str, Print]) -> Counted:
+    lines = [f"{path} {digest(prints[path])}\n" for path in sorted(prints) if path.startswith(f"{kind}/")]
+    return Counted(len(lines), hashlib.sha256("".join(lines).encode()).hexdigest())
 
 
 def _unlike(different: list[str]) -> IntegrityError:

@@ -213,7 +213,7 @@ class Filler:
             scoped = {"resourceSpans": [{"scopeSpans": [{"spans": [_otlp(span) for span in spans]}]}]}
             self._api.ask("POST", "/v1/traces", body=scoped, headers={"X-MLflow-Experiment-Id": experiment})
         tags = {key: value for key, value in (info.get("tags") or {}).items() if key not in TRACE_OF_SERVER}
-        made = {**info, "trace_location": location, "tags": tags}
+        made = {**info, "trace_location": location, "tags": tags, "trace_metadata": metadata_of(info, self._ids)}
         self._api.post("3.0/mlflow/traces", {"trace": {"trace_info": made}})
         if (data := document.get("data")) is not None:
             self._trace_data(str(info["trace_id"]), data)
@@ -227,6 +227,15 @@ class Filler:
             file.write(data.encode())
             file.flush()
             self._api.upload(proxied_path(posixpath.join(upload_root(root), TRACE_DATA)), Path(file.name))
+
+
+def metadata_of(info: Mapping[str, Json], ids: IdMap) -> dict[str, str]:
+    """What a trace says of itself, with the new ids of run and logged model: by these a client finds the traces of a run."""
+    found = dict(info.get("trace_metadata") or {})
+    for key, new in (("mlflow.sourceRun", ids.runs), ("mlflow.modelId", ids.logged_models)):
+        if key in found:
+            found[key] = new.get(found[key], found[key])
+    return found
 
 
 def experiment_of(info: Mapping[str, Json]) -> str:

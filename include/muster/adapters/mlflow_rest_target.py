@@ -29,6 +29,7 @@ from muster.adapters.mlflow_rest_stored import Stored
 from muster.adapters.mlflow_rest_tally import REDUCED
 from muster.adapters.mlflow_server import LocalMlflowServer
 from muster.adapters.mlflow_store import StoreUrl
+from muster.codec import to_json
 from muster.errors import NotFound, Refused, SourceInvalid, TargetNotEmpty
 from muster.ports import Aside, TreeReader
 
@@ -76,7 +77,8 @@ class MlflowRestTarget:
         """
         Make everything anew, read all of it back and compare; every difference but those in ``changed`` fails.
 
-        :return: what was counted on the server, ``id_map`` (old id to new id), ``changed``, and ``missing`` of a point that lacks artifacts
+        :return: what was counted on the server, ``id_map`` (old id to new id), ``changed``, ``missing`` of a point that lacks artifacts,
+            and the `FidelityReport` as JSON under ``fidelity_report``
         :raises IntegrityError: if what the server then has is not what was captured
         """
         require_reduced(details)
@@ -105,11 +107,12 @@ class MlflowRestTarget:
         _each(stored, "logged_models", filler.retag)
         self._delete(experiments, stored, filler)
         compared = Compared(stored, ids, registrar, made.spare)
-        facts = compared.reconciled(self._api, self._reading.version(), details, lost)
+        facts, report = compared.reconciled(self._api, self._reading.version(), details, lost)
         unready = sum(v.get("status") not in READY for d in documents for v in d["versions"])
         changed = changes(details, ids, len(filler.deleted), registrar.fillers, lost, unready)
         missing = {"missing": details["missing"]} if "missing" in details else {}
-        return {**facts, **missing, "id_map": ids.to_json(), "changed": changed}
+        report = replace(report, changed=tuple(f"{c['of']}, {c['what']}: {c['count']}, {c['now']}" for c in changed))
+        return {**facts, **missing, "id_map": ids.to_json(), "changed": changed, "fidelity_report": to_json(report)}
 
     def _runs_and_models(self, experiments: Sequence[Json], stored: Stored, filler: Filler) -> None:
         for experiment in experiments:

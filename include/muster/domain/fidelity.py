@@ -124,6 +124,8 @@ class FidelityReport:
     :param upgraded: ``["0584bdc529eb", "dc11669786a5"]`` if the schema was brought up to date after the rows were back; else empty
     :param differences: the first `MOST_DIFFERENCES`; `differing` is their number
     :param left_out: tables that are never carried, each with the reason
+    :param changed: what a server's API does not let one set, and what became of it; such a registry has no tables and no client's view:
+        what was captured is what an API shows, and so is what is compared
     :param missing: artifacts that were named and missing when the point was taken, the first of them: they are not here either
     """
 
@@ -139,6 +141,7 @@ class FidelityReport:
     left_out: dict[str, str] = field(default_factory=dict)
     component: str = ""
     missing: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
     @property
     def identical(self) -> bool:
@@ -163,10 +166,14 @@ class FidelityReport:
         unseen = [c.kind for c in self.client if c.client is None]
         shown = f"; MLflow's client could not show: {', '.join(unseen)}" if unseen else ""
         seen = len(self.client) - len(unseen)
-        shown += f"; INCOMPLETE since the point was taken: {'; '.join(self.missing)}" if self.missing else ""
+        lost = f"; INCOMPLETE since the point was taken: {'; '.join(self.missing)}" if self.missing else ""
+        if self.changed:
+            things = sum(e.restored.count for e in self.entities)
+            but = f"{self.verdict} but for {len(self.changed)} kinds of facts that an API does not let one set"
+            return f"{but}; {things:,} things and {files:,} artifacts as the API shows them{lost}"
         return (
             f"{self.verdict}; {rows:,} rows of {len(self.tables)} tables, {files:,} artifacts, "
-            f"{seen} kinds as MLflow's client sees them{shown}"
+            f"{seen} kinds as MLflow's client sees them{shown}{lost}"
         )
 
     def require_identical(self) -> None:
