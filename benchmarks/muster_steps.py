@@ -51,7 +51,7 @@ def snapshot(vault: str, repository: str) -> None:
 def restore(vault: str, repository: str) -> None:
     """The dataset of the latest point as a DVC repository: workspace, cache and remote."""
     opened = _open(vault)
-    (component,) = opened.point("latest", WORKLOAD).point.components
+    (component,) = opened.point("latest", WORKLOAD).point.of_kind("dataset")
     DvcTarget(component.name, Path(repository)).restore(component.details, opened.tree(component.tree))
 
 
