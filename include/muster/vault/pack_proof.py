@@ -55,12 +55,12 @@ def prove_pack(master: MasterKey, name: str, size: int, read: ReadRange, known: 
     """
     try:
         pack = known if known and known.size == size and _joined(known) else read_pack(master, name, size, read)
+        if not _joined(pack):
+            return Proven(Damage("its chunks do not lie one after the other", chunks_of(pack)))
+        proof = _Proof(master, pack, read, named=pack is not known)
+        proof.run()
     except IntegrityError as error:
         return Proven(Damage(error.message, chunks_of(known)))
-    if not _joined(pack):
-        return Proven(Damage("its chunks do not lie one after the other", chunks_of(pack)))
-    proof = _Proof(master, pack, read, named=pack is not known)
-    proof.run()
     unreadable = frozenset(proof.bad)
     if proof.sha256 not in (None, name):
         return Proven(Damage("its bytes do not match its name", unreadable))
