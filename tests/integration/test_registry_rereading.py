@@ -49,4 +49,7 @@ def test_artifact_that_changed_unseen_is_found_on_its_day(
             with pytest.raises(SourceInvalid, match=r"model\.bin"):
                 FolderTree(tmp_path / "third").store(cut.files())
         else:
-            FolderTree(tmp_path / "third").store(cut.files())
+            third = FolderTree(tmp_path / "third").store(cut.files())
+            path = "artifacts/0/r1/artifacts/model.bin"
+            assert third.entry(path).content == first.entry(path).content
+            assert path not in third.opened
