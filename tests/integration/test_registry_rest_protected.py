@@ -67,7 +67,9 @@ def test_registry_behind_a_server_goes_through_a_vault(
     target = platform.target(workload, again, str(tmp_path / "back"))
     started = platform.clock.now()
     platform.restore(vault, again, target, Incident("drill", started, started))
-    (report,) = (tmp_path / "state" / "reports").rglob("*.json")
+    (fidelity,) = (tmp_path / "state" / "reports").rglob("*-fidelity.json")
+    assert json.loads(fidelity.read_text())["identical"]
+    (report,) = {*(tmp_path / "state" / "reports").rglob("*.json")} - {fidelity}
     (outcome,) = json.loads(report.read_text())["components"]
     assert outcome["facts"]["fidelity"] == "reduced"
     assert rest_source.names["run"] in outcome["facts"]["id_map"]["runs"]

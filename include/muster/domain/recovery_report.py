@@ -159,8 +159,8 @@ class RecoveryReport:
 
     @property
     def incomplete(self) -> tuple[str, ...]:
-        """Artifacts that the point lacked, the first of them, where no fidelity report tells of them."""
-        lacking = [c for c in self.components if c.fidelity is None and c.facts.get("missing")]
+        """Artifacts that the point lacked, the first of them, where the facts of a restore tell of them: those of a store do not."""
+        lacking = [c for c in self.components if c.facts.get("missing")]
         return tuple(f"{c.component}: {phrase}" for c in lacking for phrase in listed(c.facts["missing"], "named"))
 
     @property
