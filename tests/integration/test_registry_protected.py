@@ -101,14 +101,20 @@ def new_key() -> str:
     return Fernet.generate_key().decode()
 
 
-def test_server_keys_are_kept_with_the_registry(
+@pytest.fixture
+def keyed(
     small_store: SmallStore, users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Keys that the catalog names are captured as secrets, also for a workload without a configuration."""
+) -> tuple[Platform, str]:
+    """A platform whose registry has a webhook, and the key of its secret, which the catalog names."""
     key = new_key()
     monkeypatch.setenv(WEBHOOK_KEY, key)
     add_webhook(small_store, key)
-    platform = guarded(tmp_path, small_store, users, f", server_keys: [env:{WEBHOOK_KEY}]")
+    return guarded(tmp_path, small_store, users, f", server_keys: [env:{WEBHOOK_KEY}]"), key
+
+
+def test_server_keys_are_kept_with_the_registry(keyed: tuple[Platform, str], tmp_path: Path) -> None:
+    """Keys that the catalog names are captured as secrets, also for a workload without a configuration."""
+    platform, key = keyed
     workload = platform.catalog.workload("models")
     assert platform.snapshot_job(workload).expected == ["registry/models", "configuration/models"]
     restored(platform, platform.snapshot(workload), "bench")
@@ -155,13 +161,10 @@ def test_a_key_that_opens_nothing_makes_no_point(
 
 
 def test_a_restore_to_where_another_key_is_used_is_refused(
-    small_store: SmallStore, users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    keyed: tuple[Platform, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server there could not read what comes back. With the key, or where none is yet, it comes back, and that is said."""
-    key = new_key()
-    monkeypatch.setenv(WEBHOOK_KEY, key)
-    add_webhook(small_store, key)
-    platform = guarded(tmp_path, small_store, users, f", server_keys: [env:{WEBHOOK_KEY}]")
+    platform, key = keyed
     status = platform.snapshot(platform.catalog.workload("models"))
     (component,) = status.point.of_kind("registry")
     assert key not in json.dumps(component.details)

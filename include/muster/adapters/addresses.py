@@ -129,13 +129,18 @@ def is_loopback(endpoint: str) -> bool:
         return False
 
 
+def in_the_clear(endpoint: str) -> bool:
+    """Whether what is sent there can be read on its way to another machine."""
+    return endpoint.startswith("http://") and not is_loopback(endpoint)
+
+
 def checked_transport(endpoint: str | None, *, insecure: bool) -> None:
     """
     Let nothing go in the clear to another machine without consent.
 
     :raises UsageError: if it would
     """
-    if endpoint and endpoint.startswith("http://") and not (insecure or is_loopback(endpoint)):
+    if endpoint and not insecure and in_the_clear(endpoint):
         raise UsageError(
             f"{endpoint} would be sent credentials and data in the clear",
             "use https://, or say insecure=true in the address (or --insecure before the command) if the network between is trusted",

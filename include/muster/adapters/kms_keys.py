@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from muster.adapters.addresses import is_loopback
+from muster.adapters.addresses import in_the_clear
 from muster.errors import MusterError, Refused, StoreUnavailable, UsageError
 
 _NOT_OURS = ("InvalidCiphertextException", "IncorrectKeyException", "InvalidKeyUsageException")
@@ -67,7 +67,7 @@ def _require_tls(endpoint: str) -> None:
 
     :raises UsageError: if the environment or a profile names an endpoint without TLS on another machine
     """
-    if endpoint.startswith("http://") and not is_loopback(endpoint):
+    if in_the_clear(endpoint):
         raise UsageError(
             f"the key of a vault would be sent to AWS KMS at {endpoint} in the clear",
             "give an https:// address in AWS_ENDPOINT_URL_KMS, AWS_ENDPOINT_URL or endpoint_url of the AWS profile",

@@ -95,6 +95,8 @@ def _webhooks(connection: Connection, tables: Tables, key: str) -> Iterator[str]
 
 
 def _gateway(connection: Connection, tables: Tables, key: str) -> Iterator[str]:
+    from mlflow.exceptions import MlflowException
+
     columns = ("secret_id", "secret_name", "encrypted_value", "wrapped_dek", "kek_version")
     openers: dict[Any, Callable[[bytes, bytes, str, str], None]] = {}
     for id_, name, sealed, wrapped, version in list(values(connection, tables, "secrets", columns)):
@@ -102,7 +104,7 @@ def _gateway(connection: Connection, tables: Tables, key: str) -> Iterator[str]:
             if version not in openers:
                 openers[version] = _opener(key, version)
             openers[version](bytes(sealed), bytes(wrapped), id_, name)
-        except Exception:  # noqa: BLE001 - MLflow's own, whatever it is made of
+        except (MlflowException, TypeError):  # a part of it may be null
             yield f"gateway secret {shown(str(name))} ({id_})"
 
 

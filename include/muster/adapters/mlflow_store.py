@@ -103,9 +103,9 @@ def _refusal(shown: str, error: Exception) -> MusterError | None:
     if isinstance(error, DBAPIError):
         if mysql.speaks(error.orig):
             return mysql.refusal(shown, error.orig)
-        if getattr(error.orig, "pgcode", None) == _NO_RIGHT:
-            return SourceInvalid(f"{shown} refuses: {str(error.orig).strip().splitlines()[0]}", _GRANT)
         said = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
+        if getattr(error.orig, "pgcode", None) == _NO_RIGHT:
+            return SourceInvalid(f"{shown} refuses: {said}", _GRANT)
         away = isinstance(error, OperationalError | InterfaceError) and not isinstance(error.orig, sqlite3.Error)
         if away or "locked" in said or "is full" in said:
             hint = "see that the server runs, that this machine may reach it, and that database and password are right"

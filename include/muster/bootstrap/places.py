@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from muster.adapters.mlflow_rest_api import RestServer
 from muster.catalog import Registry, TargetRegistry
+from muster.errors import MusterError
 
 Resolver = Callable[[str], str]
 
@@ -41,9 +43,17 @@ class Places:
         }
         return {name: self.resolve(reference) for name, reference in found.items() if reference}
 
-    def server_keys(self, registry: Registry) -> dict[str, str]:
-        """Keys of the registry's server, by the environment variables that it has them in."""
-        return {key_name(reference): self.resolve(reference) for reference in registry.server_keys}
+    def server_keys(self, registry: Registry, *, lenient: bool = False) -> dict[str, str]:
+        """
+        Keys of the registry's server, by the environment variables that it has them in.
+
+        :param lenient: leave out those that are not here
+        """
+        found: dict[str, str] = {}
+        for reference in registry.server_keys:
+            with suppress(MusterError) if lenient else nullcontext():
+                found[key_name(reference)] = self.resolve(reference)
+        return found
 
     def server(self, address: str, token: str | None) -> RestServer:
         """

@@ -20,7 +20,7 @@ from muster.adapters.stores import open_store
 from muster.adapters.switching import ProcessSwitching
 from muster.adapters.system_clock import SystemClock
 from muster.adapters.uv_environment import UvEnvironment
-from muster.bootstrap.places import Places, Resolver, key_name
+from muster.bootstrap.places import Places, Resolver
 from muster.bootstrap.sources import snapshot_job
 from muster.bootstrap.targets import Targets
 from muster.catalog import Catalog, Retention, VaultConfig, Workload
@@ -208,11 +208,13 @@ class Platform:
         docs = self.state / "validation" / f"{name}-{status.point.point}"
         workload = self.catalog.workloads.get(name)
         allowed = workload.residency.allow if workload and workload.residency else None
+        # in a disaster they may be gone with everything else, and come back with the configuration
+        keys = self._places.server_keys(workload.registry, lenient=True) if workload and workload.registry else {}
         return RestoreJob(
             status,
             target,
             request,
-            partial(self._targets.filler, self.tools.builder, target, keys=self._server_keys(workload)),
+            partial(self._targets.filler, self.tools.builder, target, keys=keys),
             lambda plan: Circumstances(disks(plan, target), running, allowed),
             docs,
             partial(self._newest_in, target, status),
@@ -256,15 +258,6 @@ class Platform:
             return None
         server = self._places.server(target.server, target.token) if target.server else None
         return newest_in(target, status.point.workload, component, server)
-
-    def _server_keys(self, workload: Workload | None) -> dict[str, str]:
-        """Those that are here: in a disaster they may be gone with everything else, and come back with the configuration."""
-        registry = workload.registry if workload else None
-        found: dict[str, str] = {}
-        for reference in registry.server_keys if registry else ():
-            with suppress(MusterError):
-                found[key_name(reference)] = self._places.resolve(reference)
-        return found
 
     def _secrets_of(self, target: RestoreTarget, workload: Workload | None) -> list[str]:
         """What no output of a command may show, as far as it can be told: in a disaster a connection may be gone, too."""

@@ -74,11 +74,12 @@ def deleted(before: Holdings | None, models_before: Models, now: Holdings | None
     for name, earlier in sorted(models_before.items()):
         kind = "prompt" if name in prompts else "model"
         found += _gone(kind, name, earlier, models.get(name))
-    experiments = sorted(before.experiments.items(), key=lambda item: (len(item[0]), item[0])) if before and now else []
-    found += [f"experiment {shown(name)} ({id_})" for id_, name in experiments if now and id_ not in now.experiments]
-    for kind, names in sorted(before.others.items()) if before and now else ():
-        there = now.others.get(kind, names) if now else names
-        found += [f"{kind} {shown(name)} ({id_})" for id_, name in sorted(names.items()) if id_ not in there]
+    if before and now:
+        experiments = sorted(before.experiments.items(), key=lambda item: (len(item[0]), item[0]))
+        found += [f"experiment {shown(name)} ({id_})" for id_, name in experiments if id_ not in now.experiments]
+        for kind, names in sorted(before.others.items()):
+            there = now.others.get(kind, names)
+            found += [f"{kind} {shown(name)} ({id_})" for id_, name in sorted(names.items()) if id_ not in there]
     return found
 
 

@@ -68,8 +68,7 @@ __all__ = [
 Json = Any
 Progress = Callable[[str, int, int | None], None]
 """Called as ``progress(what, bytes_done, bytes_total or None)``, often, from any thread."""
-StrPath = str | Path
-"""A path; of a hundred thousand, strings take a tenth of the time."""
+StrPath = str | Path  # of a hundred thousand, strings take a tenth of the time
 
 
 class Clock(Protocol):
