@@ -100,7 +100,10 @@ class AzureGate:
 
     def _set_hold(self, asked: Asked) -> Answer:
         assert asked.headers[_HOLD] in ("true", "false")
-        self.current[asked.path].locks[_HOLD] = asked.headers[_HOLD]
+        version = self.current[asked.path]
+        if wanted := asked.query.get("versionid"):
+            (version,) = (old for old in self.old[asked.path] if old.id == wanted)
+        version.locks[_HOLD] = asked.headers[_HOLD]
         return Answer(200, {_HOLD: asked.headers[_HOLD]})
 
     def _put(self, asked: Asked, ask: Ask) -> Answer:

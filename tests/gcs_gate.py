@@ -48,12 +48,16 @@ class GcsGate:
     The rule. `locks` holds the metadata of objects that the emulator would drop, by their names; `live` the paths of objects; `old`
     the versions that are noncurrent, by path and generation.
 
+    Where it is `private`, whoever sends no credentials is answered by 401; where `may_override`, our own may lift what is Unlocked.
+
     :param retention: whether buckets are made for object retention
     :param settings: metadata of buckets that the emulator does not know; ``versioning={"enabled": True}`` makes them keep versions
     """
 
     def __init__(self, *, retention: bool = True, **settings: Any) -> None:
         self.retention = retention
+        self.private = False
+        self.may_override = True
         self.settings = settings
         self.locks: dict[str, dict[str, Any]] = {}
         self.live: set[str] = set()
@@ -61,6 +65,8 @@ class GcsGate:
         self._turn = threading.Lock()
 
     def __call__(self, asked: Asked, ask: Ask) -> Answer:
+        if self.private and "authorization" not in asked.headers:
+            return _error(401, "required", "Anonymous caller does not have storage.objects.get access to the object.")
         if asked.method == "POST" and (found := _UPLOAD.fullmatch(asked.path)):
             return self._create(asked, ask, found["bucket"])
         if asked.method == "GET" and _LIST.fullmatch(asked.path):
@@ -84,6 +90,8 @@ class GcsGate:
                 return _error(412, "conditionNotMet", "At least one of the pre-conditions you specified did not hold.")
             if path in self.live and self.versioned:
                 self._make_noncurrent(path, name, ask)
+            elif path in self.live and (refusal := _forbidden(self.locks.get(name, {}))):
+                return refusal
             self.live.add(path)
         answer = ask(asked)
         if answer.status != 200:
@@ -91,7 +99,7 @@ class GcsGate:
         return answer
 
     def _object(self, asked: Asked, ask: Ask, path: str, name: str) -> Answer:
-        if asked.method == "PATCH":
+        if asked.method == "PATCH" and (path, asked.query.get("generation", "")) not in self.old:
             with self._turn:
                 return self._patch(asked, ask, name)
         if old := self.old.get((path, asked.query.get("generation", ""))):
@@ -111,6 +119,9 @@ class GcsGate:
             if not refusal:
                 del self.old[path, old.about["generation"]]
             return refusal or Answer(204)
+        if asked.method == "PATCH":
+            assert set(asked.json) == {"temporaryHold"}
+            old.about |= asked.json
         if asked.query.get("alt") == "media":
             return Answer(200, {"content-type": "application/octet-stream"}, old.body)
         return Answer(200, {"content-type": "application/json"}, json.dumps(old.about).encode())
@@ -168,10 +179,11 @@ class GcsGate:
         shorter = until < datetime.fromisoformat(before["retainUntilTime"])
         if before["mode"] == "Locked" and (shorter or wanted["mode"] != "Locked"):
             return _error(403, "forbidden", "A Locked retention can only be extended.")
-        if (shorter or wanted["mode"] != before["mode"]) and query.get(
-            "overrideUnlockedRetention", ""
-        ).lower() != "true":
+        overrides = query.get("overrideUnlockedRetention", "").lower() == "true"
+        if (shorter or wanted["mode"] != before["mode"]) and not overrides:
             return _error(403, "forbidden", "overrideUnlockedRetention is needed to shorten or lock a retention.")
+        if overrides and not self.may_override:
+            return _error(403, "forbidden", "The caller lacks storage.objects.overrideUnlockedRetention.")
         return None
 
 

@@ -22,7 +22,7 @@ from muster.adapters.gcs_location import GcsLocation
 from muster.adapters.gcs_store import gcs_store
 from muster.adapters.stores import open_store
 from muster.errors import AlreadyExists, IntegrityError, NotFound, Refused, StoreUnavailable
-from muster.ports import LockMode
+from muster.ports import LockMode, Proof
 from relay import Answer, Asked, Relay
 from servers import LossyLine, free_port
 
@@ -239,13 +239,51 @@ def test_proofs_of_a_bucket_that_keeps_its_word(store: BucketStore, gcs: GcsServ
         "an object is never overwritten": "kept",
         "a locked object cannot be deleted": "kept",
         "a retention cannot be shortened": "kept",
+        "a retention cannot be shortened by overriding it": "kept",
+        "an object under a legal hold cannot be deleted": "kept",
+        "nobody at all can lift a lock before its end": "kept",
         "what is sent is encrypted": "absent",
         "what is stored is encrypted": "kept",
         "nobody without credentials can read": "kept",
         "nothing but expiry removes objects": "kept",
         "what is deleted can be had back": "kept" if versioned else "absent",
-    }
+    } | ({} if versioned else {"a locked object cannot be overwritten": "kept"})
     assert store.get("vault.json") == b"{}"
+    left = [info.key for info in store.list() if info.key != "vault.json"]
+    assert len(left) == 1  # locked for a minute
+    assert not locks_of(store).of(left[0]).held
+
+
+def test_governance_that_our_own_credentials_may_override_is_no_lock(gcs: GcsServer, bucket: str) -> None:
+    """With the right to override an unlocked retention can be shortened: that is broken. Without it, it is kept."""
+    way = "a retention cannot be shortened by overriding it"
+    store = gcs_store(gcs.location(bucket, lock="governance"))
+    told = {proof.guarantee: proof for proof in store.prove()}
+    assert told[way].verdict == "broken"
+    assert "storage.objects.overrideUnlockedRetention" in told[way].mend
+    assert told["a retention cannot be shortened"].verdict == "kept"
+    assert told["nobody at all can lift a lock before its end"].verdict == "absent"
+    gcs.gate.may_override = False
+    assert {proof.guarantee: proof.verdict for proof in store.prove()}[way] == "kept"
+
+
+def test_a_hold_is_lifted_from_what_lies_beneath_too(store: BucketStore, gcs: GcsServer, bucket: str) -> None:
+    """A held object that was covered and brought to light is two held versions; a release frees both, and it can be removed."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud.storage import Client
+
+    gcs.gate.settings["versioning"] = {"enabled": True}
+    store.put("a", b"ours")
+    locks, versions = locks_of(store), store.versions()
+    assert versions is not None
+    locks.hold(["a"], held=True)
+    theirs = Client("p", AnonymousCredentials(), client_options={"api_endpoint": gcs.relay.endpoint}).bucket(bucket)
+    theirs.blob("team/vault/a").upload_from_string(b"theirs")
+    versions.uncover("a")
+    assert (store.get("a"), locks.of("a").held) == (b"ours", True)
+    locks.hold(["a"], held=False)
+    store.delete("a")
+    assert list(store.list()) == []
 
 
 def test_proofs_of_a_bucket_that_does_not(gcs_emulator: str, gcs: GcsServer, bucket: str) -> None:
@@ -390,6 +428,22 @@ class TestServiceAccounts:
         assert len(tokens.asked) == 1
         assert {request.headers.get("authorization") for request in gcs.relay.asked} == {"Bearer token-of-the-test"}
         assert "private" not in store.url + repr(store)
+
+    def test_a_bucket_that_gives_to_strangers_is_found_out(self, gcs: GcsServer, bucket: str, tokens: Relay) -> None:
+        """An object is asked for without credentials; prevention that is not enforced is said even where that is refused."""
+        gcs.gate.settings["iamConfiguration"] = {"publicAccessPrevention": "inherited"}
+        address = f"gs://{quote(self.key(tokens), safe='')}@{bucket}/v?endpoint={gcs.relay.endpoint}"
+
+        def told() -> Proof:
+            proofs = {proof.guarantee: proof for proof in open_store(address).prove()}
+            return proofs["nobody without credentials can read"]
+
+        assert (told().verdict, told().found) == ("broken", "an object was read without any credentials")
+        gcs.gate.private = True
+        assert told().verdict == "absent"
+        assert "tried, and refused" in told().found
+        gcs.gate.settings["iamConfiguration"] = {"publicAccessPrevention": "enforced"}
+        assert told().verdict == "kept"
 
     def test_a_key_that_is_refused_is_not_shown(self, gcs: GcsServer, bucket: str) -> None:
         """A token server that does not believe the key is a refusal, without a word of the key."""

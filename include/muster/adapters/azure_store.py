@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -11,12 +12,13 @@ from muster.adapters.azure_client import AzureClient
 from muster.adapters.azure_location import AzureLocation
 from muster.adapters.blob_keys import key_below, path_below
 from muster.adapters.bucket import Layer, Seen
-from muster.adapters.bucket_proofs import Attempt, transport
+from muster.adapters.bucket_proofs import SOONER, Attempt, lifted_by_nobody, transport
 from muster.adapters.bucket_store import BucketStore
 from muster.errors import Refused, StoreUnavailable
 from muster.ports import BlobInfo, Guarantees, Lock, LockMode, Proof
 
 _MODES: dict[LockMode, str] = {"governance": "Unlocked", "compliance": "Locked"}
+_SHORTENED_MEND = "say lock=compliance in the address: whoever may set a policy in governance mode may shorten it"
 _POLICY_HINT = (
     "docs/stores.md says how to make a container with version-level immutability, and which role its writer needs"
 )
@@ -116,9 +118,9 @@ class AzureContainer:
             self._confirm(key, longest)
         return True
 
-    def hold(self, key: str, *, held: bool) -> None:
+    def hold(self, key: str, *, held: bool, version: str | None = None) -> None:
         with self._client.translated(key, hint=_POLICY_HINT):
-            self._blob(key).set_legal_hold(held)
+            self._blob(key).set_legal_hold(held, version_id=version)
 
     def guarantees(self) -> Guarantees:
         """A container whose versions can be locked keeps versions; of others the service does not say."""
@@ -126,13 +128,20 @@ class AzureContainer:
         return Guarantees(immutable=locking, conditional_put=True, versioned=locking)
 
     def attempts(self, key: str) -> Iterator[Attempt]:
+        lock = self.look(key).lock
+        if lock.until is not None and lock.mode is not None:
+            shorten = partial(self._set_policy, key, lock.mode, lock.until - SOONER)
+            yield Attempt("a retention cannot be shortened", shorten, _SHORTENED_MEND)
+        yield Attempt("a locked object cannot be deleted", self.removal(key))
+
+    def removal(self, key: str) -> Callable[[], None]:
         (layer,) = (layer for layer in self.layers(key) if layer.live and layer.key == key)
-        if self.look(key).lock.mode == "compliance":
-            yield Attempt("a retention cannot be shortened", lambda: self._shorten(key))
-        yield Attempt("a locked object cannot be deleted", lambda: self._remove_or_leave(layer))
+        return partial(self._remove_or_leave, layer)
 
     def settings(self) -> Iterator[Proof]:
         settings, server = self._settings(), self._location.server
+        if settings.immutable_storage_with_versioning_enabled:
+            yield lifted_by_nobody(self._location.lock, "the right to set immutability policies")
         yield transport(server)
         scope = self._location.encryption_scope
         yield Proof(
@@ -173,10 +182,6 @@ class AzureContainer:
         lock = self.look(key).lock
         if lock.until is None or lock.until < until:
             raise StoreUnavailable(f"the retention of {key} in {self.url} was changed meanwhile", "try again")
-
-    def _shorten(self, key: str) -> None:
-        sooner = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=5)
-        self._set_policy(key, "compliance", sooner)
 
     def _remove_or_leave(self, layer: Layer) -> None:
         """Remove a version of today; if that is refused, it is not left hidden."""

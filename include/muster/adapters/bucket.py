@@ -85,8 +85,8 @@ class Bucket(Trial, Protocol):
     def retain(self, key: str, until: datetime) -> bool:
         """Retain an object at least until a whole second; False if it is already."""
 
-    def hold(self, key: str, *, held: bool) -> None:
-        """Put an object under a legal hold, or lift it."""
+    def hold(self, key: str, *, held: bool, version: str | None = None) -> None:
+        """Put an object, or a version of it that is not live, under a legal hold, or lift it."""
 
     def guarantees(self) -> Guarantees:
         """What the bucket, as it is set up, promises."""

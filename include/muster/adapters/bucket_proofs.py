@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from muster.errors import AlreadyExists, MusterError, NotFound, Refused
-from muster.ports import PROBES, BlobStore, Locks, Proof
+from muster.ports import PROBES, BlobStore, LockMode, Locks, Proof
 
 PROBE_LOCKED_FOR = timedelta(minutes=1)
 """Long enough for every attempt on a slow line, and short enough to be forgotten."""
+SOONER = PROBE_LOCKED_FOR / 2
+"""By how much an attempt shortens a retention: what is let happen leaves the object locked for the attempts that follow."""
 _LEFT_BEHIND = timedelta(hours=1)
 _LOCKED = "a locked object cannot be deleted"
 
@@ -37,6 +39,9 @@ class Trial(Protocol):
 
     def attempts(self, key: str) -> Iterator[Attempt]:
         """What must be refused on an object that is retained: each attempt, when made, tries to get past the lock."""
+
+    def removal(self, key: str) -> Callable[[], None]:
+        """Delete for good what is live now, with every right that our credentials have, past the guards of the store's own port."""
 
     def settings(self) -> Iterator[Proof]:
         """What can be told of the bucket besides: transport, encryption, public access."""
@@ -66,6 +71,43 @@ def proofs(store: BlobStore, bucket: Trial, key: str) -> Iterator[Proof]:
     finally:
         with suppress(MusterError):
             store.delete(key)
+
+
+def hold_refuses(store: BlobStore, locks: Locks, key: str, removal: Callable[[str], Callable[[], None]]) -> Proof:
+    """
+    Whether a legal hold, without any retention, keeps an object.
+
+    :param key: of the trial's object, which is gone afterwards
+    """
+    guarantee = "an object under a legal hold cannot be deleted"
+    store.put(key, b"first")
+    try:
+        locks.hold([key], held=True)
+        return refused(Attempt(guarantee, removal(key)))
+    except Refused as error:
+        return Proof(guarantee, "untold", error.message, error.hint)
+    finally:
+        with suppress(MusterError):
+            locks.hold([key], held=False)
+        with suppress(MusterError):
+            store.delete(key)
+
+
+def lifted_by_nobody(mode: LockMode, lifter: str) -> Proof:
+    """
+    What the mode of the retentions promises.
+
+    :param lifter: who can lift one of governance
+    """
+    guarantee = "nobody at all can lift a lock before its end"
+    if mode == "compliance":
+        return Proof(guarantee, "kept", "locks are set in compliance mode")
+    return Proof(
+        guarantee,
+        "absent",
+        f"locks are set in governance mode, which whoever has {lifter} can lift",
+        "say lock=compliance in the address once its retention is settled",
+    )
 
 
 def transport(server: str) -> Proof:

@@ -9,7 +9,7 @@ from functools import cached_property, partial
 
 from muster.adapters.blob_keys import check_range, checked_key, is_key
 from muster.adapters.bucket import Bucket, Layer
-from muster.adapters.bucket_proofs import proofs
+from muster.adapters.bucket_proofs import hold_refuses, proofs
 from muster.adapters.bucket_versions import BucketVersions, layers_of, proof_of_uncovering
 from muster.adapters.bulk import in_bulk
 from muster.adapters.retries import created, tried
@@ -53,6 +53,8 @@ class BucketStore:
     def prove(self) -> Iterator[Proof]:
         key = f"{PROBES}{secrets.token_hex(16)}"
         yield from proofs(self, self._bucket, key)
+        if locks := self.locks():
+            yield hold_refuses(self, locks, f"{key}-held", self._bucket.removal)
         yield proof_of_uncovering(self, self._bucket, f"{key}-hidden")
 
     def put(self, key: str, data: bytes | memoryview) -> None:
@@ -134,7 +136,16 @@ class BucketLocks:
         return sum(in_bulk(lambda key: tried(lambda: self._bucket.retain(checked_key(key), end), self._retries), keys))
 
     def hold(self, keys: Iterable[str], *, held: bool) -> None:
-        in_bulk(lambda key: tried(lambda: self._bucket.hold(checked_key(key), held=held), self._retries), keys)
+        in_bulk(lambda key: self._hold(checked_key(key), held=held), keys)
+
+    def _hold(self, key: str, *, held: bool) -> None:
+        tried(lambda: self._bucket.hold(key, held=held), self._retries)
+        if held:
+            return
+        # An uncovering may have written a held version anew: the one beneath it must not stay held for ever.
+        for layer in layers_of(self._bucket, key, self._retries):
+            if not layer.live:
+                tried(partial(self._bucket.hold, key, held=False, version=layer.version), self._retries)
 
 
 def whole_second(moment: datetime) -> datetime:

@@ -26,21 +26,7 @@ def proofs_of(bucket: Any, endpoint: str, kms_key: str | None) -> Iterator[Proof
     yield transport(endpoint)
     key = kms_key or bucket.default_kms_key_name
     yield Proof("what is stored is encrypted", "kept", f"by Google, with {key or 'keys of its own'}")
-    yield _public_access(bucket)
     yield _lifecycle(bucket)
-
-
-def _public_access(bucket: Any) -> Proof:
-    guarantee = "nobody without credentials can read"
-    prevention = bucket.iam_configuration.public_access_prevention
-    if prevention == "enforced":
-        return Proof(guarantee, "kept", "public access prevention is enforced on the bucket")
-    return Proof(
-        guarantee,
-        "absent",
-        f"public access prevention of the bucket is {prevention or 'not set'}",
-        f"gcloud storage buckets update gs://{bucket.name} --public-access-prevention",
-    )
 
 
 def _lifecycle(bucket: Any) -> Proof:

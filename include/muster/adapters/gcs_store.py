@@ -5,22 +5,28 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 from muster.adapters.blob_keys import key_below, path_below
 from muster.adapters.bucket import Layer, Seen
-from muster.adapters.bucket_proofs import Attempt
+from muster.adapters.bucket_proofs import SOONER, Attempt, lifted_by_nobody
 from muster.adapters.bucket_store import BucketStore
 from muster.adapters.gcs_client import ONCE, GcsClient
 from muster.adapters.gcs_location import GcsLocation
 from muster.adapters.gcs_settings import allowed_by, proofs_of
-from muster.errors import AlreadyExists
-from muster.ports import BlobInfo, Guarantees, Lock, LockMode, Proof
+from muster.errors import AlreadyExists, NotFound, Refused
+from muster.ports import PROBES, BlobInfo, Guarantees, Lock, LockMode, Proof
 
 _MODES: dict[str, LockMode] = {"Unlocked": "governance", "Locked": "compliance"}
+_OVERRIDE_MEND = (
+    "take storage.objects.overrideUnlockedRetention from these credentials, or say lock=compliance in the address"
+)
 _RETENTION_HINT = "docs/stores.md says how to make a bucket with object retention, and which rights its writer needs"
 
 
@@ -44,23 +50,11 @@ class GcsBucket:
         return self._location.url
 
     def create(self, key: str, data: bytes) -> None:
-        """Sent whole, not as a resumable upload, of which it is not documented when the precondition is looked at."""
-        from google.api_core.exceptions import PreconditionFailed, from_http_response
+        from google.api_core.exceptions import PreconditionFailed
 
-        params = {"uploadType": "multipart", "ifGenerationMatch": "0"}
-        params |= {"kmsKeyName": self._location.kms_key} if self._location.kms_key else {}
-        content_type, body = _multipart(self._path(key), data)
         with self._client.translated(key):
             try:
-                answer = self._client.session.post(
-                    f"{self._location.endpoint}/upload/storage/v1/b/{self._location.bucket}/o",
-                    params=params,
-                    data=body,
-                    headers={"Content-Type": content_type},
-                    timeout=ONCE["timeout"],
-                )
-                if answer.status_code != HTTPStatus.OK:
-                    raise from_http_response(answer)
+                self._upload(key, data, {"ifGenerationMatch": "0"})
             except PreconditionFailed:
                 raise AlreadyExists(f"{key} is already in {self.url}", "nothing is ever overwritten") from None
 
@@ -120,9 +114,9 @@ class GcsBucket:
         self._set_retention(blob, mode, longest, override=(own.mode, mode) == ("Unlocked", "Locked"))
         return True
 
-    def hold(self, key: str, *, held: bool) -> None:
+    def hold(self, key: str, *, held: bool, version: str | None = None) -> None:
         with self._client.translated(key, hint=_RETENTION_HINT):
-            blob = self._blob(key)
+            blob = self._blob(key, version)
             blob.temporary_hold = held
             blob.patch(**ONCE)
 
@@ -130,12 +124,29 @@ class GcsBucket:
         return allowed_by(self._client.loaded())
 
     def attempts(self, key: str) -> Iterator[Attempt]:
+        blob, bucket = self._loaded(key), self._client.loaded()
+        own = blob.retention
+        if own.mode:  # else it is the bucket's own policy that keeps it
+            sooner = own.retain_until_time - SOONER
+            shorten = partial(self._set_retention, blob, own.mode, sooner)
+            yield Attempt("a retention cannot be shortened", partial(shorten, override=False))
+            yield Attempt(
+                "a retention cannot be shortened by overriding it", partial(shorten, override=True), _OVERRIDE_MEND
+            )
+        if not bucket.versioning_enabled:
+            yield Attempt("a locked object cannot be overwritten", lambda: self._overwrite(key))
+        yield Attempt("a locked object cannot be deleted", self.removal(key))
+
+    def removal(self, key: str) -> Callable[[], None]:
         (layer,) = (layer for layer in self.layers(key) if layer.live and layer.key == key)
-        yield Attempt("a retention cannot be shortened", lambda: self._shorten(key))
-        yield Attempt("a locked object cannot be deleted", lambda: self.remove_layer(layer))
+        return partial(self.remove_layer, layer)
 
     def settings(self) -> Iterator[Proof]:
-        return proofs_of(self._client.loaded(), self._location.endpoint, self._location.kms_key)
+        bucket = self._client.loaded()
+        if bucket.object_retention_mode == "Enabled":
+            yield lifted_by_nobody(self._location.lock, "storage.objects.overrideUnlockedRetention")
+        yield from proofs_of(bucket, self._location.endpoint, self._location.kms_key)
+        yield self._public_access(bucket)
 
     def _path(self, key: str) -> str:
         return path_below(self._location.prefix, key)
@@ -167,10 +178,46 @@ class GcsBucket:
                 if_metageneration_match=blob.metageneration, override_unlocked_retention=override or None, **ONCE
             )
 
-    def _shorten(self, key: str) -> None:
-        blob = self._loaded(key)
-        sooner = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=5)
-        self._set_retention(blob, blob.retention.mode, sooner, override=blob.retention.mode == "Locked")
+    def _upload(self, key: str, data: bytes, conditions: dict[str, str]) -> None:
+        """Sent whole, not as a resumable upload, of which it is not documented when the precondition is looked at."""
+        from google.api_core.exceptions import from_http_response
+
+        params = {"uploadType": "multipart"} | conditions
+        params |= {"kmsKeyName": self._location.kms_key} if self._location.kms_key else {}
+        content_type, body = _multipart(self._path(key), data)
+        answer = self._client.session.post(
+            f"{self._location.endpoint}/upload/storage/v1/b/{self._location.bucket}/o",
+            params=params,
+            data=body,
+            headers={"Content-Type": content_type},
+            timeout=ONCE["timeout"],
+        )
+        if answer.status_code != HTTPStatus.OK:
+            raise from_http_response(answer)
+
+    def _overwrite(self, key: str) -> None:
+        with self._client.translated(key):
+            self._upload(key, b"second", {})
+
+    def _public_access(self, bucket: Any) -> Proof:
+        """By its setting; where that prevents nothing, an object is asked for as somebody without credentials."""
+        guarantee = "nobody without credentials can read"
+        prevention = bucket.iam_configuration.public_access_prevention
+        if prevention == "enforced":
+            return Proof(guarantee, "kept", "public access prevention is enforced on the bucket")
+        mend = f"gcloud storage buckets update gs://{bucket.name} --public-access-prevention"
+        stranger = GcsBucket(replace(self._location, key=None, anonymous=True))
+        key = f"{PROBES}{secrets.token_hex(16)}"
+        self.create(key, b"first")
+        try:
+            stranger.read(key)
+        except Refused:
+            said = f"it was tried, and refused; but public access prevention of the bucket is {prevention or 'not set'}"
+            return Proof(guarantee, "absent", said, mend)
+        finally:
+            with suppress(Refused, NotFound):  # the bucket's own policy keeps it; the next trial removes it
+                self.removal(key)()
+        return Proof(guarantee, "broken", "an object was read without any credentials", mend)
 
     def _key(self, blob: Any) -> str:
         return key_below(self._location.prefix, str(blob.name))

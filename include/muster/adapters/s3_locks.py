@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 from muster.adapters.blob_keys import checked_key
 from muster.adapters.bulk import in_bulk
 from muster.adapters.s3_admin import NO_LOCK, S3Admin
+from muster.adapters.s3_versions import S3Versions
 from muster.ports import Lock, LockMode
 
 
 class S3Locks:
     """
-    The `muster.ports.Locks` of a bucket. All calls are about the newest version of an object.
+    The `muster.ports.Locks` of a bucket. All calls are about the newest version of an object; a hold is lifted from all of them.
 
     Extending costs one question an object, and one request more for each whose retention is too short. A governance is never
     bypassed, and a compliance never asked to be less. What is locked in governance stays so until that lock has ended, also where the
@@ -62,6 +63,13 @@ class S3Locks:
     def _hold(self, key: str, held: bool) -> None:
         status = {"Status": "ON" if held else "OFF"}
         self._admin.ask("put_object_legal_hold", key, Key=self._path(key), LegalHold=status)
+        if not held:  # also of what lies beneath: an uncovering may have written a held version anew
+            for layer in S3Versions(self._admin).layers(key):
+                if not layer.marker and not layer.newest:
+                    about = f"version {layer.version} of {key}"
+                    self._admin.ask(
+                        "put_object_legal_hold", about, Key=layer.path, VersionId=layer.version, LegalHold=status
+                    )
 
 
 def _whole_second(until: datetime) -> datetime:

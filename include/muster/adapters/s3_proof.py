@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from muster.adapters.bucket_proofs import PROBE_LOCKED_FOR, Attempt, refused, transport
+from muster.adapters.bucket_proofs import SOONER, Attempt, hold_refuses, transport
 from muster.adapters.s3_admin import S3Admin
 from muster.adapters.s3_locks import S3Locks
 from muster.adapters.s3_settings import settings_of
@@ -15,7 +15,6 @@ from muster.adapters.s3_versions import S3Versions
 from muster.errors import AlreadyExists, NotFound, Refused
 from muster.ports import PROBES, BlobStore, Proof
 
-_SHORTER = PROBE_LOCKED_FOR / 2
 _BYPASS: dict[str, Any] = {"BypassGovernanceRetention": True}
 _MEND = "take s3:BypassGovernanceRetention from these credentials, or say lock=compliance in the address"
 _FIRST, _SECOND = b"first", b"second"
@@ -39,7 +38,7 @@ class S3Trial:
         lock = self._locks.of(key)
         if lock.until is None or lock.mode is None:
             return
-        sooner = {"Mode": lock.mode.upper(), "RetainUntilDate": lock.until - _SHORTER}
+        sooner = {"Mode": lock.mode.upper(), "RetainUntilDate": lock.until - SOONER}
         yield Attempt("a retention cannot be shortened", self._retain(key, sooner, {}))
         yield Attempt(
             "a retention cannot be shortened by bypassing governance", self._retain(key, sooner, _BYPASS), _MEND
@@ -49,6 +48,9 @@ class S3Trial:
             yield Attempt("compliance cannot be turned into governance", self._retain(key, weaker, _BYPASS))
         yield Attempt("a locked version cannot be deleted", self._remove(key, {}))
         yield Attempt("a locked version cannot be deleted by bypassing governance", self._remove(key, _BYPASS), _MEND)
+
+    def removal(self, key: str) -> Callable[[], None]:
+        return self._remove(key, _BYPASS)
 
     def _retain(self, key: str, retention: dict[str, Any], more: dict[str, Any]) -> Callable[[], None]:
         def attempt() -> None:
@@ -75,7 +77,7 @@ class S3Trial:
         else:
             yield _no_versions(facts.versioning)
         if facts.lockable:
-            yield self._hold()
+            yield hold_refuses(self._store, self._locks, _new_key(), self.removal)
         yield transport(self._admin.location.endpoint or "https://s3.amazonaws.com")
         yield self._encryption()
         yield self._stranger()
@@ -125,19 +127,6 @@ class S3Trial:
             "allow s3:ListBucketVersions and s3:DeleteObjectVersion, or put the vault elsewhere",
         )
 
-    def _hold(self) -> Proof:
-        guarantee = "an object under a legal hold cannot be deleted"
-        with self._probe() as key:
-            try:
-                self._locks.hold([key], held=True)
-            except Refused as error:
-                return Proof(guarantee, "untold", error.message, "allow s3:PutObjectLegalHold")
-            try:
-                return refused(Attempt(guarantee, self._remove(key, _BYPASS)))
-            finally:
-                with suppress(NotFound):
-                    self._locks.hold([key], held=False)
-
     def _encryption(self) -> Proof:
         guarantee, location = "what is stored is encrypted", self._admin.location
         with self._probe() as key:
@@ -180,7 +169,7 @@ class S3Trial:
     @contextmanager
     def _probe(self) -> Iterator[str]:
         """A new object of the trial; it goes when the trial is over, unless the bucket's default retention keeps it."""
-        key = f"{PROBES}{secrets.token_hex(16)}"
+        key = _new_key()
         self._store.put(key, _FIRST)
         try:
             yield key
@@ -193,6 +182,10 @@ class S3Trial:
 
     def _write(self, key: str, data: bytes, **conditions: Any) -> None:
         self._admin.ask("put_object", key, Key=self._path(key), Body=data, **conditions, **self._admin.encryption())
+
+
+def _new_key() -> str:
+    return f"{PROBES}{secrets.token_hex(16)}"
 
 
 def _no_versions(versioning: str | None) -> Proof:

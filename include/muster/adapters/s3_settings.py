@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from muster.adapters.bucket_proofs import lifted_by_nobody
 from muster.adapters.s3_admin import S3Admin
 from muster.errors import NotFound, Refused
 from muster.ports import LockMode, Proof
@@ -34,22 +35,14 @@ def _told(guarantee: str, look: Callable[[str], Proof]) -> Proof:
 
 
 def _lock_mode(admin: S3Admin, mode: LockMode) -> Proof:
-    guarantee, default = "nobody at all can lift a lock before its end", admin.facts().default_lock
-    if mode == "compliance" and default == "governance":
+    if mode == "compliance" and admin.facts().default_lock == "governance":
         return Proof(
-            guarantee,
+            "nobody at all can lift a lock before its end",
             "broken",
             "the address asks for compliance, and every object is born under the bucket's default retention of mode governance",
             "make the default retention of the bucket compliance, or remove it",
         )
-    if mode == "compliance":
-        return Proof(guarantee, "kept", "locks are set in compliance mode")
-    return Proof(
-        guarantee,
-        "absent",
-        "locks are set in governance mode, which whoever has s3:BypassGovernanceRetention can lift",
-        "say lock=compliance in the address once its retention is settled; what is locked already stays in governance until that ends",
-    )
+    return lifted_by_nobody(mode, "s3:BypassGovernanceRetention")
 
 
 def _policy(admin: S3Admin, guarantee: str) -> Proof:
