@@ -16,8 +16,11 @@ from muster.domain.content import TreeRef
 from muster.domain.recovery_point import Mark
 from muster.errors import IntegrityError, SourceInvalid, StoreUnavailable, UsageError
 from muster.operations.heal import Help, heal
+from muster.operations.hold import hold_point, release_point
 from muster.operations.take import SnapshotJob
+from muster.operations.verify import Thoroughness, examine
 from muster.ports import BlobStore
+from muster.vault.layout import pack_key
 from muster.vault.vault import Vault
 from vault_snapshots import in_child
 from vaults import (
@@ -325,6 +328,41 @@ def test_packs_that_come_back_are_locked_as_long_as_the_point(clock: FrozenClock
     new = {key for key in store.objects.keys() - before if key.startswith(("packs/", "indexes/", "points/"))}
     assert len(new) == 4
     assert {store.locks().of(key).until for key in new} == {point.locked_until}
+
+
+def test_a_held_point_is_held_with_what_took_the_place_of_its_lost_packs(clock: FrozenClock) -> None:
+    """By the heal, and by a hold that comes after it; before, what is left is held, and the hold says that not all is."""
+    store = MemoryStore(clock, locking=True)
+    vault, _ = make_vault(store, clock)
+    vault.seal(point_over(vault, store_tree(vault, FILES), number=0))
+    vault.seal(point_over(vault, store_tree(vault, LARGE), number=1))
+    vault.seal(point_over(vault, store_tree(vault, {"other": noise(900, 77)}), number=2))
+    replica = MemoryStore(name="replica")
+    replica.objects = dict(store.objects)
+    locks = store.locks()
+    assert locks
+    hold_point(vault, vault.point(f"{POINT}0"), "evidence", clock)
+    for number in (0, 1):
+        (pack,) = vault.point(f"{POINT}{number}").point.packs
+        store.objects[pack_key(pack)] = flip(store.objects[pack_key(pack)], 100)
+    examine(vault, vault.readable_points(), Thoroughness(whole=True), clock)
+    del store.objects[pack_key(pack)]
+    vault = reopen(store, clock=clock)
+    with pytest.raises(IntegrityError, match="cannot be told which packs"):
+        hold_point(vault, vault.point(f"{POINT}1"), "evidence", clock)
+    assert locks.of(f"points/flights/{POINT}1.json").held
+    before = set(keys(store, "packs/"))
+    heal(vault, Help([replica]), clock)
+    put_back = pack_key(pack)
+    anew = set(keys(store, "packs/")) - before - {put_back}
+    assert len(anew) == 1
+    other, *_ = vault.point(f"{POINT}2").point.packs
+    assert {key for key in keys(store, "packs/") if not locks.of(key).held} == {pack_key(other)}
+    hold_point(vault, vault.point(f"{POINT}1"), "evidence", clock)
+    for number in (0, 1):
+        clock.advance(60)
+        release_point(vault, vault.point(f"{POINT}{number}"), "closed", clock)
+    assert not any(locks.of(key).held for key in store.objects)
 
 
 @pytest.mark.parametrize("kind", ["kill", "kill_after"])

@@ -92,9 +92,13 @@ def heal_found(
         if tried.issuperset(after.lost):
             break
     came_back = {"objects": len(objects), "chunks": len(tried) - missing}
-    points = _mark(vault, after, came_back, clock, files=files)
+    whole = _mark(vault, after, came_back, clock, files=files)
+    points = [status.point.point for status in whole]
     facts = {**came_back, "points": len(points), "put_back": objects[:100], "left": len(after.findings)}
     vault.record("heal", vault.id, "whole" if after.ok else "not whole", facts)
+    for status in whole:
+        if status.holds:  # packs took the place of those that the store held
+            vault.hold_objects(status)
     return Healed(tuple(objects), came_back["chunks"], tuple(points), after)
 
 
@@ -131,7 +135,9 @@ def _read_sources(vault: Vault, jobs: Iterable[SnapshotJob], clock: Clock, progr
             logger.warning("a source of %s could not be read again: %s", job.workload, failure)
 
 
-def _mark(vault: Vault, after: VerifyReport, came_back: dict[str, int], clock: Clock, *, files: bool) -> list[str]:
+def _mark(
+    vault: Vault, after: VerifyReport, came_back: dict[str, int], clock: Clock, *, files: bool
+) -> list[PointStatus]:
     """
     Mark the points that are whole again.
 
@@ -141,7 +147,7 @@ def _mark(vault: Vault, after: VerifyReport, came_back: dict[str, int], clock: C
     whole = [status for status in vault.readable_points() if _is_whole(status, after, files=files)]
     for status in whole:
         vault.mark(verified(status, Thoroughness(files=files), clock, {"healed": came_back, "files": files}))
-    return [status.point.point for status in whole]
+    return whole
 
 
 def _is_whole(status: PointStatus, after: VerifyReport, *, files: bool) -> bool:

@@ -15,11 +15,12 @@ def hold_point(vault: Vault, status: PointStatus, reason: str, clock: Clock, cau
     :param cause: what made the program hold it by itself; None if a person did
     :raises NotFound: if an expiry that was under way has removed the point
     :raises Refused: if the store did not let its objects be held; the point is held by its mark all the same
+    :raises IntegrityError: if something of it is nowhere; the point is held by its mark, and by the store what is left of it
     """
     point = status.point
     summary = {"reason": _given(reason), **({"cause": cause} if cause else {})}
     vault.mark(Mark(point.workload, point.point, "held", clock.now(), summary))
-    vault.hold_objects(point)
+    vault.hold_objects(status)
     return _still_there(vault, status)
 
 
@@ -34,13 +35,13 @@ def release_point(vault: Vault, status: PointStatus, reason: str, clock: Clock) 
     if not status.holds:
         raise UsageError(f"point {point.point} of {point.workload} is not held", "see `muster show` for its marks")
     # The store's hold goes first: killed in between, the point is still held by its mark.
-    vault.release_objects(point)
+    vault.release_objects(status)
     lifted = [hold.at.isoformat() for hold in status.holds]
     summary = {"reason": _given(reason), "holds": lifted}
     vault.mark(Mark(point.workload, point.point, "released", clock.now(), summary))
     now = vault.point(point.point, point.workload)
     if now.holds:  # somebody else's, made meanwhile
-        vault.hold_objects(point)
+        vault.hold_objects(now)
     return now
 
 

@@ -4,43 +4,74 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from muster.domain.recovery_point import PointStatus, RecoveryPoint
+from muster.domain.recovery_point import PointStatus
+from muster.errors import IntegrityError
 from muster.ports import BlobStore
+from muster.vault.index import Index
 from muster.vault.layout import PACKS, POINTS, pack_key, point_key
+from muster.vault.needs import needed_packs
+from muster.vault.points import Points
+from muster.vault.reader import ChunkReader
 
 
-def hold_objects(store: BlobStore, point: RecoveryPoint) -> int:
+class PointHolds:
     """
-    Put manifest and packs of a point under a legal hold; return how many objects, 0 where the store has no holds.
+    Holds what a point consists of: its manifest, the packs that this names, and those in which chunks were stored again that were lost.
 
-    :raises NotFound: if one of them is not there
-    :raises Refused: if our rights in the store do not allow it
+    :param index: of the vault; it is reconciled with the store first
     """
-    locks = store.locks()
-    keys = _objects(point)
-    if locks is None:
-        return 0
-    locks.hold(sorted(keys), held=True)
-    return len(keys)
+
+    def __init__(self, store: BlobStore, points: Points, index: Index, reader: ChunkReader) -> None:
+        self._store, self._points, self._index, self._reader = store, points, index, reader
+
+    def hold(self, status: PointStatus) -> int:
+        """
+        Put all that is there of it under a legal hold; return how many objects, 0 where the store has no holds.
+
+        :raises Refused: if our rights in the store do not allow it
+        :raises IntegrityError: if something of it is nowhere; what is there is held
+        """
+        if (locks := self._store.locks()) is None:
+            return 0
+        self._look()
+        missing: list[IntegrityError] = []
+        held = sorted(self._objects(status, missing) & self._there())
+        locks.hold(held, held=True)
+        if missing:
+            raise missing[0]
+        return len(held)
+
+    def release(self, status: PointStatus, others: Iterable[PointStatus]) -> int:
+        """
+        Lift that hold, except from what another held point needs; return how many objects.
+
+        :param others: all points of the vault; this one is passed over
+        :raises IntegrityError: if it cannot be told what another held point needs; nothing was lifted then
+        """
+        if (locks := self._store.locks()) is None:
+            return 0
+        self._look()
+        keys = self._objects(status, [])
+        for other in others:
+            if other.holds and _manifest(other) != _manifest(status):
+                keys -= self._objects(other)
+        lifted = sorted(keys & self._there())
+        locks.hold(lifted, held=False)
+        return len(lifted)
+
+    def _look(self) -> None:
+        self._index.refresh()
+        self._index.reconcile()
+        self._index.distrust(self._points.damaged_packs())
+
+    def _objects(self, status: PointStatus, unknown: list[IntegrityError] | None = None) -> set[str]:
+        """The manifest and the packs; what cannot be told goes to `unknown`, or is raised."""
+        packs = needed_packs([status], self._index, self._reader, unknown)
+        return {_manifest(status), *map(pack_key, packs)}
+
+    def _there(self) -> set[str]:
+        return {info.key for prefix in (PACKS, POINTS) for info in self._store.list(prefix)}
 
 
-def release_objects(store: BlobStore, point: RecoveryPoint, others: Iterable[PointStatus]) -> int:
-    """
-    Lift the legal hold of what a point consists of, except what another held point needs; return how many objects.
-
-    :param others: all points of the vault; this one is passed over
-    """
-    locks = store.locks()
-    if locks is None:
-        return 0
-    keys = _objects(point)
-    for status in others:
-        if status.holds and (status.point.workload, status.point.point) != (point.workload, point.point):
-            keys -= _objects(status.point)
-    there = {info.key for prefix in (PACKS, POINTS) for info in store.list(prefix)}
-    locks.hold(sorted(keys & there), held=False)
-    return len(keys & there)
-
-
-def _objects(point: RecoveryPoint) -> set[str]:
-    return {point_key(point.workload, point.point), *map(pack_key, point.packs)}
+def _manifest(status: PointStatus) -> str:
+    return point_key(status.point.workload, status.point.point)

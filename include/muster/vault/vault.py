@@ -19,7 +19,7 @@ from muster.vault.findings import Finding, VerifyReport
 from muster.vault.gate import Gate, store_anew
 from muster.vault.header import Actor, Header, read_header
 from muster.vault.holders import Passphrase, RecoveryKey, Secret
-from muster.vault.holding import hold_objects, release_objects
+from muster.vault.holding import PointHolds
 from muster.vault.index import Index
 from muster.vault.keyholders import KeyHolders
 from muster.vault.keys import ScryptCost
@@ -71,6 +71,7 @@ class Vault(Seldom):
         self._trail = AuditTrail(self._store, self._authority, self._header)
         self._condemned = Condemnations(self._store, self._authority, self._header.id)
         self._locks = PointLocks(self._store, self._points, self._index, self.holders.current_objects)
+        self._holds = PointHolds(self._store, self._points, self._index, self._reader)
 
     # --- making and opening -------------------------------------------------------------------------------------------
 
@@ -228,21 +229,22 @@ class Vault(Seldom):
         key, written = self._points.write_mark(mark, self._trail.known_anchor())
         self.record("mark", key, mark.kind, {"sha256": written})
 
-    def hold_objects(self, point: RecoveryPoint) -> int:
+    def hold_objects(self, status: PointStatus) -> int:
         """
         Put manifest and packs of a point under a legal hold of the store; return how many objects, 0 where it has no holds.
 
         :raises Refused: if our rights in the store do not allow it
+        :raises IntegrityError: if something of it is nowhere; what is there is held
         """
-        return hold_objects(self._store, point)
+        return self._holds.hold(status)
 
-    def release_objects(self, point: RecoveryPoint) -> int:
+    def release_objects(self, status: PointStatus) -> int:
         """
         Lift that hold, except from packs that another held point needs; return how many objects.
 
-        :raises IntegrityError: if a manifest or a mark is damaged, so that it cannot be told which points are held
+        :raises IntegrityError: if it cannot be told which other points are held, or what they need
         """
-        return release_objects(self._store, point, self.points())
+        return self._holds.release(status, self.points())
 
     # --- audit, proof -------------------------------------------------------------------------------------------------
 
