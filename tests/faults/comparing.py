@@ -21,6 +21,7 @@ MUST_HAPPEN = (
     "snapshot sealed",
     "snapshot sealed after an error",
     "snapshot absent after an error",
+    "point locked",
     "point expired",
     "pack condemned",
     "pack removed",
@@ -147,8 +148,24 @@ class Comparison:
             sealed = self.picture.add(taken, self.place.witness.meant[taken.key])
             if began and not self.place.hit:
                 assert not sealed.packs & self.place.shunned
+            if sealed.locked_until:  # its packs before there was a manifest that promises it
+                assert not self.place.unlocked(sealed.packs, sealed.locked_until)
+        sealed_now = self.picture.points.get(taken.number)
+        if manifest and not error and sealed_now and sealed_now.locked_until:
+            assert not self.place.unlocked([taken.key], sealed_now.locked_until)
+            self.seen["point locked"] += 1
         self.seen[f"snapshot {'sealed' if manifest else 'absent'}{' after an error' if error else ''}"] += 1
         return manifest
+
+    # --- after a hold -------------------------------------------------------------------------------------------------
+
+    def hold_ended(self, sealed: Sealed, *, held: bool) -> None:
+        """All that is there of a held point is held by the store; of one that was released, only what another held point needs."""
+        own = (sealed.packs | {sealed.taken.key}) & self.place.memory.objects.keys()
+        ours = {key for key in own if self.place.locks.of(key).held}
+        others = {key for other in self.picture.points.values() if other.held for key in other.packs}
+        assert ours == own if held else ours <= others
+        self.seen["held by the store" if held else "released by the store"] += len(ours)
 
     # --- after an expiry ----------------------------------------------------------------------------------------------
 

@@ -19,6 +19,9 @@ KINDS: dict[str, tuple[FaultKind, ...]] = {
     "info": ("fail", "refuse"),
     "list": ("fail", "refuse", "truncate"),
     "delete": ("fail", "refuse", "lose_answer"),
+    "lock_of": ("fail", "refuse"),
+    "extend": ("fail", "refuse", "lose_answer"),
+    "hold": ("fail", "refuse", "lose_answer"),
     "any": ("fail", "refuse", "lose_answer", "truncate", "flip"),
 }
 _SILENT = ("truncate", "flip")
@@ -75,17 +78,17 @@ def _faults(*more: str, opens: bool = True) -> st.SearchStrategy[Fault]:
 
 _PACKS = ("put packs/", "put indexes/")
 _MARKS = ("put marks/", "put audit/")
-_SEALED = ("put points/", "put audit/")
+_SEALED = ("put points/", "put audit/", "extend packs/", "extend points/", "lock_of keys/")
 _REMOVED = tuple(f"delete {folder}/" for folder in ("points", "packs", "indexes", "marks", "condemned"))
 
 STORING = _faults(*_PACKS)
 SEALING = _faults(*_PACKS, *_SEALED, opens=False)
 SNAPSHOT = _faults(*_PACKS, *_SEALED)
-MARKING = _faults(*_MARKS)
+MARKING = _faults(*_MARKS, "hold packs/")
 RESTORING = _faults("get_range packs/")
 VERIFYING = _faults(*_MARKS, "put damaged/")
 HEALING = _faults(*_MARKS, *_PACKS, *_SEALED)
-EXPIRING = _faults(*["put audit/"] * 4, "put condemned/", "info audit/", *_REMOVED)
+EXPIRING = _faults(*["put audit/"] * 4, "put condemned/", "info audit/", "lock_of packs/", *_REMOVED)
 
 ACTIONS: list[st.SearchStrategy[tuple[str, dict[str, Any]]]] = []
 

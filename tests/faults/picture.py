@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from faults.snapshots import Files, point_id
@@ -16,6 +16,8 @@ from vaults import noise
 
 POLICIES = {"flights": RetentionPolicy(last=1), "trips": RetentionPolicy(daily=2)}
 """What the retention keeps of two workloads; a third has none, so all of its points stay."""
+LOCKS = {"trips": timedelta(days=2)}
+"""For how long the store is to keep the points of a workload; of others it is not asked to."""
 WORKLOADS = ("flights", "flights", "trips", "trips", "archive")
 CONTENTS = [b"", b"to and fro " * 40, *(noise(200 + 50 * number, number) for number in range(3))]
 
@@ -61,12 +63,14 @@ class Sealed:
     A point that must be there.
 
     :param packs: keys of the packs that its manifest names
+    :param locked_until: until when the store keeps them, as its manifest says
     :param held: whether somebody holds it
     :param suspect: whether a verification has said something against it that none has answered
     """
 
     taken: Taken
     packs: frozenset[str]
+    locked_until: datetime | None = None
     held: bool = False
     suspect: bool = False
 
@@ -81,10 +85,9 @@ class Sealed:
         marks = [Mark(taken.workload, taken.point, "held", taken.at)] if self.held else []
         if self.suspect:
             marks.append(Mark(taken.workload, taken.point, "suspect", taken.at, {"cause": "verification"}))
-        point = RecoveryPoint(
-            1, "", taken.workload, taken.point, taken.at, taken.at, None, (), tuple(sorted(self.packs)), {}, {}, "0"
-        )
-        return PointStatus(point, tuple(marks))
+        packs = tuple(sorted(self.packs))
+        point = RecoveryPoint(1, "", taken.workload, taken.point, taken.at, taken.at, None, (), packs, {}, {}, "0")
+        return PointStatus(replace(point, locked_until=self.locked_until), tuple(marks))
 
 
 @dataclass
@@ -100,7 +103,11 @@ class Picture:
 
     def add(self, taken: Taken, manifest: bytes) -> Sealed:
         """A point was sealed."""
-        sealed = self.points[taken.number] = Sealed(taken, pack_keys(payload(manifest)["predicate"]["packs"]))
+        said = payload(manifest)["predicate"]
+        until = said.get("locked_until")
+        assert bool(until) == (taken.workload in LOCKS)
+        sealed = Sealed(taken, pack_keys(said["packs"]), datetime.fromisoformat(until) if until else None)
+        self.points[taken.number] = sealed
         return sealed
 
     def packs(self) -> set[str]:

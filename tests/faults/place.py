@@ -6,12 +6,12 @@ import functools
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import pytest
 
-from fakes import Fault, FaultyStore, FrozenClock, MemoryStore
+from fakes import Fault, FaultyStore, FrozenClock, MemoryLocks, MemoryStore
 from faults.picture import Sealed, pack_keys, payload
 from faults.snapshots import contents
 from faults.stores import StoreAround
@@ -70,7 +70,7 @@ class Place:
 
     def __init__(self) -> None:
         self.clock = FrozenClock()
-        self.memory = MemoryStore(self.clock)
+        self.memory = MemoryStore(self.clock, locking=True)
         origin = _empty_vault()
         self.memory.objects, self.memory._written = dict(origin.objects), dict(origin._written)
         self.faulty = FaultyStore(self.memory)
@@ -121,6 +121,17 @@ class Place:
 
     # --- objects ------------------------------------------------------------------------------------------------------
 
+    @property
+    def locks(self) -> MemoryLocks:
+        """The locks as the store has them, asked without a fault."""
+        assert self.memory._locks
+        return self.memory._locks
+
+    def unlocked(self, keys: Iterable[str], until: datetime) -> set[str]:
+        """Those of the objects that are there and could be removed before a moment."""
+        ends = {key: self.locks.of(key).until for key in set(keys) & self.memory.objects.keys()}
+        return {key for key, end in ends.items() if end is None or end < until}
+
     def keys(self, prefix: str) -> set[str]:
         """The objects whose names begin so."""
         return {key for key in self.memory.objects if key.startswith(prefix)}
@@ -144,6 +155,7 @@ class Place:
         data = self.memory.objects[key]
         if how == "delete":
             del self.memory.objects[key]
+            self.locks.by_key.pop(key, None)
             self._lost.add(key)
         else:
             self.memory.objects[key] = data[: len(data) // 3] if how == "cut" else flip(data, len(data) // 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 from fakes import FrozenClock, MemoryStore
 from muster.domain.recovery_point import Component, Mark, RecoveryPoint
@@ -23,10 +24,15 @@ def point_id(number: int) -> str:
 
 
 def take(
-    vault: Vault, files: Files, number: int = 0, workload: str = "flights", clock: Clock | None = None
+    vault: Vault,
+    files: Files,
+    number: int = 0,
+    workload: str = "flights",
+    clock: Clock | None = None,
+    lock: timedelta | None = None,
 ) -> RecoveryPoint:
     """Store files as the one dataset of a point, and seal it."""
-    return seal_dataset(vault, store_dataset(vault, files, clock), number, workload)
+    return seal_dataset(vault, store_dataset(vault, files, clock), number, workload, lock)
 
 
 def store_dataset(vault: Vault, files: Files, clock: Clock | None = None) -> Component:
@@ -36,13 +42,15 @@ def store_dataset(vault: Vault, files: Files, clock: Clock | None = None) -> Com
     return Component("dataset", "files", tree, (clock or FrozenClock()).now(), "test")
 
 
-def seal_dataset(vault: Vault, dataset: Component, number: int, workload: str) -> RecoveryPoint:
+def seal_dataset(
+    vault: Vault, dataset: Component, number: int, workload: str, lock: timedelta | None = None
+) -> RecoveryPoint:
     """Seal a point of which this is all, as of when it was cut."""
     at = dataset.cut_at
     point = RecoveryPoint(
         1, vault.id, workload, point_id(number), at, at, None, (dataset,), (), {"rpo_s": 60.0}, {}, "0"
     )
-    return vault.seal(point)
+    return vault.seal(point, lock)
 
 
 def contents(vault: Vault, point: RecoveryPoint) -> dict[str, bytes]:

@@ -17,7 +17,7 @@ from expiring import assert_condemnations_are_needed
 from fakes import Fault, FrozenClock
 from faults import drawn
 from faults.comparing import LYING, MUST_HAPPEN, Comparison
-from faults.picture import POLICIES, Taken, files_of, payload
+from faults.picture import LOCKS, POLICIES, Taken, files_of, payload
 from faults.place import NEW, ask_in_order, restored
 from faults.snapshots import seal_dataset, store_dataset, take
 from muster.domain.recovery_point import Component
@@ -89,7 +89,7 @@ class VaultAgainstPicture(RuleBasedStateMachine):
             return
         self._let_nights_pass(nights)
         taken, dataset = self.stored[nth % len(self.stored)]
-        _, error = self.place.do(who, lambda vault: seal_dataset(vault, dataset, taken.number, taken.workload), fault)
+        _, error = self.place.do(who, lambda vault: _seal(vault, dataset, taken), fault)
         late = self.place.clock.now() - taken.at >= GRACE
         if not late and not self.place.anew().healing.noted():
             self.both.excuses(error)
@@ -101,9 +101,9 @@ class VaultAgainstPicture(RuleBasedStateMachine):
         return Taken(self.number, workload, files_of(files), self.place.clock.now())
 
     def _take(self, taken: Taken, who: int, fault: Fault | None = None) -> None:
-        clock = FrozenClock(taken.at)
+        clock, lock = FrozenClock(taken.at), LOCKS.get(taken.workload)
         _, error = self.place.do(
-            who, lambda vault: take(vault, taken.files, taken.number, taken.workload, clock), fault
+            who, lambda vault: take(vault, taken.files, taken.number, taken.workload, clock, lock), fault
         )
         self.both.excuses(error)
         self.both.snapshot_ended(taken, error)
@@ -187,6 +187,8 @@ class VaultAgainstPicture(RuleBasedStateMachine):
         excused = self.both.excuses(error)
         sealed.held = self.place.is_held(sealed)
         assert excused or sealed.held == held
+        if error is None:
+            self.both.hold_ended(sealed, held=held)
         SEEN[f"{'held' if held else 'released'}{' with a fault' if self.place.hit else ''}"] += 1
 
     # --- verifications, restores --------------------------------------------------------------------------------------
@@ -308,6 +310,10 @@ class VaultAgainstPicture(RuleBasedStateMachine):
         if not self.place.anew().healing.noted():
             assert self.place.keys("packs/") == self.picture.packs()
             assert_condemnations_are_needed(self.place.memory)
+
+
+def _seal(vault: Vault, dataset: Component, taken: Taken) -> None:
+    seal_dataset(vault, dataset, taken.number, taken.workload, LOCKS.get(taken.workload))
 
 
 @pytest.mark.timeout(6 * 3600 if LONG else 300)
