@@ -9,6 +9,7 @@ from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 from airflow.sdk.exceptions import XComNotFound
 
 from muster.errors import PermanentError, TransientError
+from muster_airflow.alerts import alert
 
 RECOVERY_RETRIES = ExceptionRetryPolicy(
     rules=[
@@ -57,4 +58,5 @@ def default_args(owner: str) -> dict[str, Any]:
         "retry_delay": timedelta(seconds=30),
         "retry_policy": RECOVERY_RETRIES,
         "execution_timeout": timedelta(hours=6),
+        "on_failure_callback": alert,
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from muster.catalog import Catalog, Workload, read_catalog
 from muster.errors import CatalogError
+from muster_airflow.alerts import check_alerts
 
 
 def catalog_folder() -> Path:
@@ -44,9 +45,10 @@ def check_catalog() -> None:
 
     :raises CatalogError: with all that is wrong: file, line, field, mend
     """
-    _, error = readable_catalog(catalog_folder())
+    catalog, error = readable_catalog(catalog_folder())
     if error is not None:
         raise error
+    check_alerts(catalog.alerts)
 
 
 def vault_names() -> Sequence[str]:

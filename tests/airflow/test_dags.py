@@ -347,3 +347,21 @@ def test_without_readable_vaults_nothing_pretends_to_be_protected(airflow_home: 
     files = {path.name for path in DAGS.glob("*.py")}
     assert {file for file, _ in errors} == files
     assert all("vaults.yaml:" in text for _, text in errors)
+
+
+@pytest.mark.parametrize(
+    ("notifier", "says"),
+    [
+        ("airflow.providers.nobody.Notifier", "there is no module for airflow.providers.nobody.Notifier"),
+        ("no path", "alerts.yaml:1: alerts[0].notifier: 'no path' is not the import path of a class"),
+    ],
+)
+def test_a_notifier_that_is_not_installed_is_an_import_error(
+    airflow_home: Path, tmp_path: Path, notifier: str, says: str
+) -> None:
+    """Before anybody relies on it; and everything is protected all the same."""
+    alerts = f"alerts: [{{notifier: {notifier}}}]\n"
+    files = {"vaults.yaml": VAULTS, "workloads/ledger.yaml": LEDGER, "alerts.yaml": alerts}
+    dags, errors = broken_catalog(tmp_path, files)
+    assert "snapshot__ledger" in dags
+    assert [text for file, text in errors if file == "catalog.py" and says in text], errors

@@ -73,6 +73,12 @@ def _model(value: str) -> str:
     return value
 
 
+def _import_path(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", value):
+        raise ValueError(f"{value!r} is not the import path of a class; write package.module.Class")
+    return value
+
+
 def _number(value: object) -> object:
     """YAML 1.1 reads 1e-9, without a point, as text."""
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d{1,3}", value):
@@ -89,6 +95,7 @@ RelativePath = Annotated[str, AfterValidator(_relative)]
 Python = Annotated[str, AfterValidator(_python)]
 Cron = Annotated[str, AfterValidator(_cron)]
 Model = Annotated[str, AfterValidator(_model)]
+ImportPath = Annotated[str, AfterValidator(_import_path)]
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)]
 Count = Annotated[int, Field(strict=True, ge=0, le=100_000)]
 Tolerance = Annotated[float, BeforeValidator(_number), Field(strict=True, ge=0, allow_inf_nan=False)]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from muster.catalog.contradictions import contradictions, contradictions_of_vaults, did_you_mean
-from muster.catalog.model import Catalog, Dataset, Entry, VaultConfig, Workload
+from muster.catalog.model import AlertConfig, Catalog, Dataset, Entry, VaultConfig, Workload
 from muster.catalog.source import Document, Location, Problem, read_document
 from muster.errors import CatalogError
 
@@ -41,6 +41,12 @@ class Vaults(Entry):
     vaults: Mapping[str, VaultConfig]
 
 
+class Alerts(Entry):
+    """The whole of ``alerts.yaml``."""
+
+    alerts: tuple[AlertConfig, ...]
+
+
 def load_catalog(directory: Path) -> Catalog:
     """
     Read and check the catalog in a folder. No connection is opened and no secret is read.
@@ -48,7 +54,8 @@ def load_catalog(directory: Path) -> Catalog:
     Relative paths of a workload are relative to the project: the folder above the ``include`` folder that holds the catalog, or,
     for a catalog elsewhere, the folder above the catalog; or to the ``root`` that its file gives.
 
-    :param directory: holds ``vaults.yaml`` and ``workloads/*.yaml``; expectations lie beside it, in ``expectations/<workload>/``
+    :param directory: holds ``vaults.yaml``, ``workloads/*.yaml`` and maybe ``alerts.yaml``; expectations lie beside it, in
+        ``expectations/<workload>/``
     :raises CatalogError: with all problems found, each as ``file:line: field: what is wrong, what is allowed``
     """
     catalog, error = read_catalog(directory)
@@ -70,6 +77,7 @@ def read_catalog(directory: Path) -> tuple[Catalog, CatalogError | None]:
     directory = directory.absolute()
     problems: list[Problem] = []
     vaults = _vaults(directory, problems)
+    alerts = _alerts(directory, problems)
     seen: dict[str, Workload] = {}
     workloads: dict[str, Workload] = {}
     for document, workload in _workloads(directory, problems):
@@ -78,7 +86,7 @@ def read_catalog(directory: Path) -> tuple[Catalog, CatalogError | None]:
         if vaults is not None and not document.problems:
             workloads[workload.workload] = workload
     error = _error(directory, problems) if problems or vaults is None else None
-    return Catalog(dict(sorted(workloads.items())), vaults or {}, directory), error
+    return Catalog(dict(sorted(workloads.items())), vaults or {}, directory, alerts), error
 
 
 def _check(document: Document, workload: Workload, first: Workload, vaults: Mapping[str, VaultConfig] | None) -> None:
@@ -105,6 +113,17 @@ def _vaults(directory: Path, problems: list[Problem]) -> Mapping[str, VaultConfi
         document.report(location, message)
     problems += document.problems
     return found.vaults if found else None
+
+
+def _alerts(directory: Path, problems: list[Problem]) -> tuple[AlertConfig, ...]:
+    """Of a file of their own: a mistake in it keeps nothing from being protected."""
+    file = directory / "alerts.yaml"
+    if not file.exists():
+        return ()
+    document = read_document(file)
+    found = _validated(Alerts, document)
+    problems += document.problems
+    return found.alerts if found else ()
 
 
 def _workloads(directory: Path, problems: list[Problem]) -> Iterator[tuple[Document, Workload]]:

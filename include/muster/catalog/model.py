@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
@@ -14,6 +14,7 @@ from muster.catalog.fields import (
     Count,
     Cron,
     Duration,
+    ImportPath,
     Jurisdiction,
     Model,
     Name,
@@ -245,6 +246,18 @@ class VaultConfig(Entry):
     anchored_in: tuple[Name, ...] = ()
 
 
+class AlertConfig(Entry):
+    """
+    Who is told when a task of a DAG has failed.
+
+    :param notifier: an Airflow notifier, by its import path
+    :param arguments: what it is made with; its templates find what happened under ``alert`` (docs/alerts.md)
+    """
+
+    notifier: ImportPath
+    arguments: Mapping[str, Any] = Field(default_factory=dict)
+
+
 class Workload(Entry):
     """
     One protected AI system.
@@ -312,11 +325,13 @@ class Catalog:
 
     :param workloads: by name, sorted
     :param directory: the folder that it was read from
+    :param alerts: who is told of failures
     """
 
     workloads: Mapping[str, Workload]
     vaults: Mapping[str, VaultConfig]
     directory: Path = Path()
+    alerts: tuple[AlertConfig, ...] = ()
 
     def workload(self, name: str) -> Workload:
         """
