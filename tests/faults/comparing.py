@@ -173,7 +173,7 @@ class Comparison:
         """
         Those points are gone that nothing keeps, all of them if nothing kept the program from its work; the others are whole.
 
-        :param leaving: what the retention said before
+        :param leaving: what the retention said before, but for what the store keeps longer
         :param lost: manifests that somebody had taken away
         """
         there = self.place.keys("points/") | lost
@@ -236,10 +236,13 @@ class Comparison:
 
 
 def _may_undo_or_do_damage(fault: Fault | None) -> bool:
-    """Whether a wrong bit may have been flipped back as it was read, or the verification's own marks were cut as they were written."""
+    """
+    Whether a wrong bit may have been flipped back as it was read, the verification's own marks were cut as they were written, or what
+    is damaged was not listed.
+    """
     if fault is None or fault.kind not in LYING:
         return False
-    return fault.kind == "flip" or fault.operation in ("put", "any")
+    return fault.kind == "flip" or fault.operation in ("put", "list", "any")
 
 
 def _of_points(keys: set[str]) -> bool:

@@ -16,7 +16,7 @@ from faults.picture import Sealed, pack_keys, payload
 from faults.snapshots import contents
 from faults.stores import StoreAround
 from muster.errors import MusterError
-from muster.ports import BlobStore
+from muster.ports import BlobStore, Lock
 from muster.vault.index import read_index
 from muster.vault.vault import Vault
 from vaults import flip, make_vault, reopen
@@ -126,6 +126,11 @@ class Place:
         """The locks as the store has them, asked without a fault."""
         assert self.memory._locks
         return self.memory._locks
+
+    def is_locked(self, key: str) -> bool:
+        """Whether the store refuses to remove an object now; a heal locks what it brings back for as long as anything is locked."""
+        end = self.locks.by_key.get(key, Lock()).until
+        return end is not None and end > self.clock.now()
 
     def unlocked(self, keys: Iterable[str], until: datetime) -> set[str]:
         """Those of the objects that are there and could be removed before a moment."""

@@ -133,8 +133,9 @@ class VaultAgainstPicture(RuleBasedStateMachine):
     def expire(self, who: int, nights: int, fault: Fault | None) -> None:
         """Without a fault it does what a program that only looks, a moment before, says that it would do."""
         foretold = None if fault else self._look(NEW)
+        kept_longer = self.picture.leaving(self.place.clock.now()) - self._leaving()
         report = self._apply(who, fault)
-        if foretold and report and not self.both.damaged():
+        if foretold and report and not kept_longer and not self.both.damaged():
             for figure in ("condemned", "removed", "waiting", "young"):
                 assert getattr(report.swept, figure) == getattr(foretold.swept, figure), figure
         self.both.step_ended()
@@ -154,13 +155,18 @@ class VaultAgainstPicture(RuleBasedStateMachine):
         return report
 
     def _apply(self, who: int, fault: Fault | None = None) -> ExpiryReport | None:
-        leaving, lost = self.picture.leaving(self.place.clock.now()), self.place.lost(self.picture.names())
+        leaving, lost = self._leaving(), self.place.lost(self.picture.names())
         self.both.may_go("points/", "packs/", "indexes/", "marks/", "condemned/")
         report, error = self.place.do(who, lambda vault: self._expire(vault, apply=True), fault)
         excused = self.both.excuses(error)
         assert error or not lost
         self.both.expiry_ended(leaving, lost, whole=not excused)
         return report
+
+    def _leaving(self) -> set[int]:
+        """What the retention lets go and the store does too."""
+        leaving = self.picture.leaving(self.place.clock.now())
+        return {number for number in leaving if not self.place.is_locked(self.picture.points[number].taken.key)}
 
     def _expire(self, vault: Vault, *, apply: bool) -> ExpiryReport:
         return expire_points(vault, POLICIES, self.place.clock, apply=apply)

@@ -257,3 +257,20 @@ def test_a_lock_is_never_shorter_than_asked(now: datetime, lock: timedelta) -> N
     assert timedelta() <= end - (now + lock) <= lock / STEPS + timedelta(seconds=1)
     assert end.microsecond == 0
     assert lock_end(now + timedelta(seconds=1), lock) >= end
+
+
+def test_an_index_object_that_an_expiry_elsewhere_removed_is_not_asked_for(
+    memory: MemoryStore, clock: FrozenClock
+) -> None:
+    """A program that has had the vault open since then knows it still; its point is sealed and all that is there of it locked."""
+    vault, _ = make_vault(memory, clock)
+    store_tree(vault, FILES)
+    (before,) = (key for key in memory.objects if key.startswith("indexes/"))
+    other = reopen(memory, clock=clock)
+    other._index.refresh()
+    other._index.save(list(other._index.packs().values()))  # another object that says the same
+    del memory.objects[before]
+    sealed(vault)
+    locks = memory.locks()
+    assert locks
+    assert all(locks.of(key).until for key in memory.objects if key.startswith("indexes/"))

@@ -143,9 +143,13 @@ class Index:
             return {pack.name: pack for pack in self._packs}
 
     def objects(self) -> list[str]:
-        """Keys of the index objects that were read or written, except those for which another stands."""
+        """
+        Keys of the index objects that were read or written and are there, except those for which another stands.
+
+        What an expiry elsewhere has removed is known here until the next look, `refresh`.
+        """
         with self._lock:
-            return [key for key in self._contents if self._objects.stands(key)]
+            return [key for key in self._contents if self._objects.there(key) and self._objects.stands(key)]
 
     def named_by(self, objects: Iterable[str]) -> set[str]:
         """Names of the packs, there or not, that these index objects name, as far as they were read."""

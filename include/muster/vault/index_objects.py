@@ -85,6 +85,10 @@ class IndexObjects:
         keys = set(replaced).union(*(self._replaces[key] for key in replaced)) & self._there
         return [(self._put(part, frozenset(keys)), part) for part in batched_by(row_bytes, packs, LARGEST)]
 
+    def there(self, key: str) -> bool:
+        """Whether it was listed at the last look, or written here since."""
+        return key in self._there
+
     def stands(self, key: str) -> bool:
         """Whether no other that was read or written here stands for this one."""
         return key not in self._replaced
