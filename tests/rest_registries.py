@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from fakes_trees import FolderTree
-from muster.adapters import mlflow_rest_reading
+from muster.adapters import mlflow_rest_further, mlflow_rest_reading
 from muster.adapters.mlflow_rest_api import RestServer
 from muster.adapters.mlflow_rest_source import MlflowRestSource
 from muster.adapters.mlflow_server import LocalMlflowServer
 from muster.ports import TreeReader
 from registry_seed import Captured, SeededRegistry
+from rest_labelled import label, labels
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 OLD_RUN = "muster.source_run_id"
@@ -115,7 +116,11 @@ def _more(uri: str, folder: Path) -> dict[str, str]:
     gone = client.create_experiment("gone with its run")
     client.set_terminated(client.create_run(gone, start_time=700).info.run_id, end_time=800)
     client.delete_experiment(gone)
-    return {"run": run, "unfinished": unfinished, "model": model.model_id, "old": old}
+    (trace,) = client.search_traces(locations=[e.experiment_id for e in client.search_experiments()])
+    judged = client.create_run(trace.info.experiment_id, start_time=900).info.run_id
+    client.set_terminated(judged, end_time=901)
+    labelled = label(uri, trace.info.experiment_id, trace.info.trace_id, judged)
+    return {"run": run, "unfinished": unfinished, "model": model.model_id, "old": old, **labelled}
 
 
 @contextmanager
@@ -124,6 +129,8 @@ def small_pages() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RUN_PAGE", "MODEL_PAGE", "POINT_PAGE", "TRACE_PAGE"):
             patch.setattr(mlflow_rest_reading, name, 2)
+        for name in ("PAGE", "RECORD_PAGE"):
+            patch.setattr(mlflow_rest_further, name, 2)
         yield
 
 
@@ -164,6 +171,7 @@ def seen(uri: str, folder: Path) -> dict[str, Any]:
         "models": {called[m.model_id]: _model(m, names, first) for m in models.values()},
         "registered": {m.name: (m.description, m.tags, m.aliases) for m in _registered(client)},
         "versions": {f"{v.name}/{v.version}": _version(v, first, called) for v in _versions(client)},
+        **labels(uri, {i: n for i, n in names.items() if experiments[i].lifecycle_stage == "active"}, first),
         "traces": {t.info.trace_id: _trace(t) for t in client.search_traces(locations=list(experiments))},
     }
 

@@ -41,6 +41,13 @@ def project(live_sqlite: LiveRegistry, tmp_path: Path) -> Project:
     return project
 
 
+def test_a_point_from_a_store_keeps_nothing_unmade(project: Project) -> None:
+    """All of it comes back with the store; whoever asks for it learns that."""
+    refused = project.refuse("registry", "kept", "latest", "-w", "models")
+    assert (refused["kind"], refused["exit_code"]) == ("NotFound", 4)
+    assert "captured from its store" in refused["hint"]
+
+
 def audit(project: Project) -> list[dict[str, Any]]:
     """What the trail says of rollbacks: outcome and facts."""
     records = [json.loads(path.read_text()) for path in sorted((project.root / "vault" / "audit").iterdir())]

@@ -18,6 +18,7 @@ from muster.domain.fidelity import FidelityReport
 from muster.errors import IntegrityError, MusterError, SourceInvalid, StoreUnavailable, TargetNotEmpty
 from registry_seed import ROWS, Captured, SeededRegistry, capture
 from relay import Answer, Asked, Relay
+from rest_labelled import without_judges
 from rest_registries import OLD_RUN, Served, answers, capture_by_rest, model_digests, seen, small_pages
 
 
@@ -91,10 +92,19 @@ def test_client_sees_the_same_on_the_new_server(
 ) -> None:
     """
     Experiments and runs (deleted ones too) with every point of every metric (NaN, infinities, equal times), tags, parameters, datasets,
-    links, artifacts byte for byte; logged models; models, versions, aliases, stages, prompts; traces with spans and assessments.
+    links, artifacts byte for byte; logged models; models, versions, aliases, stages, prompts; traces with spans and assessments, linked
+    runs and prompts; scorers, evaluation datasets, label schemas, review queues, issues. One scorer asks a gateway that is not there.
     """
     before, after = seen(rest_source.uri, tmp_path / "old"), seen(rest_target.uri, tmp_path / "new")
     assert before.keys() == after.keys()
+    assert [number.rpartition("/")[2] for number in sorted(after["scorers"])] == ["2", "4"]
+    assert before != without_judges(before)
+    before = without_judges(before)
+    assert before["linked"][rest_source.names["linked"]] == before["prompts"] == [rest_source.names["trace"]]
+    assert {*before["datasets"], *before["queues"], *before["issues"]} == {
+        *("hard ones", "first look", "cleo", "empty", "slow", "plain")
+    }
+    assert {name for _, name, *_ in before["schemas"]} == {"right", "answer", "tone", "Feedback"}
     for what in before:
         assert after[what] == before[what], what
     assert any(stage == "deleted" for stage, _ in before["experiments"].values())
@@ -123,6 +133,11 @@ def test_report_says_what_changed(rest_source: Served, rest_target: Served, impo
     """The capture is labelled; old ids lead to new ones, that exist; what an API cannot set is listed, and counted."""
     assert imported.details["fidelity"] == imported.facts["fidelity"] == "reduced"
     assert any("webhooks" in missing for missing in imported.details["not_given"])
+    assert imported.details["kept"] == {"webhooks": 1, "gateway": 4}
+    assert imported.details["absent"] == []
+    counts = imported.facts["counts"]
+    assert (counts["scorers"], counts["scorer_versions"]) == (1, 2)
+    assert (counts["evaluation_records"], counts["review_items"], counts["linked_traces"]) == (5, 1, 1)
     assert imported.details["counts"]["traces"] == 1
     ids = imported.facts["id_map"]
     new = ids["runs"][rest_source.names["run"]]
@@ -136,6 +151,10 @@ def test_report_says_what_changed(rest_source: Served, rest_target: Served, impo
     assert changed["runs", "id"] == len(ids["runs"])
     assert changed["versions", "deleted versions below the highest"] == 4
     assert changed["runs", "name, where there was none"] == 1
+    assert changed["scorers", "deleted versions below the highest"] == 2
+    assert changed["scorers", "that ask a gateway's endpoint"] == 1
+    assert changed["webhooks", "that no API can make again"] == 1
+    assert all(changed[kind, "id, times and creator"] for kind in ("issues", "review queues", "evaluation datasets"))
     assert ("logged models", "metrics that no run has") not in changed
     report = from_json(FidelityReport, imported.facts["fidelity_report"])
     assert report.identical

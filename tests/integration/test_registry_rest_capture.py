@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import quote
 
 import pytest
 
+from cloud_servers import running
 from fakes_trees import FolderTree
 from muster.adapters import mlflow_rest_source
 from muster.adapters.mlflow_rest_api import MlflowApi, RestServer
@@ -21,6 +23,7 @@ from muster.adapters.rereading import due
 from muster.errors import Refused, SourceChanged, SourceInvalid, StoreUnavailable
 from relay import Answer, Asked, Relay, Rule
 from rest_registries import Served, capture_by_rest
+from servers import free_port
 
 PASSWORD = "p@ss/w?rd#"
 
@@ -107,6 +110,74 @@ def test_artifact_replaced_by_one_of_the_same_size_is_found_when_its_day_comes(
             capture_by_rest(line.endpoint, tmp_path / "third", first)
     finally:
         weights.write_bytes(before)
+
+
+def test_point_logged_behind_the_latest_is_found_when_its_day_comes(
+    line: Relay, rest_source: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that has ended and gets another point, older than its latest one: nothing that lists tell of it has changed."""
+    from mlflow import MlflowClient
+
+    run = rest_source.names["run"]
+    path = f"metrics/{run}.jsonl"
+    _, first = capture_by_rest(line.endpoint, tmp_path / "first")
+    MlflowClient(rest_source.uri, rest_source.uri).log_metric(run, "loss", 0.125, timestamp=9, step=0)
+    try:
+        _, second = capture_by_rest(line.endpoint, tmp_path / "second", first)
+        assert second.read(second.entry(path)) == first.read(first.entry(path))
+        monkeypatch.setattr(mlflow_rest_source, "due", lambda asked, _at: asked == path)
+        _, third = capture_by_rest(line.endpoint, tmp_path / "third", second)
+        assert b"[9,0,0.125]" in third.read(third.entry(path))
+    finally:
+        rest_source.execute("DELETE FROM metrics WHERE run_uuid = ? AND key = 'loss' AND timestamp = 9", run)
+
+
+def test_replaced_spans_are_found_when_their_day_comes(
+    line: Relay, rest_source: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trace that has ended and whose spans say something else than they did: nothing that lists tell of it has changed."""
+    _, first = capture_by_rest(line.endpoint, tmp_path / "first")
+    (path,) = (entry.path for entry in first.entries() if entry.path.startswith("traces/"))
+    swap = "UPDATE spans SET content = replace(content, ?, ?)"
+    rest_source.execute(swap, "look up", "look out")
+    try:
+        _, second = capture_by_rest(line.endpoint, tmp_path / "second", first)
+        assert document(second, path) == document(first, path)
+        monkeypatch.setattr(mlflow_rest_source, "due", lambda asked, _at: asked == path)
+        _, third = capture_by_rest(line.endpoint, tmp_path / "third", second)
+        assert {span["name"] for span in document(third, path)["spans"]} == {"answer", "look out"}
+    finally:
+        rest_source.execute(swap, "look out", "look up")
+
+
+def test_server_whose_store_is_no_database_says_what_it_does_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no answer at all to lists that only a database keeps; what it has is captured."""
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    port = free_port()
+    store = ["--backend-store-uri", (tmp_path / "runs").as_uri(), "--workers", "1", "--port", str(port)]
+    command = [sys.executable, "-m", "mlflow", "server", *store]
+    with running(command, f"http://127.0.0.1:{port}") as uri:
+        client = MlflowClient(uri, uri)
+        client.log_param(client.create_run(client.create_experiment("of files")).info.run_id, "depth", 3)
+        details, _ = capture_by_rest(uri, tmp_path / "tree")
+    assert (details["counts"]["experiments"], details["counts"]["params"]) == (2, 1)
+    assert {"evaluation datasets", "issues", "review queues", "webhooks"} <= set(details["absent"])
+
+
+def test_what_this_user_may_not_see_is_said(line: Relay, tmp_path: Path) -> None:
+    """Webhooks and the gateway are for administrators on many servers: without them the capture goes on, and says so."""
+
+    def forbid(asked: Asked, ask: Any) -> Answer:
+        return Answer(403) if "/webhooks" in asked.path or "/gateway/" in asked.path else ask(asked)
+
+    answering(line, forbid)
+    details, _ = capture_by_rest(line.endpoint, tmp_path / "tree")
+    assert "webhooks (this user may not see them)" in details["absent"]
+    assert "kept" not in details
 
 
 def test_broken_capture_goes_on_where_it_was(line: Relay, tmp_path: Path) -> None:

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from muster.adapters.mlflow_rest_again import Again
 from muster.adapters.mlflow_rest_ids import IdMap
 
 Json = Any
 
 
 def changes(
-    details: Mapping[str, Json], ids: IdMap, deleted: int, fillers: int, lost_metrics: int, unready: int
+    details: Mapping[str, Json],
+    ids: IdMap,
+    deleted: int,
+    fillers: int,
+    lost_metrics: int,
+    unready: int,
+    again: Again,
 ) -> list[dict[str, Json]]:
     """
     All that an API does not let one set, and what became of it: ``{"of": …, "what": …, "count": …, "now": …}``.
@@ -20,6 +27,7 @@ def changes(
     :param fillers: versions that were made and deleted so that numbers are kept
     :param lost_metrics: metrics of logged models whose points no run has any more
     :param unready: versions that were not ready
+    :param again: what was made besides
     """
     counts = details["counts"]
     models = counts["registered_models"] + counts["prompts"]
@@ -45,11 +53,15 @@ def changes(
         ("versions", "deleted versions below the highest", fillers, "deleted fillers, so that numbers are kept"),
         ("traces", "times and ids of assessments, location", counts["traces"], "given by this server"),
         ("traces", "run and logged model that made them", counts["traces"], "the new ones, where they name one"),
-        (
-            "traces",
-            "links to other runs than the one that made them",
-            counts["traces"],
-            "not there: no list tells of them",
+        *(
+            (kind.replace("_", " "), "id, times and creator", len(made), "given by this server; see id_map")
+            for kind, made in ids.further.items()
+        ),
+        ("scorers", "deleted versions below the highest", again.fillers, "deleted fillers, so that numbers are kept"),
+        ("scorers", "that ask a gateway's endpoint", len(again.refused), "not there: this server has no such endpoint"),
+        *(
+            (kind.replace("_", " "), "that no API can make again", count, "kept in the point: `muster registry kept`")
+            for kind, count in details.get("kept", {}).items()
         ),
         ("tags and artifacts", "old ids in their text", counts["run_tags"] + artifacts, "left as they are; see id_map"),
         ("artifacts", "times", artifacts, "the time of the restore"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from muster.adapters.bulk import in_bulk
+from muster.adapters.mlflow_rest_again import Again
 from muster.adapters.mlflow_rest_api import MlflowApi
 from muster.adapters.mlflow_rest_before import INDEX
 from muster.adapters.mlflow_rest_forms import FORMS, Expected, measured
@@ -21,7 +22,7 @@ from muster.adapters.mlflow_rest_register import Registrar
 from muster.adapters.mlflow_rest_source import RestCapture
 from muster.adapters.mlflow_rest_stored import Stored
 from muster.domain.fidelity import Counted, EntityLine, FidelityReport, FilesLine
-from muster.domain.holdings import ABOUT
+from muster.domain.holdings import ABOUT, KEPT
 from muster.errors import IntegrityError
 from muster.ports import SourceFile
 
@@ -35,6 +36,12 @@ _NAMES = {
     "logged_models": "logged models",
     "registered_models": "registered models and prompts, with all versions",
     "traces": "traces, with spans and assessments",
+    "trace_links": "runs to which traces were linked",
+    "scorers": "scorers, with all versions",
+    "evaluation_datasets": "evaluation datasets, with their records",
+    "label_schemas": "label schemas",
+    "review_queues": "review queues, with their items",
+    "issues": "issues",
 }
 """Of the folders of a stored tree, for people."""
 AT_A_TIME = 256
@@ -43,11 +50,14 @@ _BLOCK = 1 << 20
 
 class Compared:
     """
+    :param again: what was made besides
     :param spare: id and name of the default experiment of the server, which stays if the captured server had none
     """
 
-    def __init__(self, stored: Stored, ids: IdMap, registrar: Registrar, spare: tuple[str, str] | None) -> None:
-        self._stored = stored
+    def __init__(
+        self, stored: Stored, ids: IdMap, registrar: Registrar, again: Again, spare: tuple[str, str] | None
+    ) -> None:
+        self._stored, self._again = stored, again
         self._ids = ids
         self._expected = Expected(ids, registrar)
         self._surplus = f"experiments/{spare[0]}.json" if spare and spare[0] not in ids.experiments.values() else None
@@ -82,7 +92,7 @@ class Compared:
 
     def _wanted(self) -> Iterator[tuple[str, Print]]:
         for path, entry in self._stored.entries.items():
-            if path in DERIVED or entry.content is None:
+            if not _is_compared(path) or path in self._again.refused or entry.content is None:
                 continue
             if _is_document(path):
                 yield self._ids.path(path), _print(self._expected.form(path, self._stored.document(path)))
@@ -96,6 +106,10 @@ class Compared:
         counts["run_tags"] += sum(SOURCE_RUN not in pairs(d["run"].get("data", {}).get("tags")) for d in runs)
         counts["run_tags"] += len(self._ids.names)
         counts["experiments"] += bool(self._surplus)
+        refused = [self._stored.document(path) for path in self._again.refused]
+        if refused:
+            counts["scorers"] -= len(refused)
+            counts["scorer_versions"] -= sum(len(document["versions"]) for document in refused)
         return counts
 
 
@@ -103,7 +117,11 @@ def _prints(files: Iterable[SourceFile]) -> Iterator[tuple[str, Print]]:
     remaining = iter(files)
     while batch := {file.path: file for file in islice(remaining, AT_A_TIME)}:
         found = in_bulk(lambda path, batch=batch: _print_of(batch[path]), batch)  # type: ignore[misc]
-        yield from ((path, what) for path, what in zip(batch, found, strict=True) if path not in DERIVED)
+        yield from ((path, what) for path, what in zip(batch, found, strict=True) if _is_compared(path))
+
+
+def _is_compared(path: str) -> bool:
+    return path not in DERIVED and not path.startswith(f"{KEPT}/")
 
 
 def _print_of(file: SourceFile) -> Print:

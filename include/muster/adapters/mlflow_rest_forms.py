@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
+from muster.adapters.mlflow_rest_again import OF_ISSUE, OF_RECORD, OF_SCHEMA
 from muster.adapters.mlflow_rest_fill import TRACE_OF_SERVER, experiment_of, metadata_of
 from muster.adapters.mlflow_rest_ids import RUN_NAME, SOURCE_RUN, IdMap
 from muster.adapters.mlflow_rest_reading import pairs
@@ -132,7 +134,56 @@ def trace_form(document: Mapping[str, Json], ids: IdMap) -> Json:
     }
 
 
+def scorer_form(document: Mapping[str, Json], ids: IdMap) -> Json:
+    versions = {str(v["scorer_version"]): json.loads(v["serialized_scorer"]) for v in document["versions"]}
+    experiment = _new(ids.experiments, document["experiment_id"])
+    return {"name": document["name"], "experiment": experiment, "versions": versions}
+
+
+def dataset_form(document: Mapping[str, Json], ids: IdMap) -> Json:
+    dataset = document["dataset"]
+    experiments = [_new(ids.experiments, one) for one in document["experiments"]]
+    return {
+        "name": dataset["name"],
+        "tags": json.loads(dataset.get("tags") or "{}"),
+        "experiments": sorted(experiments),
+        "records": _sorted({key: record.get(key) for key in OF_RECORD} for record in document["records"]),
+    }
+
+
+def label_schema_form(document: Mapping[str, Json], ids: IdMap) -> Json:
+    kept = {key: document.get(key) for key in (*OF_SCHEMA, "is_default")}
+    return {**kept, "experiment": _new(ids.experiments, document["experiment_id"])}
+
+
+def review_queue_form(document: Mapping[str, Json], ids: IdMap) -> Json:
+    queue, schemas = document["queue"], ids.further.get("label_schemas", {})
+    return {
+        **{key: queue.get(key) for key in ("name", "queue_type")},
+        "experiment": _new(ids.experiments, queue["experiment_id"]),
+        "users": sorted(queue.get("users") or ()),
+        "schemas": sorted(_new(schemas, schema) for schema in queue.get("schema_ids") or ()),
+        "items": {i["item_id"]: [i.get("status"), i.get("completed_by")] for i in document["items"]},
+    }
+
+
+def issue_form(document: Mapping[str, Json], ids: IdMap) -> Json:
+    kept = {key: document.get(key) or None for key in OF_ISSUE}
+    run, experiment = document.get("source_run_id") or "", document["experiment_id"]
+    return {**kept, "experiment": _new(ids.experiments, experiment), "run": _new(ids.runs, run)}
+
+
+def trace_links_form(document: Mapping[str, Json], _ids: IdMap) -> Json:
+    return {"traces": sorted(document["traces"])}
+
+
 FORMS = {
+    "scorers": scorer_form,
+    "evaluation_datasets": dataset_form,
+    "label_schemas": label_schema_form,
+    "review_queues": review_queue_form,
+    "issues": issue_form,
+    "trace_links": trace_links_form,
     "experiments": experiment_form,
     "runs": run_form,
     "logged_models": logged_model_form,

@@ -13,6 +13,8 @@ Json = Any
 SOURCE_RUN = "muster.source_run_id"
 """The tag of an imported run that says which one it was."""
 RUN_NAME = "mlflow.runName"
+OF_RUNS = ("metrics", "trace_links")
+"""Folders whose documents have the names of runs."""
 KINDS = ("experiments", "runs", "logged_models")
 
 
@@ -21,6 +23,7 @@ class IdMap:
     """
     :param experiments: old id to new id; so too `runs` and `logged_models`
     :param holders: old kind and id to the run or logged model that took its place
+    :param further: the same for other kinds, by kind: scorers, label schemas, …
     :param names: old id of a run that had no name, as runs of old versions have none, to the one that the server gave it
     """
 
@@ -29,9 +32,11 @@ class IdMap:
     logged_models: dict[str, str] = field(default_factory=dict)
     holders: dict[tuple[str, str], Holder] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    further: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, dict[str, str]]:
-        return {kind: dict(sorted(getattr(self, kind).items())) for kind in KINDS}
+        maps = {kind: getattr(self, kind) for kind in KINDS} | self.further
+        return {kind: dict(sorted(ids.items())) for kind, ids in maps.items()}
 
     def path(self, path: str) -> str:
         """A path of the stored tree, as a capture of the new server would name it."""
@@ -39,11 +44,12 @@ class IdMap:
         if top == "artifacts":
             kind, old, below = rest.split("/", 2)
             return f"artifacts/{kind}/{getattr(self, kind)[old]}/{below}"
-        kind = "runs" if top == "metrics" else top
-        if kind not in KINDS:
+        kind = "runs" if top in OF_RUNS else top
+        ids = getattr(self, kind) if kind in KINDS else self.further.get(kind)
+        if ids is None:
             return path
         old, dot, end = rest.rpartition(".")
-        return f"{top}/{getattr(self, kind)[old]}{dot}{end}"
+        return f"{top}/{ids[old]}{dot}{end}"
 
     def version_source(self, version: Mapping[str, Json], held: Mapping[str, str] | None, captured: set[str]) -> str:
         """

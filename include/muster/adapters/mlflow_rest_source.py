@@ -10,6 +10,9 @@ is reduced. The stored tree::
     metrics/<run id>.jsonl              a line for each metric: all its points, as [timestamp in ms, step, value]
     logged_models/<model id>.json
     traces/<digest>.json                a trace with its spans and assessments
+    trace_links/<run id>.json           traces that are linked to a run and were not made by it
+    scorers/, evaluation_datasets/, label_schemas/, review_queues/, issues/<id>.json
+    kept/<kind>.json                    what no API can make again: webhooks, the gateway, MCP servers
     artifacts/runs/<run id>/…, artifacts/logged_models/<model id>/…
     about.json                          experiments, which models are prompts, artifacts that are missing (`muster.domain.holdings`)
     index.json                          what everything was like, for the next capture
@@ -24,7 +27,7 @@ import functools
 import hashlib
 import io
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,8 +39,9 @@ from muster.adapters.mlflow_missing import refuse
 from muster.adapters.mlflow_rest_api import MlflowApi, RestServer
 from muster.adapters.mlflow_rest_artifacts import RemoteFile, RestArtifacts
 from muster.adapters.mlflow_rest_before import INDEX, Before
-from muster.adapters.mlflow_rest_fill import histories
+from muster.adapters.mlflow_rest_further import Further
 from muster.adapters.mlflow_rest_held import Holders, is_prompt
+from muster.adapters.mlflow_rest_histories import Histories, moved, never, opened
 from muster.adapters.mlflow_rest_kept import Kept
 from muster.adapters.mlflow_rest_missing import Listed, VersionArtifacts
 from muster.adapters.mlflow_rest_reading import Holder, Reading, digest, model_holder, run_holder
@@ -46,7 +50,7 @@ from muster.adapters.rereading import compared, due
 from muster.codec import canonical, to_json
 from muster.domain.holdings import ABOUT, Holdings, Missing
 from muster.domain.recovery_point import ComponentKind
-from muster.errors import NotFound, SourceChanged, SourceInvalid
+from muster.errors import NotFound, SourceInvalid
 from muster.ports import SourceFile, TreeReader
 
 Json = Any
@@ -64,15 +68,7 @@ class _Experiment:
     runs: dict[str, Json]
     models: dict[str, Json]
     traces: dict[str, Json]
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """What of a run is fetched one by one; `history` is a file, or None if the point before has it."""
-
-    history: Path | None
-    points: int
-    inputs: list[Json]
+    further: list[tuple[str, Json]]
 
 
 class RestCapture:
@@ -89,6 +85,7 @@ class RestCapture:
         self.method = "MLflow's REST API, one request after the other"
         self._api = api
         self._reading = Reading(api)
+        self._further = Further(self._reading)
         self._artifacts = RestArtifacts(api)
         self._kept = kept
         self._incomplete = incomplete
@@ -104,6 +101,7 @@ class RestCapture:
         """The registry first: what it names is there when runs and logged models are listed after it."""
         self._models = self._reading.models()
         self._experiments = self._reading.experiments()
+        yield from self._documents(self._further.of_server())
         for ids in _batches(list(self._experiments), REQUESTS_AT_ONCE):
             for experiment, listed in zip(ids, in_bulk(self._listed, ids), strict=True):
                 self._tally.experiment(self._experiments[experiment])
@@ -111,6 +109,7 @@ class RestCapture:
                 yield from self._runs(experiment, listed.runs)
                 yield from self._logged_models(experiment, listed.models)
                 yield from self._traces(listed.traces)
+                yield from self._documents(listed.further)
         yield from self._registry()
         yield self._document(ABOUT, to_json(self._holdings()))
         self._index |= {"format": FORMAT, "cut_at": self.cut_at.timestamp()}
@@ -130,10 +129,10 @@ class RestCapture:
         :raises SourceChanged: if the registry moved, or something that had ended; what runs on is not looked at
         """
         if self._reading.models() != self._models:
-            raise _moved("a registered model, or a version of one,")
+            raise moved("a registered model, or a version of one,")
         experiments = self._reading.experiments()
         if missing := sorted(self._experiments.keys() - experiments.keys()):
-            raise _moved(f"experiment {missing[0]}")
+            raise moved(f"experiment {missing[0]}")
         noted: dict[str, dict[tuple[str, str], Holder]] = {experiment: {} for experiment in self._experiments}
         for key, listed in self._found.items():
             noted[self._index[key[0]][key[1]]["experiment"]][key] = listed.holder
@@ -146,62 +145,36 @@ class RestCapture:
         states = {(holder.kind, holder.id): holder.state for holder in found}
         for holder in noted.values():
             if states.get((holder.kind, holder.id)) != holder.state and holder.ended is not None:
-                raise _moved(str(holder))
+                raise moved(str(holder))
         late = [h for h in found if (h.kind, h.id) not in noted and h.ended and h.ended < self.cut_at.timestamp()]
         if late:
-            raise _moved(f"{late[0]}, which had ended before and was not listed,")
+            raise moved(f"{late[0]}, which had ended before and was not listed,")
 
     def _listed(self, experiment: str) -> _Experiment:
         reading = self._reading
-        return _Experiment(reading.runs(experiment), reading.logged_models(experiment), reading.traces(experiment))
+        runs, models, traces = reading.runs(experiment), reading.logged_models(experiment), reading.traces(experiment)
+        living = self._experiments[experiment].get("lifecycle_stage") != "deleted"
+        further = self._further.of_experiment(experiment, runs, traces) if living else []
+        for run in runs if traces else ():
+            if linked := self._further.links(experiment, run, traces):
+                further.append((f"trace_links/{run}.json", {"run": run, "traces": linked}))
+        return _Experiment(runs, models, traces, further)
 
     # --- runs ---------------------------------------------------------------------------------------------------------
 
     def _runs(self, experiment: str, runs: Mapping[str, Json]) -> Iterator[SourceFile]:
         holders = {run: run_holder(document) for run, document in runs.items()}
+        histories = Histories(self._reading, self._kept, self._before, lambda path: due(path, self.cut_at))
         for ids in _batches(list(runs)):
-            contents = in_bulk(lambda run: self._content(runs[run], holders[run]), ids)
+            contents = in_bulk(lambda run: histories.of(runs[run], holders[run]), ids)
             for run, content in zip(ids, contents, strict=True):
                 document = {"run": runs[run], "model_inputs": content.inputs}
                 noted = {"state": holders[run].state, "points": content.points, "inputs": content.inputs}
                 self._index["runs"][run] = {**noted, "experiment": experiment}
                 self._tally.run(document, content.points)
                 yield self._document(f"runs/{run}.json", document)
-                yield self._history(run, content)
+                yield content.history
             yield from self._files([holders[run] for run in ids])
-
-    def _content(self, run: Json, holder: Holder) -> _Content:
-        path = f"metrics/{holder.id}.jsonl"
-        noted = self._before.note(holder)
-        if noted and self._before.content(path) and not due(path, self.cut_at):
-            return _Content(None, int(noted["points"]), list(noted["inputs"]))
-        write = functools.partial(self._write_history, run)
-        if holder.ended is None:
-            file, inputs = self._kept.fresh(write), self._reading.model_inputs(holder.id)
-        else:
-            named = [self._api.server.place, holder.id, holder.state]
-            file = self._kept.through(["history", *named], write)
-            ask = functools.partial(self._reading.model_inputs, holder.id)
-            inputs = self._kept.document(["inputs", *named], ask)
-        return _Content(file, sum(len(points) for _, points in histories(file)), inputs)
-
-    def _write_history(self, run: Json, to: Path) -> None:
-        """All points of a run's metrics; the latest of each must be among them."""
-        run_id = run["info"]["run_id"]
-        with to.open("wb") as output:
-            for metric in run.get("data", {}).get("metrics") or ():
-                key = metric["key"]
-                points = self._reading.history(run_id, key)
-                latest = [int(metric.get("timestamp", 0)), int(metric.get("step", 0)), metric.get("value", 0.0)]
-                if latest not in points:
-                    raise _moved(f"the metric {key} of run {run_id}, whose latest point is not in its history,")
-                output.write(canonical({"key": key, "points": points}) + b"\n")
-
-    def _history(self, run: str, content: _Content) -> SourceFile:
-        path = f"metrics/{run}.jsonl"
-        if content.history is None:
-            return SourceFile(path, _never, known=self._before.content(path))
-        return SourceFile(path, functools.partial(_opened, content.history), size=content.history.stat().st_size)
 
     # --- logged models, traces, registry ------------------------------------------------------------------------------
 
@@ -227,7 +200,7 @@ class RestCapture:
             )
             for trace in ids:
                 self._tally.trace()
-                taken_over = SourceFile(paths[trace], _never, known=known[trace])
+                taken_over = SourceFile(paths[trace], never, known=known[trace])
                 yield self._document(paths[trace], fetched[trace]) if trace in fetched else taken_over
 
     def _trace(self, trace: str, state: str | None, listed: Json) -> Json:
@@ -274,9 +247,14 @@ class RestCapture:
     def _open(self, holder: Holder, file: RemoteFile) -> BinaryIO:
         fetch = functools.partial(self._artifacts.download, holder, file)
         if holder.ended is None:
-            return _opened(self._kept.fresh(fetch))
+            return opened(self._kept.fresh(fetch))
         named = ["artifact", self._api.server.place, holder.kind, holder.id, holder.state, file.path, file.size]
-        return _opened(self._kept.through(named, fetch))
+        return opened(self._kept.through(named, fetch))
+
+    def _documents(self, further: Iterable[tuple[str, Json]]) -> Iterator[SourceFile]:
+        for path, data in further:
+            self._tally.further(path, data)
+            yield self._document(path, data)
 
     def _document(self, path: str, data: Json) -> SourceFile:
         content = canonical(data)
@@ -323,10 +301,6 @@ class MlflowRestSource:
                 kept.forget_fresh()
 
 
-def _moved(what: str) -> SourceChanged:
-    return SourceChanged(f"{what} changed while the registry was captured", "take the snapshot again when writers rest")
-
-
 def _batches(items: Sequence[Any], size: int = AT_A_TIME) -> Iterator[Sequence[Any]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
@@ -334,16 +308,3 @@ def _batches(items: Sequence[Any], size: int = AT_A_TIME) -> Iterator[Sequence[A
 def _named(name: str) -> str:
     """A file name for a name that may hold anything."""
     return hashlib.sha256(name.encode()).hexdigest()[:32]
-
-
-def _opened(file: Path) -> BinaryIO:
-    try:
-        return file.open("rb")
-    except FileNotFoundError:
-        raise SourceChanged(
-            "what was fetched from the server was removed before it was stored", "take one snapshot at a time"
-        ) from None
-
-
-def _never() -> BinaryIO:
-    raise AssertionError("content that the vault has is not opened")

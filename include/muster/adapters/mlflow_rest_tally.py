@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from muster.adapters.mlflow_rest_held import is_prompt
-from muster.domain.holdings import counted
+from muster.domain.holdings import KEPT, counted
 from muster.domain.restore_plan import without_secrets
 
 Json = Any
@@ -15,9 +15,8 @@ REDUCED = "reduced"
 NOT_GIVEN = (
     "deleted model versions, and whether there were any above the highest one that is left",
     "deleted logged models and registered models",
-    "secrets of webhooks and of the gateway, and the webhooks themselves",
-    "scorers, evaluation datasets, label schemas, review queues, issues, jobs, the gateway with its budgets and guardrails, MCP registry",
-    "links of traces to runs that did not make them, and to prompts",
+    "secrets of webhooks and of the gateway",
+    "jobs, online scoring, and what labels deleted experiments",
     "users, passwords and permissions",
     "workspaces other than the one that was read",
     "empty artifact folders, and the times of artifacts",
@@ -38,6 +37,7 @@ class Tally:
         self._counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
         self._artifacts = {"files": 0, "bytes": 0}
         self._models: dict[str, Json] = {}
+        self._kept: dict[str, int] = {}
 
     def experiment(self, document: Mapping[str, Json]) -> None:
         self._counts.update(experiments=1, experiment_tags=len(document.get("tags") or ()))
@@ -70,6 +70,18 @@ class Tally:
 
     def trace(self) -> None:
         self._counts.update(traces=1)
+
+    def further(self, path: str, document: Json) -> None:
+        """
+        :param path: of what is neither experiment nor run nor model
+        """
+        kind, _, name = path.removesuffix(".json").partition("/")
+        if kind == KEPT:
+            self._kept[name] = len(document) if isinstance(document, list) else sum(map(len, document.values()))
+            return
+        self._counts[kind] += 1
+        if part := PARTS.get(kind):
+            self._counts[part[1]] += len(document[part[0]])
 
     def model(self, name: str, document: Mapping[str, Json]) -> None:
         """
@@ -109,6 +121,7 @@ class Tally:
             **about,
             **self.facts(),
             **counted("missing", missing),
+            **({"kept": dict(self._kept)} if self._kept else {}),
             "absent": list(absent),
             "not_given": list(NOT_GIVEN),
         }
@@ -128,4 +141,13 @@ COUNTED = (
     ),
     *("logged_models", "logged_model_tags", "logged_model_params", "logged_model_metrics", "traces"),
     *("registered_models", "prompts", "versions", "aliases", "model_tags", "version_tags"),
+    *("scorers", "scorer_versions", "evaluation_datasets", "evaluation_records", "issues"),
+    *("label_schemas", "review_queues", "review_items", "trace_links", "linked_traces"),
 )
+PARTS = {
+    "scorers": ("versions", "scorer_versions"),
+    "evaluation_datasets": ("records", "evaluation_records"),
+    "review_queues": ("items", "review_items"),
+    "trace_links": ("traces", "linked_traces"),
+}
+"""Of a folder of the stored tree: which list of each document is counted, and as what."""

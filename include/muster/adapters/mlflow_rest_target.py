@@ -16,20 +16,23 @@ from muster.adapters.bulk import in_bulk
 from muster.adapters.made_folders import missing_folders, take_back
 from muster.adapters.mlflow_build import require_empty
 from muster.adapters.mlflow_locations import root_place
+from muster.adapters.mlflow_rest_again import FOLDERS, Again
 from muster.adapters.mlflow_rest_api import MlflowApi, RestServer
 from muster.adapters.mlflow_rest_artifacts import RestArtifacts, upload_root
 from muster.adapters.mlflow_rest_changes import changes
 from muster.adapters.mlflow_rest_compare import Compared
 from muster.adapters.mlflow_rest_fill import DEFAULT, DEFAULT_NAME, Filler
+from muster.adapters.mlflow_rest_further import Further
 from muster.adapters.mlflow_rest_ids import IdMap
 from muster.adapters.mlflow_rest_made import Made
-from muster.adapters.mlflow_rest_reading import Reading
+from muster.adapters.mlflow_rest_reading import ABANDONED, Reading
 from muster.adapters.mlflow_rest_register import Registrar
 from muster.adapters.mlflow_rest_stored import Stored
 from muster.adapters.mlflow_rest_tally import REDUCED
 from muster.adapters.mlflow_server import LocalMlflowServer
 from muster.adapters.mlflow_store import StoreUrl
 from muster.codec import to_json
+from muster.domain.holdings import KEPT
 from muster.errors import NotFound, Refused, SourceInvalid, TargetNotEmpty
 from muster.ports import Aside, TreeReader
 
@@ -105,11 +108,16 @@ class MlflowRestTarget:
         _each(stored, "traces", filler.trace)
         registrar.register()
         _each(stored, "logged_models", filler.retag)
+        again = Again(self._api, made, ids)
+        _each(stored, "traces", again.prompts)
+        for folder in FOLDERS:
+            work = functools.partial(again.make, folder)
+            in_bulk(lambda path, work=work: work(path, stored.document(path)), stored.paths(folder), WRITERS)  # type: ignore[misc]
         self._delete(experiments, stored, filler)
-        compared = Compared(stored, ids, registrar, made.spare)
+        compared = Compared(stored, ids, registrar, again, made.spare)
         facts, report = compared.reconciled(self._api, self._reading.version(), details, lost)
         unready = sum(v.get("status") not in READY for d in documents for v in d["versions"])
-        changed = changes(details, ids, len(filler.deleted), registrar.fillers, lost, unready)
+        changed = changes(details, ids, len(filler.deleted), registrar.fillers, lost, unready, again)
         missing = {"missing": details["missing"]} if "missing" in details else {}
         report = replace(report, changed=tuple(f"{c['of']}, {c['what']}: {c['count']}, {c['now']}" for c in changed))
         return {**facts, **missing, "id_map": ids.to_json(), "changed": changed, "fidelity_report": to_json(report)}
@@ -166,6 +174,7 @@ class MlflowRestTarget:
         default = experiments.pop(id_, None)
         there = [f"experiment {e['name']}" for e in experiments.values()]
         there += [f"registered model {name}" for name in self._reading.models()]
+        there += self._further(id_ if default else None)
         if default:
             there += [f"run {run}" for run in self._reading.runs(id_)]
             there += [f"logged model {model}" for model in self._reading.logged_models(id_)]
@@ -183,6 +192,18 @@ class MlflowRestTarget:
         if root := self._api.require_workspace():
             upload_root(root)
         return None
+
+    def _further(self, experiment: str | None) -> list[str]:
+        """Evaluation datasets, and what labels the default experiment; not what the server makes itself, nor what a failed import left."""
+        further = Further(self._reading)
+        found = [path for path, _ in further.of_server() if not path.startswith(KEPT)]
+        if experiment:
+            found += [
+                path
+                for path, document in further.of_experiment(experiment, (), ())
+                if not document.get("is_default") and document.get("name") != ABANDONED
+            ]
+        return [path.removesuffix(".json").replace("_", " ").replace("s/", " ", 1) for path in found]
 
     def _require_free_traces(self, origin: str, stored: Stored) -> None:
         """

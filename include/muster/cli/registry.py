@@ -1,7 +1,8 @@
-"""Single models of a registry that is in use, moved back to what they were: registry plan, registry rollback."""
+"""Single models of a registry in use, moved back to what they were: registry plan, rollback; and what a point keeps unmade: kept."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,8 +33,24 @@ def registry() -> None:
     """One model gone wrong: move it back, next to everything else."""
 
 
+@registry.command("kept")
+@click.argument("point")
+@of_workload
+@click.pass_obj
+def kept(session: Session, point: str, workload: str | None) -> None:
+    """Show what POINT keeps of webhooks, gateway and MCP servers of a registry behind a server, as JSON.
+
+    An API gives none of their secrets, so a restore makes none of them: this is what it gave, for whoever makes them again.
+    """
+    from muster.operations.kept import kept_documents
+
+    vault, status = session.find(point, workload)
+    found = kept_documents(vault, status.point)
+    session.screen.result(found, json.dumps(found, indent=2, ensure_ascii=False))
+
+
 def _options(function: Command) -> Command:
-    """What both commands are asked."""
+    """What plan and rollback are asked."""
     options = [
         click.argument("point"),
         click.option(

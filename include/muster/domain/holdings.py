@@ -13,6 +13,8 @@ from typing import Any
 
 ABOUT = "about.json"
 """Where `Holdings` lie in the stored tree of a registry. By its name it is the first of all: to find it, no list is read to its end."""
+KEPT = "kept"
+"""Folder of a registry that was captured through an API: what no API can make again, since it gives no secrets. It is there for people."""
 MOST_NAMED = 20
 """Of a list in the manifest, a mark or a log, so many things are named, and the rest is counted."""
 LONGEST_NAME = 80
