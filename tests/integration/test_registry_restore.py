@@ -188,7 +188,7 @@ def test_unfinished_jobs_come_back_failed(small_store: SmallStore, tmp_path: Pat
 
 
 def test_sequences_go_on_where_they_were(embedded_postgres: Cluster, small_store: SmallStore, tmp_path: Path) -> None:
-    """A number given out and deleted again is not given out twice, and the next one is free."""
+    """A number given out and deleted again is not given out twice, and the next one is free; where SQLite cannot but do so, it is said."""
     url = embedded_postgres.database()
     empty_store(driven(url), tmp_path / "artifacts")
     add = "INSERT INTO experiments (name, lifecycle_stage) VALUES ('{}', 'active') RETURNING experiment_id"
@@ -198,6 +198,10 @@ def test_sequences_go_on_where_they_were(embedded_postgres: Cluster, small_store
     again, small = embedded_postgres.database(), embedded_postgres.database()
     MlflowTarget(again, str(tmp_path / "new")).restore(details, tree)
     assert query(again, add.format("d")) == [(ids[-1] + 1,)]
+    file = f"sqlite:///{tmp_path}/new.db"
+    facts = MlflowTarget(file, str(tmp_path / "file")).restore(details, tree)
+    assert facts["adapted"] == {"experiments.experiment_id: the last number given out": 1}
+    assert query(file, add.format("d")) == [(ids[-1],)]
     small_store.execute("INSERT INTO experiments (experiment_id, name, lifecycle_stage) VALUES (41, 'x', 'active')")
     details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree2")
     MlflowTarget(small, str(tmp_path / "new2")).restore(details, tree)

@@ -144,7 +144,9 @@ def fill(connection: Connection, stored: Stored, locations: LocationMap) -> Fill
             raise IntegrityError(
                 f"there are other rows of {table.name} than were put in", "see who else writes to this database"
             )
-    set_sequences(connection, schema.sequences)
+    keys = {table.name: table.key[0] for table in order if table.key}
+    last = {name: number for name, number in schema.sequences.items() if name in keys}
+    adapted |= {f"{name}.{keys[name]}: the last number given out": 1 for name in set_sequences(connection, last)}
     tables = tuple(order)
     old = [name for name in schema.revisions if newest_revision(name) != schema.revisions[name]]
     if old:

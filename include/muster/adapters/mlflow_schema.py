@@ -196,12 +196,16 @@ def reserve_numbers(connection: Connection, last: Mapping[str, int]) -> None:
         mysql_types.count_on(connection, last)
 
 
-def set_sequences(connection: Connection, last: Mapping[str, int]) -> None:
-    """Let every table go on counting after the last number that was given out, or that is there."""
+def set_sequences(connection: Connection, last: Mapping[str, int]) -> list[str]:
+    """
+    Let every table go on counting after the last number that was given out, or that is there.
+
+    :return: tables that will give numbers out once more whose rows are gone: SQLite counts on from the highest row in most tables
+    """
     import sqlalchemy as sa
 
     if connection.dialect.name == "mysql":
-        return  # see `reserve_numbers`
+        return []  # see `reserve_numbers`
     if connection.dialect.name == "postgresql":
         for table, column, sequence, *_ in connection.execute(sa.text(SEQUENCES)).all():
             highest = connection.execute(
@@ -209,10 +213,16 @@ def set_sequences(connection: Connection, last: Mapping[str, int]) -> None:
             ).scalar()
             if known := [n for n in (highest, last.get(table)) if n]:  # the default experiment is 0: nobody counted it
                 connection.execute(sa.text("SELECT setval(:name, :last)"), {"name": sequence, "last": max(known)})
-        return
+        return []
     present = sequences_of(connection)
     for table in present.keys() & last.keys():
         connection.execute(
             sa.text("UPDATE sqlite_sequence SET seq = max(seq, :last) WHERE name = :name"),
             {"name": table, "last": last[table]},
         )
+    others = {
+        table: sa.select(sa.func.max(sa.text("rowid"))).select_from(sa.table(table))
+        for table in last
+        if table not in present
+    }
+    return [table for table, highest in others.items() if last[table] > (connection.execute(highest).scalar() or 0)]
