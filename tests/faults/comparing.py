@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 
 from fakes import Fault
-from faults.picture import Picture, Sealed, Taken, untouched
+from faults.picture import Picture, Sealed, Taken, pack_keys, payload, untouched
 from faults.place import Place, restored, restored_or_error
 from muster.domain.recovery_point import PointStatus
 from muster.errors import MusterError
@@ -48,6 +49,7 @@ class Comparison:
     def __init__(self, seen: Counter[str]) -> None:
         self.place, self.picture, self.seen = Place(), Picture(), seen
         self._before = dict(self.place.memory.objects)
+        self._overtaken: set[str] = set()
         self._may_go: tuple[str, ...] = ()
         self._may_be_doubted = False
 
@@ -114,14 +116,26 @@ class Comparison:
             sealed.suspect = suspect
 
     def _what_was_removed_was_not_needed(self) -> None:
-        """Every pack that a point needs is there; those that are gone were written, and last needed, before the grace."""
+        """
+        Every pack that a point needs is there; those that are gone were written, and last needed, before the grace. On a pack that was
+        condemned already a point may have been sealed that had begun before, or was lied to: then it is the condemnation that is as old.
+        """
         now, there = self.place.clock.now(), self.place.keys("packs/")
         assert self.picture.packs() - there <= self.damaged()
         for pack in {key for key in self._before if key.startswith("packs/")} - there - self.place.lost():
             assert self.place.age_of(pack) >= GRACE
-            assert now - self.picture.needed.get(pack, now - GRACE) >= GRACE
+            if pack in self._overtaken:
+                assert now - self._condemned_since(pack) >= GRACE
+            else:
+                assert now - self.picture.needed.get(pack, now - GRACE) >= GRACE
             self.seen["pack removed"] += 1
         self.picture.needed |= dict.fromkeys(self.picture.packs(), now)
+
+    def _condemned_since(self, pack: str) -> datetime:
+        """When the first of the condemnations was written that named a pack before this step."""
+        written, meant = self.place.memory._written, self.place.witness.meant
+        keys = [key for key in self._before if key.startswith("condemned/")]
+        return min(written[key] for key in keys if pack in pack_keys(payload(meant[key])["packs"]))
 
     def _nothing_new_names_what_it_may_not(self, new: set[str]) -> None:
         """An index names packs that were stored; a condemnation, packs that are older than the grace and that no point needs."""
@@ -146,8 +160,10 @@ class Comparison:
         assert manifest or error
         if manifest and taken.number not in self.picture.points:
             sealed = self.picture.add(taken, self.place.witness.meant[taken.key])
+            overtaken = sealed.packs & self.place.shunned
             if began and not self.place.hit:
-                assert not sealed.packs & self.place.shunned
+                assert not overtaken
+            self._overtaken |= overtaken
             if sealed.locked_until:  # its packs before there was a manifest that promises it
                 assert not self.place.unlocked(sealed.packs, sealed.locked_until)
         sealed_now = self.picture.points.get(taken.number)

@@ -193,7 +193,7 @@ class VaultAgainstPicture(RuleBasedStateMachine):
         excused = self.both.excuses(error)
         sealed.held = self.place.is_held(sealed)
         assert excused or sealed.held == held
-        if error is None:
+        if error is None and not (self.place.hit and self.place.hit.kind in LYING):
             self.both.hold_ended(sealed, held=held)
         SEEN[f"{'held' if held else 'released'}{' with a fault' if self.place.hit else ''}"] += 1
 
