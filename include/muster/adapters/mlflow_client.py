@@ -8,18 +8,16 @@ its context is touched. Ids of models say the workspace (``team/model``); an exp
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from muster.adapters.mlflow_entities import PROMPT_TAG
-from muster.adapters.mlflow_store import StoreUrl, translated
-from muster.adapters.mlflow_view import KINDS, View
+from muster.adapters.mlflow_read_only import Look, reading_client, require_answer, what_said
+from muster.adapters.mlflow_store import StoreUrl
+from muster.adapters.mlflow_view import KINDS, OF_COLUMNS, View
 from muster.batches import batched
 from muster.domain.selection import DEFAULT_WORKSPACE, label_of
-from muster.errors import IntegrityError
 
 Item = tuple[str, str, list[Any]]
 """Kind, id, and what there is to see of it."""
@@ -28,20 +26,6 @@ PAGE = 1000
 EXPERIMENTS_A_QUERY = 500
 PROMPTS = f"tags.`{PROMPT_TAG}` = 'true'"
 """MLflow's searches leave prompts out, unless they are asked for by this tag."""
-
-
-@dataclass(slots=True)
-class _Look:
-    """
-    A client over one store.
-
-    :param workspaces: those in which anything lies
-    :param workspace: the one that is looked at now
-    """
-
-    client: Any = None
-    workspaces: list[str] = field(default_factory=lambda: [DEFAULT_WORKSPACE])
-    workspace: str = DEFAULT_WORKSPACE
 
 
 @dataclass(slots=True)
@@ -67,14 +51,14 @@ def client_view(store: StoreUrl) -> ClientView:
     :raises StoreUnavailable: if the server does not answer
     """
     found = ClientView()
-    with _reading_client(store) as look:
+    with reading_client(store) as look:
         for workspace in look.workspaces:
             look.workspace = workspace
             _add_workspace(found, store, look)
     return found
 
 
-def _add_workspace(found: ClientView, store: StoreUrl, look: _Look) -> None:
+def _add_workspace(found: ClientView, store: StoreUrl, look: Look) -> None:
     """What is seen in one workspace. A kind that cannot be shown in one of them counts as not shown at all."""
     client, workspace = look.client, look.workspace
     experiments: list[str] = []
@@ -85,130 +69,20 @@ def _add_workspace(found: ClientView, store: StoreUrl, look: _Look) -> None:
         "model versions": lambda: _versions(client, workspace),
         "logged models": lambda: _logged_models(client, experiments),
         "traces": lambda: _traces(client, experiments),
+        "scorers": lambda: _scorers(client, experiments),
+        "evaluation datasets": lambda: _datasets(client, workspace),
+        "issues": lambda: _issues(client, experiments),
     }
     for group, ask in asked.items():
         try:
             for kind, id_, item in ask():
                 found.view.add(kind, id_, item)
         except Exception as error:  # noqa: BLE001 - whatever MLflow makes of rows that it does not like
-            _require_answer(store, error)
+            require_answer(store, error)
             where = "" if workspace == DEFAULT_WORKSPACE else f" in the workspace {workspace}"
-            found.unseen = {**dict.fromkeys(KINDS[group], f"{_said(error)}{where}"), **found.unseen}
+            found.unseen = {**dict.fromkeys(KINDS[group], f"{what_said(error)}{where}"), **found.unseen}
     for kind in found.unseen:
         found.view.kinds.pop(kind, None)
-
-
-def _require_answer(store: StoreUrl, error: Exception) -> None:
-    """Tell a database that fails from rows that MLflow cannot show, as it could not in the source."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    cause = error.__cause__ or error
-    if isinstance(cause, SQLAlchemyError):
-        with translated(store.shown):
-            raise cause
-
-
-def _said(error: Exception) -> str:
-    """What kind of error it is; its message may carry rows."""
-    code = getattr(error, "error_code", None)
-    return f"{type(error).__name__} {code}" if code else type(error).__name__
-
-
-@contextmanager
-def _reading_client(store: StoreUrl) -> Iterator[_Look]:
-    """
-    An `mlflow.MlflowClient` over stores that refuse to write, brought in as MLflow's plugins for other stores are.
-
-    Ordinarily MLflow makes a default experiment when it opens a store that has none.
-    """
-    from mlflow import MlflowClient
-    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
-    from mlflow.tracking._model_registry.utils import _get_store_registry
-    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
-
-    engine, look = _reading_engine(store), _Look()
-
-    class Reading:
-        @classmethod
-        def _get_or_create_engine(cls, _uri: str) -> Any:
-            return engine
-
-        def _initialize_store_state(self) -> None:
-            """Makes nothing."""
-
-        def _get_active_workspace(self) -> str:
-            return look.workspace
-
-    scheme = f"muster-{secrets.token_hex(4)}"
-    registries = (_tracking_store_registry, _get_store_registry())
-    try:
-        try:
-            look.workspaces = _workspaces(engine)
-            kind = _tracking_store(look.workspaces)
-            tracking = type("ReadingTrackingStore", (Reading, kind), {})(store.url, "/nowhere")
-            registry = type("ReadingRegistryStore", (Reading, RegistryStore), {})(store.url)
-            registries[0].register(scheme, lambda **_: tracking)
-            registries[1].register(scheme, lambda **_: registry)
-            look.client = MlflowClient(f"{scheme}://store", f"{scheme}://store")
-        except Exception as error:  # noqa: BLE001 - MLflow's own, and those of what it is made of
-            _require_answer(store, error)
-            raise IntegrityError(
-                f"MLflow does not open the restored registry {store.shown}: {_said(error)}", "report this to us"
-            ) from None
-        yield look
-    finally:
-        engine.dispose()
-        for known in registries:
-            known._registry.pop(scheme, None)
-
-
-READ_ONLY = {
-    "sqlite": "PRAGMA query_only = ON",
-    "postgresql": "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
-    "mysql": "SET SESSION TRANSACTION READ ONLY",
-}
-
-
-def _reading_engine(store: StoreUrl) -> Any:
-    from mlflow.store.db.utils import create_sqlalchemy_engine
-    from sqlalchemy import event
-
-    engine = create_sqlalchemy_engine(store.url)
-    statement = READ_ONLY[store.engine]
-
-    def only_read(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute(statement)
-        cursor.close()
-        connection.commit()
-
-    event.listen(engine, "connect", only_read)
-    return engine
-
-
-def _workspaces(engine: Any) -> list[str]:
-    """Those in which an experiment or a registered model lies, and so all that there is; the default one at least."""
-    import sqlalchemy as sa
-
-    found = {DEFAULT_WORKSPACE}
-    inspector = sa.inspect(engine)
-    workspace: sa.ColumnClause[str] = sa.column("workspace")
-    with engine.connect() as connection:
-        for table in ("experiments", "registered_models"):
-            if any(column["name"] == "workspace" for column in inspector.get_columns(table)):
-                found |= set(connection.scalars(sa.select(workspace).select_from(sa.table(table)).distinct()))
-    return sorted(found)
-
-
-def _tracking_store(workspaces: list[str]) -> Any:
-    """MLflow's ordinary store, which knows of no workspaces and need not ask for them, or the one that keeps them apart."""
-    if workspaces == [DEFAULT_WORKSPACE]:
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-        return SqlAlchemyStore
-    from mlflow.store.tracking.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
-
-    return WorkspaceAwareSqlAlchemyStore
 
 
 def _pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
@@ -300,3 +174,53 @@ def _traces(client: Any, experiments: list[str]) -> Iterator[Item]:
         for trace in _pages(asked(ids)):
             t = trace.info
             yield "traces", t.trace_id, [t.experiment_id, t.state.value, t.request_time, t.execution_duration]
+            for kind, values in (("trace tags", t.tags), ("trace metadata", t.trace_metadata)):
+                yield from ((kind, t.trace_id, [k, value]) for k, value in values.items() if k not in OF_COLUMNS)
+            for a in t.assessments:
+                said = [a.assessment_id, a.name, a.create_time_ms, a.last_update_time_ms]
+                yield "assessments", t.trace_id, said
+
+
+def _scorers(client: Any, experiments: list[str]) -> Iterator[Item]:
+    for s in _store_of(client).list_scorers_across_experiments(experiments):
+        item = [s.scorer_version, s._serialized_scorer, s.creation_time]
+        yield "newest scorers", f"{s.experiment_id}/{s.scorer_name}", item
+
+
+def _datasets(client: Any, workspace: str) -> Iterator[Item]:
+    store = _store_of(client)
+
+    def records(dataset: str) -> Iterator[Any]:
+        token: str | None = None
+        while True:
+            page, token = store._load_dataset_records(dataset, max_results=PAGE, page_token=token)
+            yield from page
+            if not token:
+                return
+
+    for d in _pages(lambda token: store.search_datasets(max_results=PAGE, page_token=token)):
+        item = [d.name, d.digest, d.created_time, d.last_update_time, d.created_by, d.last_updated_by, workspace]
+        yield "evaluation datasets", d.dataset_id, item
+        for key, value in (d.tags or {}).items():
+            yield "evaluation dataset tags", d.dataset_id, [key, value]
+        for r in records(d.dataset_id):
+            item = [r.dataset_record_id, r.created_time, r.last_update_time, r.created_by, r.last_updated_by]
+            yield "evaluation records", d.dataset_id, item
+
+
+def _issues(client: Any, experiments: list[str]) -> Iterator[Item]:
+    store, known = _store_of(client), set(experiments)
+    for i in _pages(lambda token: store.search_issues(max_results=PAGE, page_token=token)):
+        if i.experiment_id in known:
+            said = [i.name, i.description, _plain(i.status), _plain(i.severity), i.source_run_id, i.created_by]
+            yield "issues", i.issue_id, [i.experiment_id, *said, i.created_timestamp, i.last_updated_timestamp]
+
+
+def _plain(value: Any) -> Any:
+    """Of an enumeration, what its member stands for."""
+    return getattr(value, "value", value)
+
+
+def _store_of(client: Any) -> Any:
+    """Where a client asks for what it has no method of its own."""
+    return client._tracking_client.store

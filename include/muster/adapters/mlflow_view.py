@@ -26,10 +26,29 @@ KINDS: dict[str, tuple[str, ...]] = {
     "registered models": ("registered models", "registered model tags", "aliases"),
     "model versions": ("model versions", "model version tags"),
     "logged models": ("logged models", "logged model params", "logged model tags"),
-    "traces": ("traces",),
+    "traces": ("traces", "trace tags", "trace metadata", "assessments"),
+    "scorers": ("newest scorers",),
+    "evaluation datasets": ("evaluation datasets", "evaluation dataset tags", "evaluation records"),
+    "issues": ("issues",),
 }
 """What is asked for together, and the kinds of things that come of it."""
 
+OF_COLUMNS = ("mlflow.traceName", "mlflow.trace.session", "mlflow.trace.tokenUsage", "mlflow.trace.cost")
+"""Tags and metadata of traces that MLflow shows by columns of their own, whatever rows say of them (`SqlTraceInfo.to_mlflow_entity`)."""
+ASSESSMENT = ("assessment_id", "name", "created_timestamp", "last_updated_timestamp")
+DATASET = ("name", "digest", "created_time", "last_update_time", "created_by", "last_updated_by")
+RECORD = ("dataset_record_id", "created_time", "last_update_time", "created_by", "last_updated_by")
+ISSUE = (
+    "name",
+    "description",
+    "status",
+    "severity",
+    "source_run_id",
+    "created_by",
+    "created_timestamp",
+    "last_updated_timestamp",
+)
+"""Columns that are looked at of these, in this order."""
 SHOWN_STAGES = ("active", "deleted")
 RUN_NAME = "mlflow.runName"
 _WHOLE = 1 << 128
@@ -83,6 +102,8 @@ class ExpectedView:
         self.view = View()
         self._unnamed: set[str] = set()
         self._prompt_versions: set[tuple[str, str]] = set()
+        self._scorers: dict[str, tuple[str, str]] = {}
+        self._newest: dict[str, list[Any]] = {}
         self._of_tables: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "experiments": self._experiment,
             "experiment_tags": self._child("experiments", "experiment_id", "experiment tags", ("key", "value")),
@@ -103,6 +124,19 @@ class ExpectedView:
                 "logged models", "model_id", "logged model tags", ("tag_key", "tag_value")
             ),
             "trace_info": self._trace,
+            "trace_tags": self._of_trace("trace tags"),
+            "trace_request_metadata": self._of_trace("trace metadata"),
+            "assessments": self._child("traces", "trace_id", "assessments", ASSESSMENT),
+            "scorers": self._scorer,
+            "scorer_versions": self._scorer_version,
+            "evaluation_datasets": self._dataset,
+            "evaluation_dataset_tags": self._child(
+                "evaluation datasets", "dataset_id", "evaluation dataset tags", ("key", "value")
+            ),
+            "evaluation_dataset_records": self._child(
+                "evaluation datasets", "dataset_id", "evaluation records", RECORD
+            ),
+            "issues": self._issue,
         }
 
     def takers(self, table: Table) -> list[Take]:
@@ -123,6 +157,9 @@ class ExpectedView:
 
         MLflow searches prompts by a tag of each version; a version that lacks the tag, of a model that has it, is not found at all.
         """
+        for scorer, newest in self._newest.items():
+            experiment, name = self._scorers[scorer]
+            self.view.add("newest scorers", f"{experiment}/{name}", newest)
         prompts = {name for name, _ in self._prompt_versions}
         for id_ in list(self.view.kinds.get("model versions", ())):
             name, _, version = id_.rpartition("/")
@@ -211,6 +248,27 @@ class ExpectedView:
             self.view.add(
                 "traces", row["request_id"], [experiment, row["status"], row["timestamp_ms"], row["execution_time_ms"]]
             )
+
+    def _of_trace(self, kind: str) -> Callable[[Mapping[str, Any]], None]:
+        told = self._child("traces", "request_id", kind, ("key", "value"))
+        return lambda row: None if row["key"] in OF_COLUMNS else told(row)
+
+    def _scorer(self, row: Mapping[str, Any]) -> None:
+        if self.view.has("experiments", experiment := str(row["experiment_id"])):
+            self._scorers[row["scorer_id"]] = (experiment, row["scorer_name"])
+
+    def _scorer_version(self, row: Mapping[str, Any]) -> None:
+        said = [row["scorer_version"], row["serialized_scorer"], row["creation_time"]]
+        if row["scorer_id"] in self._scorers and said[0] > self._newest.get(row["scorer_id"], [0])[0]:
+            self._newest[row["scorer_id"]] = said
+
+    def _dataset(self, row: Mapping[str, Any]) -> None:
+        said = [*(row[column] for column in DATASET), row.get("workspace", DEFAULT_WORKSPACE)]
+        self.view.add("evaluation datasets", row["dataset_id"], said)
+
+    def _issue(self, row: Mapping[str, Any]) -> None:
+        if self.view.has("experiments", experiment := str(row["experiment_id"])):
+            self.view.add("issues", row["issue_id"], [experiment, *(row[column] for column in ISSUE)])
 
 
 def _label(row: Mapping[str, Any]) -> str:
