@@ -69,6 +69,10 @@ class FolderTree:
         del self._entries[path]
         self.store([SourceFile(path, lambda: io.BytesIO(data), size=len(data))])
 
+    def drop(self, path: str) -> None:
+        """Leave a file out, as a point that never had it."""
+        del self._entries[path]
+
     def entries(self) -> Sequence[TreeEntry]:
         return [self._entries[path] for path in sorted(self._entries)]
 

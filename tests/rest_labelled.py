@@ -42,6 +42,7 @@ def label(uri: str, experiment: str, trace: str, run: str) -> dict[str, str]:
     api.post("3.0/mlflow/review-queues/items/set-status", done)
     api.post("3.0/mlflow/review-queues/get-or-create-user", {"experiment_id": experiment, "user": "cleo"})
     api.post("3.0/mlflow/review-queues/create", {**asked, "name": "empty", "schema_ids": []})
+    api.ask("DELETE", "/api/3.0/mlflow/label-schemas/delete", body={"schema_id": ids[2]})
     tags = json.dumps({"team": "judges", "mlflow.user": "ada"})
     dataset = api.post(
         "3.0/mlflow/datasets/create", {"name": "hard ones", "experiment_ids": [experiment], "tags": tags}
@@ -135,7 +136,7 @@ def _dataset(store: Any, dataset: Any, names: Mapping[str, str]) -> Any:
 
 def _queue(store: Any, queue: Any, schemas: Mapping[str, Any]) -> Any:
     items = store.list_review_queue_items(queue.queue_id)
-    named = sorted(schemas[schema].name for schema in queue.schema_ids)
+    named = sorted(schemas[schema].name for schema in queue.schema_ids if schema in schemas)
     return (
         str(queue.queue_type),
         sorted(queue.users),

@@ -104,7 +104,7 @@ def test_client_sees_the_same_on_the_new_server(
     assert {*before["datasets"], *before["queues"], *before["issues"]} == {
         *("hard ones", "first look", "cleo", "empty", "slow", "plain")
     }
-    assert {name for _, name, *_ in before["schemas"]} == {"right", "answer", "tone", "Feedback"}
+    assert {name for _, name, *_ in before["schemas"]} == {"right", "answer", "Feedback"}
     for what in before:
         assert after[what] == before[what], what
     assert any(stage == "deleted" for stage, _ in before["experiments"].values())

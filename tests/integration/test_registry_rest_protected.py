@@ -10,9 +10,13 @@ import pytest
 
 from fakes_trees import FolderTree
 from muster.adapters import mlflow_rest_source, mlflow_rest_target
+from muster.adapters.mlflow_rest_again import FOLDERS
+from muster.adapters.mlflow_rest_tally import PARTS
 from muster.adapters.mlflow_rest_target import MlflowRestStoreTarget
 from muster.bootstrap import Platform
 from muster.catalog import load_catalog
+from muster.codec import from_json
+from muster.domain.fidelity import FidelityReport
 from muster.errors import IntegrityError, TargetNotEmpty
 from muster.operations.conclude import Incident
 from muster.operations.kept import kept_documents
@@ -86,6 +90,22 @@ def test_registry_behind_a_server_goes_through_a_vault(
 
 def _guard(asked: Asked, ask: object) -> Answer:
     return ask(asked) if asked.headers.get("authorization") == "Bearer t0ken" else Answer(401)  # type: ignore[operator]
+
+
+def test_a_point_of_before_that_has_none_of_the_further_kinds_comes_back(rest_source: Served, tmp_path: Path) -> None:
+    """Labelling, scorers and the like were not asked for then; what the new server makes by itself is no difference."""
+    details, tree = capture_by_rest(rest_source.uri, tmp_path / "tree")
+    further = {*FOLDERS, "kept"}
+    for entry in tree.entries():
+        if entry.path.partition("/")[0] in further:
+            tree.drop(entry.path)
+    parts = {name for _, name in PARTS.values()}
+    details["counts"] = {k: n for k, n in details["counts"].items() if k not in further | parts}
+    del details["kept"]
+    target = MlflowRestStoreTarget(f"sqlite:///{tmp_path}/new/mlflow.db", str(tmp_path / "new" / "artifacts"))
+    facts = target.restore(details, tree)
+    assert facts["counts"]["traces"] == 1
+    assert from_json(FidelityReport, facts["fidelity_report"]).identical
 
 
 def test_failed_restore_to_a_folder_leaves_it_as_it_was(

@@ -71,10 +71,10 @@ class Compared:
         :param lost: metrics of logged models that could not be brought; they are compared with nothing then
         :raises IntegrityError: if anything is missing, surplus or different; the message names what
         """
-        wanted = dict(self._wanted())
+        wanted = {path: said for path, said in self._wanted() if said}
         with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
             capture = RestCapture(api, version, Kept(Path(scratch)), None, incomplete=True)
-            found = dict(_prints(capture.files()))
+            found = {path: said for path, said in _prints(capture.files()) if said}
         if self._surplus:
             found.pop(self._surplus, None)
         if lost:

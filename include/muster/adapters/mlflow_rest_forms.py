@@ -152,7 +152,10 @@ def dataset_form(document: Mapping[str, Json], ids: IdMap) -> Json:
 
 
 def label_schema_form(document: Mapping[str, Json], ids: IdMap) -> Json:
-    kept = {key: document.get(key) for key in (*OF_SCHEMA, "is_default")}
+    """Nothing of one that each server makes by itself, of which points of before know nothing."""
+    if document.get("is_default"):
+        return {}
+    kept = {key: document.get(key) for key in OF_SCHEMA}
     return {**kept, "experiment": _new(ids.experiments, document["experiment_id"])}
 
 

@@ -41,9 +41,13 @@ class Further:
         self._sql = True
         self._issues: dict[str, dict[str, Json]] = {}
 
-    def of_server(self) -> Documents:
-        """What belongs to no experiment; and issues, which are met before the runs are listed that they may name."""
-        yield from self._datasets()
+    def of_server(self, experiments: Collection[str]) -> Documents:
+        """
+        What belongs to no experiment; and issues, which are met before the runs are listed that they may name.
+
+        :param experiments: ids of all; datasets may be linked to one that is gone
+        """
+        yield from self._datasets(experiments)
         self._issues = self._all_issues()
         kept = {
             "webhooks": list(self._listed("2.0/mlflow/webhooks", "webhooks", {"max_results": PAGE}, "webhooks")),
@@ -64,11 +68,13 @@ class Further:
             named = issue.get("source_run_id")
             kept = issue if not named or named in runs else {k: v for k, v in issue.items() if k != "source_run_id"}
             found.append((f"issues/{id_}.json", kept))
-        queues = self._queues(experiment, traces)
-        found += queues
+        queues = self._queues(experiment)
         # Where the schemas of an experiment are listed the server writes a first one: only where something is labelled.
-        if traces or queues:
-            found += self._label_schemas(experiment)
+        schemas = self._label_schemas(experiment) if traces or queues else {}
+        found += [(f"label_schemas/{id_}.json", schema) for id_, schema in schemas.items()]
+        for id_, queue in queues.items():
+            about = {**queue, "schema_ids": [one for one in queue.get("schema_ids") or () if one in schemas]}
+            found.append((f"review_queues/{id_}.json", {"queue": about, "items": self._items(id_, traces)}))
         return found
 
     def links(self, experiment: str, run: str, traces: Mapping[str, Json]) -> list[str]:
@@ -81,19 +87,16 @@ class Further:
 
     # --- experiments --------------------------------------------------------------------------------------------------
 
-    def _label_schemas(self, experiment: str) -> Documents:
+    def _label_schemas(self, experiment: str) -> dict[str, Json]:
         asked = {"experiment_id": experiment, "max_results": PAGE}
         listed = self._listed("3.0/mlflow/label-schemas/list", "label_schemas", asked, "label schemas")
-        schemas = unique(listed, lambda s: str(s["schema_id"]), "label schemas")
-        yield from ((f"label_schemas/{id_}.json", schema) for id_, schema in schemas.items())
+        return unique(listed, lambda s: str(s["schema_id"]), "label schemas")
 
-    def _queues(self, experiment: str, traces: Collection[str]) -> list[tuple[str, Json]]:
+    def _queues(self, experiment: str) -> dict[str, Json]:
+        """They may name schemas that are deleted."""
         asked = {"experiment_id": experiment, "max_results": PAGE}
         listed = self._listed("3.0/mlflow/review-queues/list", "review_queues", asked, "review queues")
-        queues = unique(listed, lambda q: str(q["queue_id"]), "review queues")
-        return [
-            (f"review_queues/{id_}.json", {"queue": q, "items": self._items(id_, traces)}) for id_, q in queues.items()
-        ]
+        return unique(listed, lambda q: str(q["queue_id"]), "review queues")
 
     def _items(self, queue: str, traces: Collection[str]) -> list[Json]:
         asked = {"queue_id": queue, "max_results": PAGE}
@@ -126,14 +129,17 @@ class Further:
 
     # --- the server ---------------------------------------------------------------------------------------------------
 
-    def _datasets(self) -> Documents:
+    def _datasets(self, experiments: Collection[str]) -> Documents:
         listed = self._listed(
             "3.0/mlflow/datasets/search", "datasets", {"max_results": PAGE}, "evaluation datasets", method="POST"
         )
         for id_, dataset in unique(listed, lambda d: str(d["dataset_id"]), "evaluation datasets").items():
-            experiments = self._api.get(f"3.0/mlflow/datasets/{quote(id_)}/experiment-ids").get("experiment_ids") or ()
-            about = {"dataset": dataset, "experiments": sorted(map(str, experiments)), "records": self._records(id_)}
-            yield f"evaluation_datasets/{id_}.json", about
+            linked = self._api.get(f"3.0/mlflow/datasets/{quote(id_)}/experiment-ids").get("experiment_ids") or ()
+            there = sorted(str(one) for one in linked if str(one) in experiments)
+            yield (
+                f"evaluation_datasets/{id_}.json",
+                {"dataset": dataset, "experiments": there, "records": self._records(id_)},
+            )
 
     def _records(self, dataset: str) -> list[Json]:
         """They come as text within the answer."""

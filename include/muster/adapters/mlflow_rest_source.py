@@ -101,7 +101,7 @@ class RestCapture:
         """The registry first: what it names is there when runs and logged models are listed after it."""
         self._models = self._reading.models()
         self._experiments = self._reading.experiments()
-        yield from self._documents(self._further.of_server())
+        yield from self._documents(self._further.of_server(self._experiments))
         for ids in _batches(list(self._experiments), REQUESTS_AT_ONCE):
             for experiment, listed in zip(ids, in_bulk(self._listed, ids), strict=True):
                 self._tally.experiment(self._experiments[experiment])

@@ -73,13 +73,15 @@ class Tally:
 
     def further(self, path: str, document: Json) -> None:
         """
+        Label schemas that each server makes by itself are not counted.
+
         :param path: of what is neither experiment nor run nor model
         """
         kind, _, name = path.removesuffix(".json").partition("/")
         if kind == KEPT:
             self._kept[name] = len(document) if isinstance(document, list) else sum(map(len, document.values()))
             return
-        self._counts[kind] += 1
+        self._counts[kind] += not document.get("is_default")
         if part := PARTS.get(kind):
             self._counts[part[1]] += len(document[part[0]])
 

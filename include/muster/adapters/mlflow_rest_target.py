@@ -196,7 +196,7 @@ class MlflowRestTarget:
     def _further(self, experiment: str | None) -> list[str]:
         """Evaluation datasets, and what labels the default experiment; not what the server makes itself, nor what a failed import left."""
         further = Further(self._reading)
-        found = [path for path, _ in further.of_server() if not path.startswith(KEPT)]
+        found = [path for path, _ in further.of_server(()) if not path.startswith(KEPT)]
         if experiment:
             found += [
                 path
