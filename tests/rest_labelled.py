@@ -33,8 +33,8 @@ def label(uri: str, experiment: str, trace: str, run: str) -> dict[str, str]:
         {"name": "answer", "type": "EXPECTATION", "input": {"text": {"max_length": 20}}, "enable_comment": True},
         {"name": "tone", "type": "FEEDBACK", "input": {"categorical": {"options": ["a", "b"], "multi_select": True}}},
     ]
-    made = [api.post("3.0/mlflow/label-schemas/create", {"experiment_id": experiment, **s}) for s in schemas]
-    ids = [answer["label_schema"]["schema_id"] for answer in made]
+    posted = [api.post("3.0/mlflow/label-schemas/create", {"experiment_id": experiment, **s}) for s in schemas]
+    ids = [answer["label_schema"]["schema_id"] for answer in posted]
     asked = {"experiment_id": experiment, "queue_type": "CUSTOM", "users": ["ada", "ben"], "schema_ids": ids[1:]}
     queue = api.post("3.0/mlflow/review-queues/create", {**asked, "name": "first look"})["review_queue"]["queue_id"]
     api.post("3.0/mlflow/review-queues/items/add", {"queue_id": queue, "item_ids": [trace]})
@@ -60,7 +60,13 @@ def label(uri: str, experiment: str, trace: str, run: str) -> dict[str, str]:
         "categories": ["speed"],
         "created_by": "ben",
     }
-    api.post("3.0/mlflow/issues", issue | told)
+    made = api.post("3.0/mlflow/issues", issue | told)["issue"]["issue_id"]
+    shows = {
+        "assessment_name": made,
+        "issue": {"issue_name": "slow"},
+        "source": {"source_type": "HUMAN", "source_id": "ben"},
+    }
+    api.post(f"3.0/mlflow/traces/{trace}/assessments", {"assessment": {**shows, "trace_id": trace}})
     api.post("3.0/mlflow/issues", {**issue, "name": "plain", "source_run_id": ""})
     api.post("2.0/mlflow/traces/link-to-run", {"run_id": run, "trace_ids": [trace]})
     prompt = {"name": "explain-delay", "version": "1"}
@@ -116,6 +122,9 @@ def labels(uri: str, names: Mapping[str, str], first: Mapping[str, str]) -> dict
         "queues": {q.name: _queue(store, q, schemas) for q in queues},
         "issues": {
             issue.name: _issue(issue, names, first) for issue in store.search_issues() if issue.experiment_id in names
+        },
+        "shown": {
+            i.name: i.trace_count for i in store.search_issues(include_trace_count=True) if i.experiment_id in names
         },
         "linked": {first[run]: _found(store, names, f"attributes.run_id = '{run}'") for run in first},
         "prompts": _found(store, names, "prompt = 'explain-delay/1'"),

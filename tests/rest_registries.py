@@ -231,12 +231,19 @@ def _version(version: Any, first: dict[str, str], called: dict[str, str]) -> Any
 
 
 def _trace(trace: Any) -> Any:
+    from mlflow.entities.assessment import IssueReference
+
     info = trace.info
     spans = sorted(
         (s.name, s.span_id, s.parent_id, s.start_time_ns, s.end_time_ns, repr((s.inputs, s.outputs)))
         for s in trace.data.spans
     )
-    told = [(a.name, repr(a.value), a.rationale, repr(a.source)) for a in info.assessments]
+    told = [
+        ("shows an issue", repr(a.source))
+        if isinstance(a, IssueReference)
+        else (a.name, repr(a.value), a.rationale, repr(a.source))
+        for a in info.assessments
+    ]
     return (info.request_time, info.execution_duration, info.state, info.request_preview, spans, told)
 
 

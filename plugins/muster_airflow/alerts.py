@@ -25,7 +25,9 @@ def alert(context: Context) -> None:
     """
     from muster_airflow.workloads import catalog_folder, readable_catalog
 
-    catalog, _ = readable_catalog(catalog_folder())
+    catalog, error = readable_catalog(catalog_folder())
+    if error is not None:
+        logging.getLogger(__name__).warning("the catalog has mistakes, so an alert may be missing: %s", error.message)
     for config in catalog.alerts:
         try:
             notifier = resolve_name(config.notifier)(**config.arguments)
@@ -38,8 +40,11 @@ def told(context: Context) -> dict[str, str]:
     """
     What templates of a notifier find under ``alert``: ``subject``, ``reason``, ``hint``, ``log`` (an address), and all as ``text``.
 
-    No error of others is quoted: what it says may hold a secret, and stands in the log, where Airflow masks it.
+    Errors of others are not told: what they say may hold a secret, and stands in the log, where Airflow masks it. It masks what is
+    told, too: an error of ours may quote what a server said.
     """
+    from airflow.sdk._shared.secrets_masker import redact
+
     task, error = context["ti"], context.get("exception")
     name = f"{task.dag_id} {task.task_id}"
     reason, hint = "it was killed or ran out of time, or its error is not one of ours", "see the log of the task"
@@ -47,12 +52,13 @@ def told(context: Context) -> dict[str, str]:
         reason, hint = error.message, error.hint
     found = {"subject": f"{name} failed", "reason": reason, "hint": hint, "log": str(getattr(task, "log_url", ""))}
     run = f"run {task.run_id}"
-    return {**found, "text": "\n".join(filter(None, (f"{name} failed: {reason}", hint, run, found["log"])))}
+    text = "\n".join(filter(None, (f"{name} failed: {reason}", hint, run, found["log"])))
+    return {key: str(redact(value)) for key, value in {**found, "text": text}.items()}
 
 
 def check_alerts(alerts: Iterable[AlertConfig]) -> None:
     """
-    Whether the modules of all notifiers are installed; they are not imported.
+    Whether the modules of all notifiers are installed; only the packages above them are imported.
 
     :raises CatalogError: naming the first that is not
     """

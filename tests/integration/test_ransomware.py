@@ -427,5 +427,5 @@ def test_an_alarm_is_heard_also_where_the_store_refuses_the_hold(world: World) -
     world.data.files = encrypted(world.data.files)
     world.vault = reopen(FaultyStore(world.store, Fault("refuse", "hold")), clock=world.clock)
     _, error = world.alarm()
-    assert "could NOT be held: no permission" in error.hint
+    assert "is held, but not by the store in all its parts: no permission" in error.hint
     assert world.vault.point(good.point.point).holds

@@ -104,6 +104,7 @@ def test_client_sees_the_same_on_the_new_server(
     assert {*before["datasets"], *before["queues"], *before["issues"]} == {
         *("hard ones", "first look", "cleo", "empty", "slow", "plain")
     }
+    assert before["shown"] == {"slow": 1, "plain": 0}
     assert {name for _, name, *_ in before["schemas"]} == {"right", "answer", "Feedback"}
     for what in before:
         assert after[what] == before[what], what

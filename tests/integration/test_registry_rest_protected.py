@@ -10,7 +10,7 @@ import pytest
 
 from fakes_trees import FolderTree
 from muster.adapters import mlflow_rest_source, mlflow_rest_target
-from muster.adapters.mlflow_rest_again import FOLDERS
+from muster.adapters.mlflow_rest_again import AFTER_TRACES, BEFORE_TRACES
 from muster.adapters.mlflow_rest_tally import PARTS
 from muster.adapters.mlflow_rest_target import MlflowRestStoreTarget
 from muster.bootstrap import Platform
@@ -95,7 +95,7 @@ def _guard(asked: Asked, ask: object) -> Answer:
 def test_a_point_of_before_that_has_none_of_the_further_kinds_comes_back(rest_source: Served, tmp_path: Path) -> None:
     """Labelling, scorers and the like were not asked for then; what the new server makes by itself is no difference."""
     details, tree = capture_by_rest(rest_source.uri, tmp_path / "tree")
-    further = {*FOLDERS, "kept"}
+    further = {*AFTER_TRACES, *BEFORE_TRACES, "kept"}
     for entry in tree.entries():
         if entry.path.partition("/")[0] in further:
             tree.drop(entry.path)

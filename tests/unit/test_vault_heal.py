@@ -330,6 +330,46 @@ def test_packs_that_come_back_are_locked_as_long_as_the_point(clock: FrozenClock
     assert {store.locks().of(key).until for key in new} == {point.locked_until}
 
 
+def test_a_heal_whose_holds_are_refused_says_so_and_is_one(clock: FrozenClock) -> None:
+    """What came back came back; the point is held by its mark, and the report names it as not held by the store."""
+    store = MemoryStore(clock, locking=True)
+    vault, _ = make_vault(store, clock)
+    vault.seal(point_over(vault, store_tree(vault, FILES), number=0))
+    replica = MemoryStore(name="replica")
+    replica.objects = dict(store.objects)
+    hold_point(vault, vault.point(f"{POINT}0"), "evidence", clock)
+    (pack,) = vault.point(f"{POINT}0").point.packs
+    store.objects[pack_key(pack)] = flip(store.objects[pack_key(pack)], 100)
+    refusing = FaultyStore(store, Fault("refuse", "hold", times=None))
+    healed = heal(reopen(refusing, clock=clock), Help([replica]), clock)
+    assert healed.points == (f"{POINT}0",)
+    assert len(healed.unheld) == 1
+    assert "NOT held by the store as before" in str(healed)
+
+
+def test_a_release_lifts_also_from_copies_that_are_not_needed_any_more(clock: FrozenClock) -> None:
+    """A hold while a pack was lost holds the copies; when it is back, the release lifts from both."""
+    store = MemoryStore(clock, locking=True)
+    vault, _ = make_vault(store, clock)
+    vault.seal(point_over(vault, store_tree(vault, FILES), number=0))
+    (pack,) = vault.point(f"{POINT}0").point.packs
+    lost = store.objects.pop(pack_key(pack))
+    other = reopen(store, clock=clock)
+    other._index.reconcile()
+    other.seal(point_over(other, store_tree(other, FILES), number=1))
+    vault = reopen(store, clock=clock)
+    hold_point(vault, vault.point(f"{POINT}0"), "evidence", clock)
+    locks = store.locks()
+    assert locks
+    (copy,) = (key for key in keys(store, "packs/") if locks.of(key).held)
+    store.objects[pack_key(pack)] = lost
+    clock.advance(60)
+    vault = reopen(store, clock=clock)
+    release_point(vault, vault.point(f"{POINT}0"), "closed", clock)
+    assert not locks.of(copy).held
+    assert not any(locks.of(key).held for key in store.objects)
+
+
 def test_a_held_point_is_held_with_what_took_the_place_of_its_lost_packs(clock: FrozenClock) -> None:
     """By the heal, and by a hold that comes after it; before, what is left is held, and the hold says that not all is."""
     store = MemoryStore(clock, locking=True)

@@ -14,10 +14,13 @@ from muster.adapters.mlflow_rest_made import Made
 from muster.errors import IntegrityError, NotFound, SourceInvalid
 
 Json = Any
-FOLDERS = ("label_schemas", "review_queues", "scorers", "evaluation_datasets", "issues", "trace_links")
-"""Of the stored tree, in the order in which one needs the other."""
+BEFORE_TRACES = ("issues",)
+AFTER_TRACES = ("label_schemas", "review_queues", "scorers", "evaluation_datasets", "trace_links")
+"""Folders of the stored tree, in the order in which one needs the other: traces name issues, and queues and links name traces."""
 LINKED_PROMPTS = "mlflow.linkedPrompts"
 """The tag by which a trace says which versions of prompts it used."""
+GATEWAY_MODEL = "gateway:/"
+"""How the model of a scorer begins that asks an endpoint of the server's own gateway."""
 _SCORERS = "/api/3.0/mlflow/scorers/delete"
 OF_RECORD = ("inputs", "outputs", "expectations", "tags", "source")
 OF_ISSUE = ("name", "description", "status", "severity", "root_causes", "categories", "created_by")
@@ -26,7 +29,8 @@ OF_SCHEMA = ("name", "type", "input", "instruction", "enable_comment")
 
 class Again:
     """
-    Makes things on a server whose experiments, runs, traces and prompts are there, and notes in `made` and `ids` what it has made.
+    Makes things on a server whose experiments, runs, traces and prompts are there (for issues, experiments and runs), and notes in `made`
+    and `ids` what it has made.
 
     :param refused: afterwards: paths of scorers that the server would not take, since what they ask is not there
     :param fillers: afterwards: versions of scorers that were made and deleted so that numbers are kept
@@ -38,7 +42,7 @@ class Again:
         self.fillers = 0
 
     def make(self, folder: str, path: str, document: Mapping[str, Json]) -> None:
-        """What a document of one of `FOLDERS` tells of."""
+        """What a document of one of the folders tells of."""
         old = path.removeprefix(f"{folder}/").removesuffix(".json")
         if folder == "scorers":
             self._scorer(path, old, document)
@@ -113,8 +117,10 @@ class Again:
             try:
                 asked = {**which, "serialized_scorer": serialized}
                 made = self._api.post("3.0/mlflow/scorers/register", asked, once=True)
-            except (SourceInvalid, NotFound):  # it asks an endpoint of a gateway that is not there
-                self.refused.add(path)
+            except (SourceInvalid, NotFound):
+                if GATEWAY_MODEL not in serialized:
+                    raise
+                self.refused.add(path)  # it asks an endpoint that is not there
                 if self._ids.further.get("scorers", {}).pop(old, None):  # versions before it
                     self._api.ask("DELETE", _SCORERS, body=which, once=True)
                 return

@@ -73,7 +73,7 @@ class Compared:
         """
         wanted = {path: said for path, said in self._wanted() if said}
         with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
-            capture = RestCapture(api, version, Kept(Path(scratch)), None, incomplete=True)
+            capture = RestCapture(api, version, Kept(Path(scratch)), None, incomplete=True, back=True)
             found = {path: said for path, said in _prints(capture.files()) if said}
         if self._surplus:
             found.pop(self._surplus, None)

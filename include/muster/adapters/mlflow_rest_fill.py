@@ -214,6 +214,7 @@ class Filler:
             self._api.ask("POST", "/v1/traces", body=scoped, headers={"X-MLflow-Experiment-Id": experiment})
         tags = {key: value for key, value in (info.get("tags") or {}).items() if key not in TRACE_OF_SERVER}
         made = {**info, "trace_location": location, "tags": tags, "trace_metadata": metadata_of(info, self._ids)}
+        made["assessments"] = assessments_of(info, self._ids)
         self._api.post("3.0/mlflow/traces", {"trace": {"trace_info": made}})
         if (data := document.get("data")) is not None:
             self._trace_data(str(info["trace_id"]), data)
@@ -236,6 +237,18 @@ def metadata_of(info: Mapping[str, Json], ids: IdMap) -> dict[str, str]:
         if key in found:
             found[key] = new.get(found[key], found[key])
     return found
+
+
+def assessments_of(info: Mapping[str, Json], ids: IdMap) -> list[Json]:
+    """What was said of a trace; one that says which issue it shows has the issue's id for its name."""
+    issues = ids.further.get("issues", {})
+    said = list(info.get("assessments") or ())
+    return [
+        {**one, "assessment_name": issues.get(one["assessment_name"], one["assessment_name"])}
+        if "issue" in one
+        else one
+        for one in said
+    ]
 
 
 def experiment_of(info: Mapping[str, Json]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from muster.adapters.mlflow_rest_again import OF_ISSUE, OF_RECORD, OF_SCHEMA
-from muster.adapters.mlflow_rest_fill import TRACE_OF_SERVER, experiment_of, metadata_of
+from muster.adapters.mlflow_rest_fill import TRACE_OF_SERVER, assessments_of, experiment_of, metadata_of
 from muster.adapters.mlflow_rest_ids import RUN_NAME, SOURCE_RUN, IdMap
 from muster.adapters.mlflow_rest_reading import pairs
 from muster.adapters.mlflow_rest_register import NO_STAGE, Registrar
@@ -128,7 +128,7 @@ def trace_form(document: Mapping[str, Json], ids: IdMap) -> Json:
         "experiment": _new(ids.experiments, experiment_of(info)),
         "tags": {k: v for k, v in (info.get("tags") or {}).items() if k not in TRACE_OF_SERVER},
         "metadata": {k: v for k, v in metadata_of(info, ids).items() if k != METADATA_OF_SERVER},
-        "assessments": _sorted({k: v for k, v in a.items() if k not in told} for a in info.get("assessments") or ()),
+        "assessments": _sorted({k: v for k, v in a.items() if k not in told} for a in assessments_of(info, ids)),
         "spans": _sorted(document.get("spans") or ()),
         "data": document.get("data"),
     }

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from muster.adapters.mlflow_rest_reading import Reading, plain, unique
+from muster.adapters.mlflow_rest_reading import ABANDONED, Reading, plain
 from muster.domain.holdings import KEPT
 from muster.errors import NotFound, Refused, SourceInvalid, StoreUnavailable
 
@@ -31,6 +31,7 @@ GATEWAY = {
 NO_SQL = "FEATURE_DISABLED"
 """What a server says to a search for evaluation datasets whose store is no database; to the other lists it has no answer at all."""
 Documents = Iterator[tuple[str, Json]]
+_END = object()
 
 
 class Further:
@@ -49,12 +50,24 @@ class Further:
         """
         yield from self._datasets(experiments)
         self._issues = self._all_issues()
-        kept = {
-            "webhooks": list(self._listed("2.0/mlflow/webhooks", "webhooks", {"max_results": PAGE}, "webhooks")),
-            "gateway": self._gateway(),
-            "mcp_servers": self._mcp_servers(),
-        }
-        yield from ((f"{KEPT}/{kind}.json", found) for kind, found in kept.items() if found)
+
+    def kept(self) -> Documents:
+        """
+        What no API can make again.
+
+        A server fails to list webhooks whose secrets it cannot decrypt, and such a thing must not end a capture: that is noted, too.
+        """
+        found: dict[str, Json] = {}
+        for kind, ask in {
+            "webhooks": self._webhooks,
+            "gateway": self._gateway,
+            "mcp_servers": self._mcp_servers,
+        }.items():
+            try:
+                found[kind] = ask()
+            except StoreUnavailable:
+                self._reading.absent.add(f"{kind.replace('_', ' ')} (the server fails when it is asked for them)")
+        yield from ((f"{KEPT}/{kind}.json", said) for kind, said in found.items() if said)
 
     def of_experiment(self, experiment: str, runs: Collection[str], traces: Collection[str]) -> list[tuple[str, Json]]:
         """
@@ -90,32 +103,32 @@ class Further:
     def _label_schemas(self, experiment: str) -> dict[str, Json]:
         asked = {"experiment_id": experiment, "max_results": PAGE}
         listed = self._listed("3.0/mlflow/label-schemas/list", "label_schemas", asked, "label schemas")
-        return unique(listed, lambda s: str(s["schema_id"]), "label schemas")
+        return _by_id(listed, "schema_id")
 
     def _queues(self, experiment: str) -> dict[str, Json]:
         """They may name schemas that are deleted."""
         asked = {"experiment_id": experiment, "max_results": PAGE}
         listed = self._listed("3.0/mlflow/review-queues/list", "review_queues", asked, "review queues")
-        return unique(listed, lambda q: str(q["queue_id"]), "review queues")
+        return _by_id(listed, "queue_id")
 
     def _items(self, queue: str, traces: Collection[str]) -> list[Json]:
         asked = {"queue_id": queue, "max_results": PAGE}
-        listed = self._api.pages("3.0/mlflow/review-queues/items/list", "items", asked, method="GET")
-        items = unique(listed, lambda item: str(item["item_id"]), "items of a review queue")
-        return [item for id_, item in sorted(items.items()) if id_ in traces]
+        listed = self._listed("3.0/mlflow/review-queues/items/list", "items", asked, f"items of review queue {queue}")
+        return [item for id_, item in sorted(_by_id(listed, "item_id").items()) if id_ in traces]
 
     def _scorers(self, experiment: str) -> list[tuple[str, Json]]:
         listed = self._listed("3.0/mlflow/scorers/list", "scorers", {"experiment_id": experiment}, "scorers")
         found = []
         for scorer in listed:
             name = str(scorer["scorer_name"])
-            document = {"experiment_id": experiment, "name": name, "versions": self._scorer_versions(experiment, name)}
-            found.append((f"scorers/{scorer['scorer_id']}.json", document))
+            if versions := self._scorer_versions(experiment, name):
+                document = {"experiment_id": experiment, "name": name, "versions": versions}
+                found.append((f"scorers/{scorer['scorer_id']}.json", document))
         return found
 
     def _scorer_versions(self, experiment: str, name: str) -> list[Json]:
         asked = {"experiment_id": experiment, "name": name}
-        listed = self._api.get("3.0/mlflow/scorers/versions", **asked).get("scorers") or ()
+        listed = self._listed("3.0/mlflow/scorers/versions", "scorers", asked, f"versions of scorer {name}")
         kept = ("scorer_version", "serialized_scorer", "creation_time")
         versions = [{key: plain(v.get(key)) for key in kept} for v in listed]
         return sorted(versions, key=lambda v: int(v["scorer_version"]))
@@ -123,8 +136,9 @@ class Further:
     def _all_issues(self) -> dict[str, dict[str, Json]]:
         found: dict[str, dict[str, Json]] = defaultdict(dict)
         listed = self._listed("3.0/mlflow/issues/search", "issues", {"max_results": PAGE}, "issues", method="POST")
-        for id_, issue in unique(listed, lambda i: str(i["issue_id"]), "issues").items():
-            found[str(issue["experiment_id"])][id_] = issue
+        for id_, issue in _by_id(listed, "issue_id").items():
+            if issue.get("name") != ABANDONED:
+                found[str(issue["experiment_id"])][id_] = issue
         return found
 
     # --- the server ---------------------------------------------------------------------------------------------------
@@ -133,23 +147,26 @@ class Further:
         listed = self._listed(
             "3.0/mlflow/datasets/search", "datasets", {"max_results": PAGE}, "evaluation datasets", method="POST"
         )
-        for id_, dataset in unique(listed, lambda d: str(d["dataset_id"]), "evaluation datasets").items():
-            linked = self._api.get(f"3.0/mlflow/datasets/{quote(id_)}/experiment-ids").get("experiment_ids") or ()
-            there = sorted(str(one) for one in linked if str(one) in experiments)
-            yield (
-                f"evaluation_datasets/{id_}.json",
-                {"dataset": dataset, "experiments": there, "records": self._records(id_)},
-            )
+        for id_, dataset in _by_id(listed, "dataset_id").items():
+            path, of = f"3.0/mlflow/datasets/{quote(id_)}", f"evaluation dataset {id_}"
+            linked = map(str, self._listed(f"{path}/experiment-ids", "experiment_ids", {}, f"experiments of {of}"))
+            there = sorted(one for one in linked if one in experiments)
+            records = self._pages_of_records(f"{path}/records", f"records of {of}")
+            yield f"evaluation_datasets/{id_}.json", {"dataset": dataset, "experiments": there, "records": records}
 
-    def _records(self, dataset: str) -> list[Json]:
+    def _pages_of_records(self, path: str, what: str) -> list[Json]:
         """They come as text within the answer."""
-        path, found, token = f"3.0/mlflow/datasets/{quote(dataset)}/records", list[Json](), None
+        found, token = list[Json](), None
         while True:
-            page = self._api.get(path, max_results=RECORD_PAGE, **({"page_token": token} if token else {}))
+            asked = {"max_results": RECORD_PAGE, **({"page_token": token} if token else {})}
+            page = self._told(lambda asked=asked: self._api.get(path, **asked), what) or {}  # type: ignore[misc]
             found += plain(json.loads(page.get("records") or "[]"))
             if (following := page.get("next_page_token")) in (None, "", token):
                 return found
             token = following
+
+    def _webhooks(self) -> list[Json]:
+        return list(self._listed("2.0/mlflow/webhooks", "webhooks", {"max_results": PAGE}, "webhooks"))
 
     def _gateway(self) -> dict[str, list[Json]]:
         lists = {key: f"3.0/mlflow/gateway/{path}/list" for path, key in GATEWAY.items()}
@@ -162,16 +179,30 @@ class Further:
     def _mcp_server(self, server: Json) -> Json:
         path = f"3.0/mlflow/mcp-servers/{quote(str(server['name']), safe='')}"
         parts = {"versions": "mcp_server_versions", "endpoints": "mcp_access_endpoints"}
-        found = {part: list(self._listed(f"{path}/{part}", key, {}, "MCP registry")) for part, key in parts.items()}
-        return server | found
+        of = f"of MCP server {server['name']}"
+        return server | {
+            part: list(self._listed(f"{path}/{part}", key, {}, f"{part} {of}")) for part, key in parts.items()
+        }
 
     def _listed(self, path: str, key: str, asked: Mapping[str, Json], what: str, method: str = "GET") -> Iterator[Json]:
-        """Nothing where the server has no such list, or keeps it from us, which is noted."""
+        """
+        Nothing where the server has no such list, or keeps it from us, which is noted; once it has begun it must come to its end.
+
+        What is deleted between the list that names it and the look at it is nothing, too.
+        """
         if not self._sql or what in self._reading.absent:
             self._reading.absent.add(what)
             return
+        pages = self._api.pages(path, key, asked, method=method)
+        first = self._told(lambda: next(pages, _END), what)
+        if first is not None and first is not _END:
+            yield plain(first)
+            yield from map(plain, pages)
+
+    def _told(self, ask: Callable[[], Json], what: str) -> Json:
+        """The answer; None where there is none to be had, which is noted."""
         try:
-            yield from map(plain, self._api.pages(path, key, asked, method=method))
+            return ask()
         except NotFound:
             self._reading.absent.add(what)
         except Refused:
@@ -183,3 +214,12 @@ class Further:
                 raise
             self._sql = False
             self._reading.absent.add(what)
+        return None
+
+
+def _by_id(items: Iterable[Json], key: str) -> dict[str, Json]:
+    """Items by their ids, each once: these lists begin with the newest, so one that is made meanwhile shifts the rest."""
+    found: dict[str, Json] = {}
+    for item in items:
+        found.setdefault(str(item[key]), item)
+    return found

@@ -76,11 +76,20 @@ class RestCapture:
     A look at a registry through its API. Nothing is asked before `files` is read.
 
     :param incomplete: whether artifacts may be missing
+    :param back: whether this reads back what an import has made, so that what no import makes is left out
     """
 
     def __init__(
-        self, api: MlflowApi, version: str, kept: Kept, previous: TreeReader | None, *, incomplete: bool
+        self,
+        api: MlflowApi,
+        version: str,
+        kept: Kept,
+        previous: TreeReader | None,
+        *,
+        incomplete: bool,
+        back: bool = False,
     ) -> None:
+        self._back = back
         self.cut_at = datetime.now(UTC)
         self.method = "MLflow's REST API, one request after the other"
         self._api = api
@@ -102,6 +111,8 @@ class RestCapture:
         self._models = self._reading.models()
         self._experiments = self._reading.experiments()
         yield from self._documents(self._further.of_server(self._experiments))
+        if not self._back:
+            yield from self._documents(self._further.kept())
         for ids in _batches(list(self._experiments), REQUESTS_AT_ONCE):
             for experiment, listed in zip(ids, in_bulk(self._listed, ids), strict=True):
                 self._tally.experiment(self._experiments[experiment])

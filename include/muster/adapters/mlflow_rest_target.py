@@ -16,7 +16,7 @@ from muster.adapters.bulk import in_bulk
 from muster.adapters.made_folders import missing_folders, take_back
 from muster.adapters.mlflow_build import require_empty
 from muster.adapters.mlflow_locations import root_place
-from muster.adapters.mlflow_rest_again import FOLDERS, Again
+from muster.adapters.mlflow_rest_again import AFTER_TRACES, BEFORE_TRACES, Again
 from muster.adapters.mlflow_rest_api import MlflowApi, RestServer
 from muster.adapters.mlflow_rest_artifacts import RestArtifacts, upload_root
 from muster.adapters.mlflow_rest_changes import changes
@@ -25,14 +25,13 @@ from muster.adapters.mlflow_rest_fill import DEFAULT, DEFAULT_NAME, Filler
 from muster.adapters.mlflow_rest_further import Further
 from muster.adapters.mlflow_rest_ids import IdMap
 from muster.adapters.mlflow_rest_made import Made
-from muster.adapters.mlflow_rest_reading import ABANDONED, Reading
+from muster.adapters.mlflow_rest_reading import Reading
 from muster.adapters.mlflow_rest_register import Registrar
 from muster.adapters.mlflow_rest_stored import Stored
 from muster.adapters.mlflow_rest_tally import REDUCED
 from muster.adapters.mlflow_server import LocalMlflowServer
 from muster.adapters.mlflow_store import StoreUrl
 from muster.codec import to_json
-from muster.domain.holdings import KEPT
 from muster.errors import NotFound, Refused, SourceInvalid, TargetNotEmpty
 from muster.ports import Aside, TreeReader
 
@@ -105,14 +104,13 @@ class MlflowRestTarget:
         lost = sum(filler.model_metrics(model, stored.points) for model in stored.documents("logged_models"))
         self._artifacts(stored, made, ids)
         _each(stored, "logged_models", filler.end_model)
+        again = Again(self._api, made, ids)
+        _further(stored, BEFORE_TRACES, again)
         _each(stored, "traces", filler.trace)
         registrar.register()
         _each(stored, "logged_models", filler.retag)
-        again = Again(self._api, made, ids)
         _each(stored, "traces", again.prompts)
-        for folder in FOLDERS:
-            work = functools.partial(again.make, folder)
-            in_bulk(lambda path, work=work: work(path, stored.document(path)), stored.paths(folder), WRITERS)  # type: ignore[misc]
+        _further(stored, AFTER_TRACES, again)
         self._delete(experiments, stored, filler)
         compared = Compared(stored, ids, registrar, again, made.spare)
         facts, report = compared.reconciled(self._api, self._reading.version(), details, lost)
@@ -196,12 +194,10 @@ class MlflowRestTarget:
     def _further(self, experiment: str | None) -> list[str]:
         """Evaluation datasets, and what labels the default experiment; not what the server makes itself, nor what a failed import left."""
         further = Further(self._reading)
-        found = [path for path, _ in further.of_server(()) if not path.startswith(KEPT)]
+        found = [path for path, _ in further.of_server(())]
         if experiment:
             found += [
-                path
-                for path, document in further.of_experiment(experiment, (), ())
-                if not document.get("is_default") and document.get("name") != ABANDONED
+                path for path, document in further.of_experiment(experiment, (), ()) if not document.get("is_default")
             ]
         return [path.removesuffix(".json").replace("_", " ").replace("s/", " ", 1) for path in found]
 
@@ -317,6 +313,12 @@ def _finish_run(stored: Stored, filler: Filler, document: Mapping[str, Json]) ->
         filler.metrics(run, lines)
     filler.links(document)
     filler.end_run(document)
+
+
+def _further(stored: Stored, folders: Sequence[str], again: Again) -> None:
+    for folder in folders:
+        work = functools.partial(again.make, folder)
+        in_bulk(lambda path, work=work: work(path, stored.document(path)), stored.paths(folder), WRITERS)  # type: ignore[misc]
 
 
 def _each(stored: Stored, folder: str, work: Any, at_once: int = WRITERS) -> None:

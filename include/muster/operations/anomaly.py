@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from muster.domain.anomaly import Limits, Profile, judge
 from muster.domain.holdings import bounded, counted
 from muster.domain.recovery_point import CHANGES, DELETIONS, Component, PointStatus, RecoveryPoint, listed
 from muster.domain.selection import same_part
-from muster.errors import IntegrityError, NotFound, PermanentError
+from muster.errors import IntegrityError, MusterError, NotFound, PermanentError
 from muster.operations.hold import hold_point
 from muster.operations.losses import Losses, losses
 from muster.operations.snapshot import Pin, json_of
@@ -122,6 +123,9 @@ def _held(vault: Vault, pin: Pin, hold: Callable[[PointStatus], PointStatus]) ->
         status = hold(vault.point(pin.previous, pin.workload))
     except PermanentError as error:  # the alarm must be heard all the same
         logger.warning("point %s of %s could not be held: %s", pin.previous, pin.workload, error.message)
+        with suppress(MusterError):
+            if vault.point(pin.previous, pin.workload).holds:
+                return f"the point before it, {pin.previous}, is held, but not by the store in all its parts: {error.message}"
         return f"the point before it, {pin.previous}, could NOT be held: {error.message}"
     if not status.holds:
         return f"the point before it, {pin.previous}, was held for it, and somebody has released it"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from muster.domain.recovery_point import PointStatus
-from muster.errors import IntegrityError
+from muster.errors import IntegrityError, MusterError
 from muster.operations.runbook import render_again
 from muster.operations.snapshot import capture, pin_point
 from muster.operations.take import SnapshotJob
@@ -42,15 +42,18 @@ class Healed:
     :param chunks: number of chunks that were stored anew
     :param points: ids of the points that are no longer suspect
     :param left: what could not be healed
+    :param unheld: what the store did not let be held of points that are, each with its reason; `muster hold` tries again
     """
 
     objects: tuple[str, ...]
     chunks: int
     points: tuple[str, ...]
     left: VerifyReport
+    unheld: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{len(self.objects)} objects put back, {self.chunks} chunks stored anew, {len(self.points)} points whole again"
+        done = f"{len(self.objects)} objects put back, {self.chunks} chunks stored anew, {len(self.points)} points whole again"
+        return "; ".join([done, *(f"NOT held by the store as before: {why}" for why in self.unheld)])
 
 
 def heal(vault: Vault, help_: Help, clock: Clock, *, files: bool = False, progress: Progress | None = None) -> Healed:
@@ -95,11 +98,23 @@ def heal_found(
     whole = _mark(vault, after, came_back, clock, files=files)
     points = [status.point.point for status in whole]
     facts = {**came_back, "points": len(points), "put_back": objects[:100], "left": len(after.findings)}
-    vault.record("heal", vault.id, "whole" if after.ok else "not whole", facts)
-    for status in whole:
-        if status.holds:  # packs took the place of those that the store held
-            vault.hold_objects(status)
-    return Healed(tuple(objects), came_back["chunks"], tuple(points), after)
+    unheld = tuple(_hold_again(vault, whole))
+    vault.record("heal", vault.id, "whole" if after.ok else "not whole", facts | ({"unheld": unheld} if unheld else {}))
+    return Healed(tuple(objects), came_back["chunks"], tuple(points), after, unheld)
+
+
+def _hold_again(vault: Vault, healed: Iterable[PointStatus]) -> Iterator[str]:
+    """Hold the packs that took the place of those that the store held; give the reason of each point for which it did not work."""
+    for before in healed:
+        if not before.holds:
+            continue
+        try:
+            status = vault.point(before.point.point, before.point.workload)
+            if status.holds:
+                vault.hold_objects(status)
+        except MusterError as error:
+            logger.warning("point %s is not held by the store as before: %s", before.point.point, error.message)
+            yield f"point {before.point.point} of {before.point.workload}: {error.message}"
 
 
 def _bring_chunks(vault: Vault, help_: Help, lost: list[str], clock: Clock, progress: Progress | None) -> list[str]:

@@ -38,12 +38,15 @@ class PointHolds:
         held = sorted(self._objects(status, missing) & self._there())
         locks.hold(held, held=True)
         if missing:
-            raise missing[0]
+            name = f"point {status.point.point} of {status.point.workload}"
+            raise IntegrityError(f"{name} is held, but not all of it is there: {missing[0].message}", missing[0].hint)
         return len(held)
 
     def release(self, status: PointStatus, others: Iterable[PointStatus]) -> int:
         """
         Lift that hold, except from what another held point needs; return how many objects.
+
+        Every pack is asked that has a copy of anything of it: which of them were held depends on what was lost then.
 
         :param others: all points of the vault; this one is passed over
         :raises IntegrityError: if it cannot be told what another held point needs; nothing was lifted then
@@ -51,7 +54,7 @@ class PointHolds:
         if (locks := self._store.locks()) is None:
             return 0
         self._look()
-        keys = self._objects(status, [])
+        keys = self._objects(status, [], copies=True)
         for other in others:
             if other.holds and _manifest(other) != _manifest(status):
                 keys -= self._objects(other)
@@ -64,9 +67,11 @@ class PointHolds:
         self._index.reconcile()
         self._index.distrust(self._points.damaged_packs())
 
-    def _objects(self, status: PointStatus, unknown: list[IntegrityError] | None = None) -> set[str]:
+    def _objects(
+        self, status: PointStatus, unknown: list[IntegrityError] | None = None, *, copies: bool = False
+    ) -> set[str]:
         """The manifest and the packs; what cannot be told goes to `unknown`, or is raised."""
-        packs = needed_packs([status], self._index, self._reader, unknown)
+        packs = needed_packs([status], self._index, self._reader, unknown, copies=copies)
         return {_manifest(status), *map(pack_key, packs)}
 
     def _there(self) -> set[str]:

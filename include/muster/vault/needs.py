@@ -13,7 +13,12 @@ from muster.vault.sealing import contents
 
 
 def needed_packs(
-    statuses: Iterable[PointStatus], index: Index, reader: ChunkReader, unknown: list[IntegrityError] | None = None
+    statuses: Iterable[PointStatus],
+    index: Index,
+    reader: ChunkReader,
+    unknown: list[IntegrityError] | None = None,
+    *,
+    copies: bool = False,
 ) -> set[str]:
     """
     All packs that must stay for these points to stay whole, and the reports on them.
@@ -22,6 +27,7 @@ def needed_packs(
     name; so of such a point, and of reports, every pack that has a copy of a chunk is needed.
 
     :param index: reconciled with the store, and told which packs were found damaged
+    :param copies: name every pack that has a copy of a chunk, whatever is known of those that the manifest names
     :param unknown: takes what cannot be told, instead of raising it: then all the rest is returned
     :raises IntegrityError: if a list of entries cannot be read, or a chunk is nowhere: what is needed cannot be told then
     """
@@ -29,17 +35,17 @@ def needed_packs(
     for status in statuses:
         point = status.point
         needed.update(point.packs)
-        for content in _loose_contents(status, index, reader, unknown):
+        for content in _loose_contents(status, index, reader, unknown, copies=copies):
             needed |= _copies(f"point {point.point} of {point.workload}", content, index, unknown)
     return needed
 
 
 def _loose_contents(
-    status: PointStatus, index: Index, reader: ChunkReader, unknown: list[IntegrityError] | None
+    status: PointStatus, index: Index, reader: ChunkReader, unknown: list[IntegrityError] | None, *, copies: bool
 ) -> Iterator[KnownContent]:
     """What a point needs whose packs its manifest does not name, or not all."""
     trees = [mark.report for mark in status.marks if mark.report]
-    if any(index.standing(pack) >= Standing.DISTRUSTED for pack in status.point.packs):
+    if copies or any(index.standing(pack) >= Standing.DISTRUSTED for pack in status.point.packs):
         trees += [component.tree for component in status.point.components]
     for tree in trees:
         try:
