@@ -176,12 +176,20 @@ class Comparison:
     # --- after a hold -------------------------------------------------------------------------------------------------
 
     def hold_ended(self, sealed: Sealed, *, held: bool) -> None:
-        """All that is there of a held point is held by the store; of one that was released, only what another held point needs."""
+        """
+        All that is there of a held point is held by the store; of one that was released, only what another held point may need: its
+        own packs, and copies of what is in them.
+        """
         own = (sealed.packs | {sealed.taken.key}) & self.place.memory.objects.keys()
         ours = {key for key in own if self.place.locks.of(key).held}
-        others = {key for other in self.picture.points.values() if other.held for key in other.packs}
-        assert ours == own if held else ours <= others
+        assert ours == own if held else ours <= self._needed_by_held()
         self.seen["held by the store" if held else "released by the store"] += len(ours)
+
+    def _needed_by_held(self) -> set[str]:
+        vault = self.place.anew()
+        vault._holds._look()
+        held = [status for status in vault.readable_points() if status.holds]
+        return {key for status in held for key in vault._holds._objects(status, [], copies=True)}
 
     # --- after an expiry ----------------------------------------------------------------------------------------------
 
