@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,8 @@ def label(uri: str, experiment: str, trace: str, run: str) -> dict[str, str]:
         "3.0/mlflow/datasets/create", {"name": "hard ones", "experiment_ids": [experiment], "tags": tags}
     )
     records = [{"inputs": {"question": f"ü{n}"}, "expectations": {"answer": n}} for n in range(5)]
+    records[2]["inputs"] |= {"odd": [math.nan, {"key": "b"}, {"key": "a"}]}
+    records[3]["inputs"] |= {"keyed": [{"key": "b"}, {"key": "a"}]}
     records[0] |= {"tags": {"by": "hand"}, "outputs": {"said": [1, None]}}
     records[1] |= {"source": {"source_type": "TRACE", "source_data": {"trace_id": trace}}}
     path = f"3.0/mlflow/datasets/{dataset['dataset']['dataset_id']}/records"
@@ -138,7 +141,7 @@ def without_judges(seen: dict[str, Any]) -> dict[str, Any]:
 
 def _dataset(store: Any, dataset: Any, names: Mapping[str, str]) -> Any:
     records, _ = store._load_dataset_records(dataset.dataset_id, max_results=100)
-    seen = [(r.inputs, r.expectations, r.outputs, r.tags, repr(r.source)) for r in records]
+    seen = [(repr(r.inputs), r.expectations, r.outputs, r.tags, repr(r.source)) for r in records]
     experiments = sorted(names[e] for e in store.get_dataset_experiment_ids(dataset.dataset_id))
     return (dataset.tags, dataset.schema, dataset.profile, experiments, sorted(seen, key=repr))
 

@@ -180,6 +180,18 @@ def test_what_this_user_may_not_see_is_said(line: Relay, tmp_path: Path) -> None
     assert "kept" not in details
 
 
+def test_server_that_cannot_list_its_webhooks_is_captured_all_the_same(line: Relay, tmp_path: Path) -> None:
+    """It decrypts their secrets to list them, and fails if its key is another one now; what only people need ends no capture."""
+
+    def fail(asked: Asked, ask: Any) -> Answer:
+        return Answer(500) if asked.path.endswith("/webhooks") else ask(asked)
+
+    answering(line, fail)
+    details, _ = capture_by_rest(line.endpoint, tmp_path / "tree")
+    assert details["absent"] == ["webhooks (the server fails when it is asked for them)"]
+    assert set(details["kept"]) == {"gateway"}
+
+
 def test_broken_capture_goes_on_where_it_was(line: Relay, tmp_path: Path) -> None:
     """The server goes away in the middle: the error names it, and the next attempt fetches only what the first had not."""
     whole = Relay(line.endpoint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -56,11 +57,12 @@ class Again:
             }[folder](old, document)
 
     def prompts(self, document: Mapping[str, Json]) -> None:
-        """The prompts that a trace used, by which it is found."""
-        info = document["trace_info"]
-        used = json.loads((info.get("tags") or {}).get(LINKED_PROMPTS) or "[]")
-        if used:
+        """The prompts that a trace used, by which it is found; anybody may have written the tag, so it may say anything."""
+        info, named = document["trace_info"], []
+        with suppress(ValueError, TypeError, KeyError):
+            used = json.loads((info.get("tags") or {}).get(LINKED_PROMPTS) or "[]")
             named = [{"name": str(one["name"]), "version": str(one["version"])} for one in used]
+        if named:
             asked = {"trace_id": info["trace_id"], "prompt_versions": named}
             self._api.post("2.0/mlflow/traces/link-prompts", asked)
 
@@ -143,7 +145,7 @@ class Again:
         self._made.note("evaluation_datasets", new)
         self._ids.further.setdefault("evaluation_datasets", {})[old] = new
         for records in batches(document["records"], SMALL_BATCH):
-            sent = [{key: record[key] for key in OF_RECORD if key in record} for record in records]
+            sent = [{k: v for k, v in json.loads(record).items() if k in OF_RECORD} for record in records]
             self._api.post(f"3.0/mlflow/datasets/{quote(new)}/records", {"records": json.dumps(sent)})
 
     def _issue(self, old: str, document: Mapping[str, Json]) -> None:

@@ -147,8 +147,13 @@ def dataset_form(document: Mapping[str, Json], ids: IdMap) -> Json:
         "name": dataset["name"],
         "tags": json.loads(dataset.get("tags") or "{}"),
         "experiments": sorted(experiments),
-        "records": _sorted({key: record.get(key) for key in OF_RECORD} for record in document["records"]),
+        "records": sorted(_record(record) for record in document["records"]),
     }
+
+
+def _record(text: str) -> str:
+    said = json.loads(text)
+    return json.dumps({key: said.get(key) for key in OF_RECORD}, sort_keys=True)
 
 
 def label_schema_form(document: Mapping[str, Json], ids: IdMap) -> Json:

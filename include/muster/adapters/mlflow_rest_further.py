@@ -154,16 +154,14 @@ class Further:
             records = self._pages_of_records(f"{path}/records", f"records of {of}")
             yield f"evaluation_datasets/{id_}.json", {"dataset": dataset, "experiments": there, "records": records}
 
-    def _pages_of_records(self, path: str, what: str) -> list[Json]:
-        """They come as text within the answer."""
-        found, token = list[Json](), None
-        while True:
-            asked = {"max_results": RECORD_PAGE, **({"page_token": token} if token else {})}
-            page = self._told(lambda asked=asked: self._api.get(path, **asked), what) or {}  # type: ignore[misc]
-            found += plain(json.loads(page.get("records") or "[]"))
-            if (following := page.get("next_page_token")) in (None, "", token):
-                return found
-            token = following
+    def _pages_of_records(self, path: str, what: str) -> list[str]:
+        """Each record as JSON text: it is its writer's own, and nothing of it is put in order or brought into another form."""
+        page = self._told(lambda: self._api.get(path, max_results=RECORD_PAGE), what) or {}
+        found = json.loads(page.get("records") or "[]")
+        while token := page.get("next_page_token"):
+            page = self._api.get(path, max_results=RECORD_PAGE, page_token=token)
+            found += json.loads(page.get("records") or "[]")
+        return [json.dumps(record) for record in found]
 
     def _webhooks(self) -> list[Json]:
         return list(self._listed("2.0/mlflow/webhooks", "webhooks", {"max_results": PAGE}, "webhooks"))
