@@ -143,7 +143,10 @@ def _dataset(store: Any, dataset: Any, names: Mapping[str, str]) -> Any:
     records, _ = store._load_dataset_records(dataset.dataset_id, max_results=100)
     seen = [(repr(r.inputs), r.expectations, r.outputs, r.tags, repr(r.source)) for r in records]
     experiments = sorted(names[e] for e in store.get_dataset_experiment_ids(dataset.dataset_id))
-    return (dataset.tags, dataset.schema, dataset.profile, experiments, sorted(seen, key=repr))
+    about = [
+        json.loads(said) for said in (dataset.schema, dataset.profile)
+    ]  # texts of the server's, keys in the order of random ids
+    return (dataset.tags, about, experiments, sorted(seen, key=repr))
 
 
 def _queue(store: Any, queue: Any, schemas: Mapping[str, Any]) -> Any:
