@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -125,7 +125,10 @@ class _MemoryTrial:
         self._store = store
 
     def attempts(self, key: str) -> Iterator[Attempt]:
-        yield Attempt("a locked object cannot be deleted", lambda: self._store.delete(key))
+        yield Attempt("a locked object cannot be deleted", self.removal(key))
+
+    def removal(self, key: str) -> Callable[[], None]:
+        return lambda: self._store.delete(key)
 
     def settings(self) -> Iterator[Proof]:
         return iter(())

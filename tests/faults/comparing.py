@@ -12,6 +12,7 @@ from faults.place import Place, restored, restored_or_error
 from muster.domain.recovery_point import PointStatus
 from muster.errors import MusterError
 from muster.vault.condemned import GRACE
+from muster.vault.needs import look_anew
 from muster.vault.vault import VerifyReport
 
 DOCUMENTS = ("points/", "marks/", "audit/", "condemned/", "damaged/")
@@ -187,7 +188,7 @@ class Comparison:
 
     def _needed_by_held(self) -> set[str]:
         vault = self.place.anew()
-        vault._holds._look()
+        look_anew(vault._index, vault._points)
         held = [status for status in vault.readable_points() if status.holds]
         return {key for status in held for key in vault._holds._objects(status, [], copies=True)}
 

@@ -60,6 +60,7 @@ def proofs(store: BlobStore, bucket: Trial, key: str) -> Iterator[Proof]:
         if locks := store.locks():
             until = store.info(key).modified + PROBE_LOCKED_FOR  # by the store's own clock
             yield from _locks_hold(locks, bucket, key, until)
+            yield _hold_refuses(store, locks, bucket, f"{key}-held")
         else:
             yield Proof(
                 _LOCKED,
@@ -73,7 +74,7 @@ def proofs(store: BlobStore, bucket: Trial, key: str) -> Iterator[Proof]:
             store.delete(key)
 
 
-def hold_refuses(store: BlobStore, locks: Locks, key: str, removal: Callable[[str], Callable[[], None]]) -> Proof:
+def _hold_refuses(store: BlobStore, locks: Locks, bucket: Trial, key: str) -> Proof:
     """
     Whether a legal hold, without any retention, keeps an object.
 
@@ -83,7 +84,7 @@ def hold_refuses(store: BlobStore, locks: Locks, key: str, removal: Callable[[st
     store.put(key, b"first")
     try:
         locks.hold([key], held=True)
-        return refused(Attempt(guarantee, removal(key)))
+        return refused(Attempt(guarantee, bucket.removal(key)))
     except Refused as error:
         return Proof(guarantee, "untold", error.message, error.hint)
     finally:

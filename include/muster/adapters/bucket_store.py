@@ -9,7 +9,7 @@ from functools import cached_property, partial
 
 from muster.adapters.blob_keys import check_range, checked_key, is_key
 from muster.adapters.bucket import Bucket, Layer
-from muster.adapters.bucket_proofs import hold_refuses, proofs
+from muster.adapters.bucket_proofs import proofs
 from muster.adapters.bucket_versions import BucketVersions, layers_of, proof_of_uncovering
 from muster.adapters.bulk import in_bulk
 from muster.adapters.retries import created, tried
@@ -53,8 +53,6 @@ class BucketStore:
     def prove(self) -> Iterator[Proof]:
         key = f"{PROBES}{secrets.token_hex(16)}"
         yield from proofs(self, self._bucket, key)
-        if locks := self.locks():
-            yield hold_refuses(self, locks, f"{key}-held", self._bucket.removal)
         yield proof_of_uncovering(self, self._bucket, f"{key}-hidden")
 
     def put(self, key: str, data: bytes | memoryview) -> None:

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from http import HTTPStatus
 from typing import Any
 
 from muster.adapters.blob_keys import key_below, path_below
@@ -180,20 +179,10 @@ class GcsBucket:
 
     def _upload(self, key: str, data: bytes, conditions: dict[str, str]) -> None:
         """Sent whole, not as a resumable upload, of which it is not documented when the precondition is looked at."""
-        from google.api_core.exceptions import from_http_response
-
         params = {"uploadType": "multipart"} | conditions
         params |= {"kmsKeyName": self._location.kms_key} if self._location.kms_key else {}
         content_type, body = _multipart(self._path(key), data)
-        answer = self._client.session.post(
-            f"{self._location.endpoint}/upload/storage/v1/b/{self._location.bucket}/o",
-            params=params,
-            data=body,
-            headers={"Content-Type": content_type},
-            timeout=ONCE["timeout"],
-        )
-        if answer.status_code != HTTPStatus.OK:
-            raise from_http_response(answer)
+        self._client.upload(params, body, content_type)
 
     def _overwrite(self, key: str) -> None:
         with self._client.translated(key):

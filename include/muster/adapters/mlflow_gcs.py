@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -92,19 +91,9 @@ class GcsObjects:
 
     def _create_large(self, path: str, file: Path) -> None:
         """In one request, unlike what the client would send: of several it is not documented at which the precondition counts."""
-        from google.api_core.exceptions import from_http_response
-
-        location = self._client.location
+        params = {"uploadType": "media", "name": self._prefix + path, "ifGenerationMatch": "0"}
         with file.open("rb") as data:
-            answer = self._client.session.post(
-                f"{location.endpoint}/upload/storage/v1/b/{location.bucket}/o",
-                params={"uploadType": "media", "name": self._prefix + path, "ifGenerationMatch": "0"},
-                data=data,
-                headers={"Content-Type": _TYPE},
-                timeout=ONCE["timeout"],
-            )
-        if answer.status_code != HTTPStatus.OK:
-            raise from_http_response(answer)
+            self._client.upload(params, data, _TYPE)
 
     def remove(self, path: str) -> None:
         from google.api_core.exceptions import NotFound

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from muster.adapters.mlflow_rest_api import MlflowApi
 from muster.adapters.mlflow_rest_fill import SMALL_BATCH, batches
 from muster.adapters.mlflow_rest_ids import IdMap
-from muster.adapters.mlflow_rest_made import Made
+from muster.adapters.mlflow_rest_made import SCORERS, Made
 from muster.errors import IntegrityError, NotFound, SourceInvalid
 
 Json = Any
@@ -22,7 +22,6 @@ LINKED_PROMPTS = "mlflow.linkedPrompts"
 """The tag by which a trace says which versions of prompts it used."""
 GATEWAY_MODEL = "gateway:/"
 """How the model of a scorer begins that asks an endpoint of the server's own gateway."""
-_SCORERS = "/api/3.0/mlflow/scorers/delete"
 OF_RECORD = ("inputs", "outputs", "expectations", "tags", "source")
 OF_ISSUE = ("name", "description", "status", "severity", "root_causes", "categories", "created_by")
 OF_SCHEMA = ("name", "type", "input", "instruction", "enable_comment")
@@ -66,6 +65,14 @@ class Again:
             asked = {"trace_id": info["trace_id"], "prompt_versions": named}
             self._api.post("2.0/mlflow/traces/link-prompts", asked)
 
+    def _note(self, kind: str, old: str, new: str) -> None:
+        self._made.note(kind, new)
+        self._of_kind(kind)[old] = new
+
+    def _of_kind(self, kind: str) -> dict[str, str]:
+        """Old id to new id; in the map of all ids only if there is anything of the kind."""
+        return self._ids.further.setdefault(kind, {})
+
     def _links(self, run: str, document: Mapping[str, Json]) -> None:
         for traces in batches(document["traces"], SMALL_BATCH):
             self._api.post("2.0/mlflow/traces/link-to-run", {"run_id": self._ids.runs[run], "trace_ids": list(traces)})
@@ -82,7 +89,7 @@ class Again:
             made = self._api.post("3.0/mlflow/label-schemas/create", asked, once=True)["label_schema"]
             new = str(made["schema_id"])
             self._made.note("label_schemas", new)
-        self._ids.further.setdefault("label_schemas", {})[old] = new
+        self._of_kind("label_schemas")[old] = new
 
     def _review_queue(self, old: str, document: Mapping[str, Json]) -> None:
         queue, schemas = document["queue"], self._ids.further.get("label_schemas", {})
@@ -95,8 +102,7 @@ class Again:
             asked["schema_ids"] = [schemas[schema] for schema in queue.get("schema_ids") or () if schema in schemas]
             made = self._api.post("3.0/mlflow/review-queues/create", asked, once=True)
         new = str(made["review_queue"]["queue_id"])
-        self._made.note("review_queues", new)
-        self._ids.further.setdefault("review_queues", {})[old] = new
+        self._note("review_queues", old, new)
         for items in batches(document["items"], SMALL_BATCH):
             added = {"queue_id": new, "item_ids": [item["item_id"] for item in items]}
             self._api.post("3.0/mlflow/review-queues/items/add", added)
@@ -124,17 +130,17 @@ class Again:
                     raise
                 self.refused.add(path)  # it asks an endpoint that is not there
                 if self._ids.further.get("scorers", {}).pop(old, None):  # versions before it
-                    self._api.ask("DELETE", _SCORERS, body=which, once=True)
+                    self._api.ask("DELETE", SCORERS, body=which, once=True)
                 return
             self._made.note("scorers", (*which.values(), int(made["version"])))
-            self._ids.further.setdefault("scorers", {})[old] = str(made["scorer_id"])
+            self._of_kind("scorers")[old] = str(made["scorer_id"])
             if int(made["version"]) != number:
                 raise IntegrityError(
                     f"the server made version {made['version']} of the scorer {document['name']}, where {number} was wanted",
                     "see who registers scorers there during the restore",
                 )
         for number in fillers:
-            self._api.ask("DELETE", _SCORERS, body={**which, "version": number}, once=True)
+            self._api.ask("DELETE", SCORERS, body={**which, "version": number}, once=True)
         self.fillers += len(fillers)
 
     def _dataset(self, old: str, document: Mapping[str, Json]) -> None:
@@ -142,8 +148,7 @@ class Again:
         asked = {"name": dataset["name"], "tags": dataset.get("tags") or "{}"}
         asked["experiment_ids"] = [experiments[one] for one in document["experiments"] if one in experiments]
         new = str(self._api.post("3.0/mlflow/datasets/create", asked, once=True)["dataset"]["dataset_id"])
-        self._made.note("evaluation_datasets", new)
-        self._ids.further.setdefault("evaluation_datasets", {})[old] = new
+        self._note("evaluation_datasets", old, new)
         for records in batches(document["records"], SMALL_BATCH):
             sent = [{k: v for k, v in json.loads(record).items() if k in OF_RECORD} for record in records]
             self._api.post(f"3.0/mlflow/datasets/{quote(new)}/records", {"records": json.dumps(sent)})
@@ -154,5 +159,4 @@ class Again:
         if run := document.get("source_run_id"):
             asked["source_run_id"] = self._ids.runs[run]
         new = str(self._api.post("3.0/mlflow/issues", asked, once=True)["issue"]["issue_id"])
-        self._made.note("issues", new)
-        self._ids.further.setdefault("issues", {})[old] = new
+        self._note("issues", old, new)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from muster.adapters.mlflow_rest_again import Again
@@ -53,17 +53,17 @@ def changes(
         ("versions", "deleted versions below the highest", fillers, "deleted fillers, so that numbers are kept"),
         ("traces", "times and ids of assessments, location", counts["traces"], "given by this server"),
         ("traces", "run and logged model that made them", counts["traces"], "the new ones, where they name one"),
-        *(
-            (kind.replace("_", " "), "id, times and creator", len(made), "given by this server; see id_map")
-            for kind, made in ids.further.items()
-        ),
-        ("scorers", "deleted versions below the highest", again.fillers, "deleted fillers, so that numbers are kept"),
-        ("scorers", "that ask a gateway's endpoint", len(again.refused), "not there: this server has no such endpoint"),
-        *(
-            (kind.replace("_", " "), "that no API can make again", count, "kept in the point: `muster registry kept`")
-            for kind, count in details.get("kept", {}).items()
-        ),
+        *_besides(ids, again, details.get("kept", {})),
         ("tags and artifacts", "old ids in their text", counts["run_tags"] + artifacts, "left as they are; see id_map"),
         ("artifacts", "times", artifacts, "the time of the restore"),
     ]
     return [{"of": of, "what": what, "count": count, "now": now} for of, what, count, now in listed if count]
+
+
+def _besides(ids: IdMap, again: Again, kept: Mapping[str, int]) -> Iterator[tuple[str, str, int, str]]:
+    for kind, made in ids.further.items():
+        yield kind.replace("_", " "), "id, times and creator", len(made), "given by this server; see id_map"
+    yield "scorers", "deleted versions below the highest", again.fillers, "deleted fillers, so that numbers are kept"
+    yield "scorers", "that ask a gateway's endpoint", len(again.refused), "not there: this server has no such endpoint"
+    for kind, count in kept.items():
+        yield kind.replace("_", " "), "that no API can make again", count, "kept in the point: `muster registry kept`"

@@ -74,7 +74,7 @@ class Made:
         if kind == "scorers":
             asked = dict(zip(("experiment_id", "name", "version"), what, strict=True))
             with contextlib.suppress(NotFound):  # a filler
-                self.api.ask("DELETE", "/api/3.0/mlflow/scorers/delete", body=asked)
+                self.api.ask("DELETE", SCORERS, body=asked)
         elif kind == "label_schemas":
             self.api.ask("DELETE", "/api/3.0/mlflow/label-schemas/delete", body={"schema_id": what})
         elif kind == "review_queues":
@@ -109,4 +109,5 @@ class Made:
             logger.warning("a failed import left something on %s: %s", self.api.server.place, error.message)
 
 
+SCORERS = "/api/3.0/mlflow/scorers/delete"
 _MODELS = "/api/2.0/mlflow/registered-models/delete"

@@ -121,6 +121,7 @@ class RestCapture:
                 yield from self._logged_models(experiment, listed.models)
                 yield from self._traces(listed.traces)
                 yield from self._documents(listed.further)
+                yield from self._documents(self._links(experiment, listed))
         yield from self._registry()
         yield self._document(ABOUT, to_json(self._holdings()))
         self._index |= {"format": FORMAT, "cut_at": self.cut_at.timestamp()}
@@ -166,10 +167,15 @@ class RestCapture:
         runs, models, traces = reading.runs(experiment), reading.logged_models(experiment), reading.traces(experiment)
         living = self._experiments[experiment].get("lifecycle_stage") != "deleted"
         further = self._further.of_experiment(experiment, runs, traces) if living else []
-        for run in runs if traces else ():
-            if linked := self._further.links(experiment, run, traces):
-                further.append((f"trace_links/{run}.json", {"run": run, "traces": linked}))
         return _Experiment(runs, models, traces, further)
+
+    def _links(self, experiment: str, listed: _Experiment) -> Iterator[tuple[str, Json]]:
+        """Which traces were linked to which run: one request a run, in experiments that have traces."""
+        runs = list(listed.runs) if listed.traces else []
+        found = in_bulk(lambda run: self._further.links(experiment, run, listed.traces), runs)
+        for run, linked in zip(runs, found, strict=True):
+            if linked:
+                yield f"trace_links/{run}.json", {"run": run, "traces": linked}
 
     # --- runs ---------------------------------------------------------------------------------------------------------
 

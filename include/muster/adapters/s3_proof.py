@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from muster.adapters.bucket_proofs import SOONER, Attempt, hold_refuses, transport
+from muster.adapters.bucket_proofs import SOONER, Attempt, transport
 from muster.adapters.s3_admin import S3Admin
 from muster.adapters.s3_locks import S3Locks
 from muster.adapters.s3_settings import settings_of
@@ -69,15 +69,13 @@ class S3Trial:
     # --- what else can be told ----------------------------------------------------------------------------------------
 
     def settings(self) -> Iterator[Proof]:
-        """Conditions, versions, holds, encryption, and who gets in."""
+        """Conditions, versions, encryption, and who gets in."""
         facts = self._admin.facts()
         yield self._condition()
         if facts.versioning == "Enabled":
             yield from self._covered()
         else:
             yield _no_versions(facts.versioning)
-        if facts.lockable:
-            yield hold_refuses(self._store, self._locks, _new_key(), self.removal)
         yield transport(self._admin.location.endpoint or "https://s3.amazonaws.com")
         yield self._encryption()
         yield self._stranger()
@@ -169,7 +167,7 @@ class S3Trial:
     @contextmanager
     def _probe(self) -> Iterator[str]:
         """A new object of the trial; it goes when the trial is over, unless the bucket's default retention keeps it."""
-        key = _new_key()
+        key = f"{PROBES}{secrets.token_hex(16)}"
         self._store.put(key, _FIRST)
         try:
             yield key
@@ -182,10 +180,6 @@ class S3Trial:
 
     def _write(self, key: str, data: bytes, **conditions: Any) -> None:
         self._admin.ask("put_object", key, Key=self._path(key), Body=data, **conditions, **self._admin.encryption())
-
-
-def _new_key() -> str:
-    return f"{PROBES}{secrets.token_hex(16)}"
 
 
 def _no_versions(versioning: str | None) -> Proof:

@@ -9,7 +9,7 @@ from muster.errors import IntegrityError
 from muster.ports import BlobStore
 from muster.vault.index import Index
 from muster.vault.layout import PACKS, POINTS, pack_key, point_key
-from muster.vault.needs import needed_packs
+from muster.vault.needs import look_anew, needed_packs
 from muster.vault.points import Points
 from muster.vault.reader import ChunkReader
 
@@ -33,7 +33,7 @@ class PointHolds:
         """
         if (locks := self._store.locks()) is None:
             return 0
-        self._look()
+        look_anew(self._index, self._points)
         missing: list[IntegrityError] = []
         held = sorted(self._objects(status, missing) & self._there())
         locks.hold(held, held=True)
@@ -53,7 +53,7 @@ class PointHolds:
         """
         if (locks := self._store.locks()) is None:
             return 0
-        self._look()
+        look_anew(self._index, self._points)
         keys = self._objects(status, [], copies=True)
         for other in others:
             if other.holds and _manifest(other) != _manifest(status):
@@ -61,11 +61,6 @@ class PointHolds:
         lifted = sorted(keys & self._there())
         locks.hold(lifted, held=False)
         return len(lifted)
-
-    def _look(self) -> None:
-        self._index.refresh()
-        self._index.reconcile()
-        self._index.distrust(self._points.damaged_packs())
 
     def _objects(
         self, status: PointStatus, unknown: list[IntegrityError] | None = None, *, copies: bool = False

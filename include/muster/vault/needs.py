@@ -8,8 +8,16 @@ from muster.domain.recovery_point import PointStatus
 from muster.errors import IntegrityError
 from muster.ports import KnownContent
 from muster.vault.index import Index, Standing
+from muster.vault.points import Points
 from muster.vault.reader import ChunkReader, ids
 from muster.vault.sealing import contents
+
+
+def look_anew(index: Index, points: Points) -> None:
+    """What `needed_packs` wants of an index: reconciled with the store, and told which packs were found damaged."""
+    index.refresh()
+    index.reconcile()
+    index.distrust(points.damaged_packs())
 
 
 def needed_packs(

@@ -14,7 +14,7 @@ from muster.vault.condemned import Condemnation, Condemnations
 from muster.vault.foreign import own
 from muster.vault.index import Index
 from muster.vault.layout import INDEXES, MARKS, PACKS, pack_key, point_id, point_key
-from muster.vault.needs import needed_packs
+from muster.vault.needs import look_anew, needed_packs
 from muster.vault.points import Points
 from muster.vault.reader import ChunkReader
 from muster.vault.removal import Remover
@@ -114,9 +114,7 @@ class Sweep:
         """
         self._there = {info.key.rpartition("/")[2]: info for info in own(self._store.list(PACKS))}
         self._known = self._condemnations.all()
-        self._index.refresh()
-        self._index.reconcile()
-        self._index.distrust(self._points.damaged_packs())
+        look_anew(self._index, self._points)
         self._needed = self._needs(seen.statuses) | self._needs(self._others(seen, leaving))
         unneeded = self._there.keys() - self._needed
         old = [one for one in self._known if one.age(present.ours, present.stored) >= grace]
