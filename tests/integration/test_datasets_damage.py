@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.state import State
 
 from dvc_repositories import FILES, Repository, run
 from fakes_dataset_tree import content_of, store, take
@@ -42,6 +44,32 @@ def test_damaged_cache_object_is_passed_over(repository: Repository) -> None:
     damage(repository.cached(JAN))
     tree, _ = take(DvcSource("flights", repository.root))
     assert dict(content_of(tree, "data/data/flights/")) == FILES
+
+
+def test_what_another_account_added_is_hashed_once_and_told_at_once(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where DVC's state knows nothing, small objects are hashed, the damaged one is passed over, and the state is told in one go."""
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "of-another-account"))
+    damage(repository.cached(JAN))
+    told: list[list[str]] = []
+    save_many = State.save_many
+
+    def listening(state: State, items: Iterable[tuple[str, HashInfo, object]], fs: object) -> None:
+        items = list(items)
+        told.append([path for path, _, _ in items])
+        save_many(state, items, fs)
+
+    monkeypatch.setattr(State, "save_many", listening)
+    tree, _ = take(DvcSource("flights", repository.root))
+    assert dict(content_of(tree, "data/data/flights/")) == FILES
+    (cached,) = [paths for paths in told if str(repository.cached(FEB)) in paths]
+    whole = {hashlib.md5(content).hexdigest() for content in FILES.values()} - {JAN}
+    assert {str(repository.cached(md5)) for md5 in whole} <= set(cached)
+    assert str(repository.cached(JAN)) not in cached
+    told.clear()
+    take(DvcSource("flights", repository.root))
+    assert not told, "the state vouches for what was hashed the first time"
 
 
 def test_damaged_cache_object_is_replaced_by_the_remote(git_repository: Repository) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from muster.adapters.dvc_objects_map import (
+    BLOCK,
     CloudStore,
     Copy,
     FolderStore,
@@ -18,6 +19,7 @@ from muster.adapters.dvc_objects_map import (
     ObjectStore,
     folder_object,
     md5_of,
+    md5_of_file,
     read_folder_object,
 )
 from muster.adapters.dvc_repository import Output, describe_remote, dvc_errors
@@ -31,7 +33,7 @@ from muster.adapters.dvc_workspace import (
     trusted_digests,
 )
 from muster.batches import batched
-from muster.errors import IntegrityError, SourceInvalid
+from muster.errors import IntegrityError, SourceChanged, SourceInvalid
 
 Side = Literal["workspace", "remote"]
 
@@ -54,7 +56,12 @@ class ObjectCopies:
         self._from_workspace: list[WorkspaceFile] = []
 
     def prepare(self, oids: Iterable[str]) -> None:
-        """Ask DVC's state, some thousand at a time, for which of these objects in the cache it vouches."""
+        """
+        Find out, some thousand at a time, which of these objects in the cache are whole.
+
+        DVC's state is asked. It knows nothing where another account or machine ran `dvc add`: then small ones are hashed, and the state is
+        told of them all at once; a large one waits until it is chosen, so that it is read from memory after it was hashed.
+        """
         if self._side == "remote":
             return
         for lot in batched(oids, LOT):
@@ -63,8 +70,11 @@ class ObjectCopies:
             for path in of:
                 with suppress(OSError):  # what cannot be looked at here is met again, and named, when it is chosen
                     found[path] = os.stat(path)  # noqa: PTH116
-            known, _ = trusted_digests(self._repo, found)
-            self._trusted |= {of[path] for path, md5 in known.items() if md5 == of[path]}
+            known, unknown = trusted_digests(self._repo, found)
+            hashed = _hashed([path for path in unknown if found[path].st_size <= BLOCK], found)
+            whole = {path: md5 for path, md5 in hashed.items() if md5 == of[path]}
+            remember_digests(self._repo, whole, found)
+            self._trusted |= {of[path] for path, md5 in known.items() if md5 == of[path]} | set(whole.values())
 
     def choose(self, md5: str, path: str, found: WorkspaceFile | None) -> Copy:
         """
@@ -192,3 +202,12 @@ class _InWorkspace:
         if self.found.md5 != oid:
             return None
         return Copy(self.found.path, self.found.stamp.size, ObjectFile(self.found.path))
+
+
+def _hashed(paths: Iterable[str], found: Mapping[str, os.stat_result]) -> dict[str, str]:
+    """The MD5 of each of these files that stayed what it was meanwhile."""
+    hashed = {}
+    for path in paths:
+        with suppress(SourceChanged, SourceInvalid):
+            hashed[path] = md5_of_file(path)
+    return {path: md5 for path, md5 in hashed.items() if Stamp.now(path) == Stamp.of(found[path])}

@@ -219,7 +219,8 @@ def remember_digests(repo: Any, digests: Mapping[str, str], found: Mapping[str, 
     from dvc_data.hashfile.hash_info import HashInfo
 
     items = [(path, HashInfo("md5", md5), _info(path, found[path])) for path, md5 in digests.items()]
-    repo.state.save_many(items, repo.fs)
+    if items:
+        repo.state.save_many(items, repo.fs)
 
 
 def _info(path: str, found: os.stat_result) -> dict[str, Any]:
