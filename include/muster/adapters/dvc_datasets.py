@@ -33,6 +33,7 @@ from muster.adapters.dvc_project_files import Project
 from muster.adapters.dvc_repository import check_git, dvc_errors, open_repository, read_version
 from muster.adapters.dvc_restore import rebuild, standing
 from muster.adapters.moved_aside import MovedPaths
+from muster.cycles import no_collecting
 from muster.domain.recovery_point import ComponentKind
 from muster.errors import SourceChanged, UsageError
 from muster.ports import Json, TreeReader
@@ -79,7 +80,7 @@ class DvcSource:
         :raises SourceChanged: if it moves while it is being looked at
         """
         cut_at = datetime.now(UTC)
-        with ExitStack() as stack:
+        with no_collecting(), ExitStack() as stack:
             cut = self._open(stack, cut_at, previous)
             try:
                 yield cut

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 from muster.batches import batched
+from muster.cycles import no_collecting
 from muster.domain.content import TreeEntry
 from muster.errors import StoreUnavailable, TargetNotEmpty
 from muster.ports import StrPath
-from muster.vault.files import SMALL, Batch, FileReading, content_of
+from muster.vault.files import SMALL, Batch, FileReading, Located, content_of
 from muster.vault.placing import Placement, folder_of, name_of
 from muster.vault.reader import ChunkReader, started
+from muster.vault.second_process import WORTH_IT, second_process
+from muster.vault.second_restore import FILE_ROOMS, SecondPlacer
 
 Wanted = tuple[TreeEntry, str]
 
 _WORKERS = 4
-_AT_ONCE = 65_536
+_AT_ONCE = 32_768
 
 
 def extract(reader: ChunkReader, wanted: Iterable[tuple[TreeEntry, StrPath]]) -> int:
@@ -31,10 +36,12 @@ def extract(reader: ChunkReader, wanted: Iterable[tuple[TreeEntry, StrPath]]) ->
     """
     target, size = _Target(), 0
     try:
-        with FileReading(reader) as reading:
+        with no_collecting(), FileReading(reader) as reading, _Extraction(reading) as extraction:
             for lot in batched(((entry, os.fspath(path)) for entry, path in wanted), _AT_ONCE):
                 target.prepare(lot)
-                size += _Extraction(reading).run([piece for piece in lot if piece[0].kind == "file"])
+                size += extraction.run([piece for piece in lot if piece[0].kind == "file"])
+                gc.collect(0)
+            size += extraction.finish()
         target.finish()
     except (FileExistsError, NotADirectoryError) as error:
         raise TargetNotEmpty(f"{error.filename} is there already", "restore to an empty folder") from error
@@ -82,24 +89,57 @@ class _Target:
 
 
 class _Extraction:
-    """Files on their way to disk. The first failure stops the others."""
+    """Files on their way to disk. The first failure stops the others. Use as a context: it may hold a second process."""
 
     def __init__(self, reading: FileReading) -> None:
         self._reading, self._placement = reading, Placement()
         self._stopped = False
+        self._second: SecondPlacer | None = None
+        self._held = ExitStack()
+
+    def __enter__(self) -> _Extraction:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
 
     def run(self, files: Sequence[Wanted]) -> int:
-        """Write them; return the sum of their sizes."""
+        """Write them; return the sum of the sizes of those that are written by now. The rest is told by `finish`."""
         small = [piece for piece in files if content_of(piece[0]).size <= SMALL]
         large = [piece for piece in files if content_of(piece[0]).size > SMALL]
         large.sort(key=lambda piece: content_of(piece[0]).size, reverse=True)
         with ThreadPoolExecutor(_WORKERS, "muster-write") as workers:
             try:
                 size = sum(written.result() for _, written in started(self._write_large, large, workers, _WORKERS))
-                return size + sum(map(self._write_small, self._reading.batches(small)))
+                return size + self._write_smalls(small)
             except BaseException:
                 self._stopped = True
                 raise
+
+    def finish(self) -> int:
+        """Wait for what another process still writes; return its size."""
+        return self._second.finish() if self._second else 0
+
+    def _write_smalls(self, small: Sequence[Wanted]) -> int:
+        """Small files, by two processes if there are many and they need not be waited for."""
+        located, size = iter(self._reading.located(small)), 0
+        if len(small) >= WORTH_IT and not self._reading.far() and (second := self._second or self._begun()):
+            for batch in located:
+                if not second.takes(batch):
+                    size += self._write_here([batch])
+                if self._reading.far():
+                    break
+        return size + self._write_here(located)
+
+    def _begun(self) -> SecondPlacer | None:
+        """Written to by another process from now on; None where there can be none."""
+        reader = self._reading.reader
+        if process := self._held.enter_context(second_process(reader.master, *FILE_ROOMS)):
+            self._second = SecondPlacer(reader, process, lambda pieces: self._write_here(self._reading.located(pieces)))
+        return self._second
+
+    def _write_here(self, located: Iterable[Located[str]]) -> int:
+        return sum(map(self._write_small, self._reading.batches(located)))
 
     def _write_small(self, batch: Batch[str]) -> int:
         return sum(self._write(entry, path, [plain]) for entry, path, plain in self._reading.small(batch))

@@ -25,8 +25,10 @@ Pieces = list[tuple[TreeEntry, Piece]]
 Plain = Mapping[bytes, bytes]
 Batch = tuple[Pieces[Piece], Future[Plain | None]]
 """Small files that lie near each other, and their chunks, which are being fetched."""
-_Found = dict[bytes, Location | None]
+Found = dict[bytes, Location | None]
 """Where the chunks of a file lie, as far as known."""
+Located = tuple[Pieces[Piece], list[Found]]
+"""Small files, and where the chunks of each lie."""
 
 
 class FileReading:
@@ -49,14 +51,34 @@ class FileReading:
         self._fetchers.shutdown(cancel_futures=True)
         self._hashers.shutdown(cancel_futures=True)
 
-    def batches(self, pieces: Iterable[tuple[TreeEntry, Piece]]) -> Iterator[Batch[Piece]]:
+    @property
+    def reader(self) -> ChunkReader:
+        """What it reads by."""
+        return self._reader
+
+    def far(self) -> bool:
+        """Whether the store was found to be."""
+        return self._reader.lanes.far
+
+    def located(self, pieces: Iterable[tuple[TreeEntry, Piece]]) -> Iterator[Located[Piece]]:
+        """Small files in the order in which their bytes lie in packs, so that one request brings many; nothing is fetched."""
+        wanted = list(pieces)
+        contents = [content_of(entry) for entry, _ in wanted]
+        chunks = chunk_ids(contents)
+        found = zip(chunks, self._reader.places(chunks), strict=True)
+        places = [dict(islice(found, len(content.chunks))) for content in contents]
+        order = sorted(range(len(wanted)), key=lambda number: _start(places[number]))
+        for some in batched_by(lambda number: contents[number].size, order, SPAN, _BATCH_FILES):
+            yield [wanted[number] for number in some], [places[number] for number in some]
+
+    def batches(self, located: Iterable[Located[Piece]]) -> Iterator[Batch[Piece]]:
         """
-        Small files in the order in which their bytes lie in packs, so that one request brings many.
+        The files with their chunks.
 
         They are fetched ahead if that means waiting for a network; otherwise two threads, of which each gives the interpreter up
         several times a file, would only take it from one another.
         """
-        batches = started(self._fetch, self._batches(pieces), self._fetchers, self._ahead)
+        batches = started(self._fetch, located, self._fetchers, self._ahead)
         return ((some, fetching) for (some, _), fetching in batches)
 
     def small(self, batch: Batch[Piece]) -> Iterator[tuple[TreeEntry, Piece, bytes]]:
@@ -108,19 +130,9 @@ class FileReading:
             raise named(entry, error) from error
 
     def _ahead(self) -> int:
-        return _BATCHES_AHEAD if self._reader.lanes.far else 0
+        return _BATCHES_AHEAD if self.far() else 0
 
-    def _batches(self, pieces: Iterable[tuple[TreeEntry, Piece]]) -> Iterator[tuple[Pieces[Piece], list[_Found]]]:
-        wanted = list(pieces)
-        contents = [content_of(entry) for entry, _ in wanted]
-        chunks = chunk_ids(contents)
-        found = zip(chunks, self._reader.places(chunks), strict=True)
-        places = [dict(islice(found, len(content.chunks))) for content in contents]
-        order = sorted(range(len(wanted)), key=lambda number: _start(places[number]))
-        for some in batched_by(lambda number: contents[number].size, order, SPAN, _BATCH_FILES):
-            yield [wanted[number] for number in some], [places[number] for number in some]
-
-    def _fetch(self, batch: tuple[Pieces[Piece], list[_Found]]) -> Plain | None:
+    def _fetch(self, batch: Located[Piece]) -> Plain | None:
         """The chunks of small files; None if any of them is damaged: then `bytes_of` finds out which file is hit."""
         pieces, found = batch
         room = sum(content_of(entry).size for entry, _ in pieces)
@@ -135,7 +147,7 @@ class FileReading:
             return None
 
 
-def _start(places: _Found) -> tuple[str, int]:
+def _start(places: Found) -> tuple[str, int]:
     """Where the first chunk of a file lies, as far as known."""
     place = next(iter(places.values()), None)
     return (place.pack.name, place.entry.offset) if place else ("", 0)

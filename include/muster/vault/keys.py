@@ -90,6 +90,10 @@ class MasterKey:
         """The keys of all generations before this one, the first first."""
         return self._keys[:-1]
 
+    def generations(self) -> tuple[bytes, ...]:
+        """The keys of all generations, the first first, this one last."""
+        return self._keys
+
     def same(self, other: MasterKey) -> bool:
         """Whether both are the same key, whatever they know of earlier ones."""
         return secrets.compare_digest(self._keys[-1], other._keys[-1])

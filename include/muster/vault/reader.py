@@ -35,6 +35,11 @@ class ChunkReader:
         self.lanes = Lanes(_NEAR_FETCHERS, FETCHERS)
         """To be taken by those who fetch beside others."""
 
+    @property
+    def master(self) -> MasterKey:
+        """What opens them."""
+        return self._master
+
     def locate(self, chunks: Sequence[bytes]) -> dict[bytes, Location]:
         """
         Where to read each of the chunks.
@@ -78,6 +83,25 @@ class ChunkReader:
         if sum(place.entry.size for place in places.values()) > room:
             raise IntegrityError("it names chunks that have more bytes than it", "verify the vault; use another point")
         return self._fetch(places)
+
+    def sealed_into(self, room: memoryview, places: dict[bytes, Location]) -> list[Location]:
+        """
+        Put chunks that were located into a room, one after the other, as they lie in their packs; return them in that order.
+
+        :raises IntegrityError: if they do not fit, or a pack is shorter than it should be
+        :raises NotFound: if a pack is gone
+        """
+        order, end = [], 0
+        if sum(place.entry.length for place in places.values()) > len(room):
+            raise IntegrityError("its chunks have more bytes than it", "verify the vault; use another point")
+        for span in _spans(places):
+            view, start = self._sealed(span)
+            for place in span:
+                at, end = end, end + place.entry.length
+                offset = place.entry.offset - start
+                room[at:end] = view[offset : offset + place.entry.length]
+            order += span
+        return order
 
     def stream(self, content: ContentRef, ahead: Executor) -> Iterator[bytes]:
         """The plain bytes of a file, chunk by chunk; the next ones are fetched by `ahead` meanwhile. Its digest is not checked."""
@@ -125,17 +149,22 @@ class ChunkReader:
             yield run
 
     def _open(self, span: Sequence[Location]) -> dict[bytes, bytes]:
-        pack, start = span[0].pack, span[0].entry.offset
-        end = max(place.entry.offset + place.entry.length for place in span)
-        with self.lanes.measured(end - start):
-            view = memoryview(self._store.get_range(pack_key(pack.name), start, end - start))
+        pack = span[0].pack
+        view, start = self._sealed(span)
         cipher = self._master.pack_cipher(pack.salt)
         found = {}
-        with small_steps((end - start) // len(span)):
+        with small_steps(len(view) // len(span)):
             for _, ordinal, entry in span:
                 sealed = view[entry.offset - start : entry.offset - start + entry.length]
                 found[entry.chunk] = open_chunk(self._master, cipher, pack.name, ordinal, entry, sealed)
         return found
+
+    def _sealed(self, span: Sequence[Location]) -> tuple[memoryview, int]:
+        """The bytes of a pack from the first of these chunks to the end of the last, and where they begin there."""
+        start = span[0].entry.offset
+        size = max(place.entry.offset + place.entry.length for place in span) - start
+        with self.lanes.measured(size):
+            return memoryview(self._store.get_range(pack_key(span[0].pack.name), start, size)), start
 
     def _copies(self, chunks: Sequence[bytes]) -> dict[bytes, bytes]:
         """Each of the chunks from whichever copy is whole; if none is, packs are looked for that were stored meanwhile."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 
 from muster.domain.content import ContentRef
 from muster.ports import SourceFile
@@ -12,11 +13,15 @@ from muster.vault.chunking import OF_FILES, ROOM, Chunker, Cutter, Sizes
 from muster.vault.intake import Advance, FileIntake, WriterStats
 from muster.vault.keys import MasterKey
 from muster.vault.pace import Pace
+from muster.vault.second_process import WORTH_IT, second_process
+from muster.vault.second_store import PACK_ROOMS, SecondReader
 from muster.vault.sink import PackSink
 from muster.vault.small_files import SmallIntake
 from muster.vault.trees import Row, row_of
 
 _WORKERS = 4
+_MANY = WORTH_IT // 4
+"""Small files after which more are expected, so many that a second process helps."""
 _HASHERS = 2
 
 
@@ -25,7 +30,8 @@ class Readers:
     Reads files side by side and stores their chunks.
 
     Large files are opened, read and closed in threads, up to `_WORKERS` at a time. Batches of small ones are read where they are asked
-    for, unless reading them means waiting (see `Pace`). Memory: `ROOM` for each worker and for whoever reads here.
+    for, unless reading them means waiting (see `Pace`), and by a second process if there are many. Memory: `ROOM` for each worker and
+    for whoever reads here, and `PACK_ROOMS`.
 
     :param cut: what files are cut by
     """
@@ -37,6 +43,9 @@ class Readers:
         self._rooms = Buffers(ROOM, _WORKERS + 1)
         self._pace = Pace()
         self._lock = threading.Lock()
+        self._small = 0
+        self._second: SecondReader | None = None
+        self._held = ExitStack()
         self.stats = WriterStats()
 
     def large(self, source: SourceFile, advance: Advance) -> Future[list[Row]]:
@@ -47,6 +56,8 @@ class Readers:
         """Files whose sizes are known and small."""
         if self._pace.waits:
             return self._workers.submit(self._read_small, batch, advance)
+        if taken := self._taken(batch, advance):
+            return taken
         done: Future[list[Row]] = Future()
         done.set_result(self._read_small(batch, advance))
         return done
@@ -68,8 +79,20 @@ class Readers:
 
     def close(self) -> None:
         """Wait for what has begun; begin nothing more."""
+        with self._held:
+            if self._second:
+                self._second.close()
         self._workers.shutdown(wait=True, cancel_futures=True)
         self._hashers.shutdown(wait=True)
+
+    def _taken(self, batch: list[SourceFile], advance: Advance) -> Future[list[Row]] | None:
+        """What another process reads, once there were many small files and if it has time; None if the batch is to be read here."""
+        before, self._small = self._small, self._small + len(batch)
+        if before < _MANY <= self._small and (
+            process := self._held.enter_context(second_process(self._master, *PACK_ROOMS))
+        ):
+            self._second = SecondReader(process, self._sink, self._read_small, self.count)
+        return self._second.takes(batch, advance) if self._second else None
 
     def _read_small(self, batch: list[SourceFile], advance: Advance) -> list[Row]:
         intake = SmallIntake(self._master, self._sink, self._pace, advance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from muster.errors import MusterError
@@ -60,11 +61,23 @@ class PackSink:
                 length = self._builder.add(chunk, payload, len(plain), flags)
                 full = self._full()
         except BaseException as error:
-            self._fail(error)
+            self.fail(error)
             raise
         if full:
             self._send(full)
         return length
+
+    def send(self, pack: Pack, data: memoryview, done: Callable[[], None]) -> None:
+        """
+        Store a pack that was made elsewhere, of claimed chunks.
+
+        :param done: called when its bytes are needed no more, whether it could be stored or not
+        """
+        self._begin(lambda: self._upload(pack, data), done)
+
+    def fail(self, error: BaseException) -> None:
+        """Something that was claimed cannot be added: what follows is refused, and `close` raises the first such error."""
+        self._failure = self._failure or error
 
     def close(self) -> None:
         """
@@ -100,25 +113,27 @@ class PackSink:
         return builder
 
     def _send(self, builder: PackBuilder) -> None:
-        upload = self._uploaders.submit(self._upload, builder)
+        self._begin(lambda: self._upload(*builder.finish()), lambda: self._rooms.give(builder.room))
+
+    def _begin(self, work: Callable[[], None], done: Callable[[], None]) -> None:
+        upload = self._uploaders.submit(self._watched, work, done)
         with self._lock:
             self._uploads.append(upload)
 
-    def _upload(self, builder: PackBuilder) -> None:
+    def _watched(self, work: Callable[[], None], done: Callable[[], None]) -> None:
         try:
-            pack, data = builder.finish()
-            put_named(self._store, pack_key(pack.name), data)
-            self._index.add(pack)
-            self._durable.append(pack)
-            self._claimed.difference_update(pack.chunks())
+            work()
         except BaseException as error:
-            self._fail(error)
+            self.fail(error)
             raise
         finally:
-            self._rooms.give(builder.room)
+            done()
 
-    def _fail(self, error: BaseException) -> None:
-        self._failure = self._failure or error
+    def _upload(self, pack: Pack, data: memoryview) -> None:
+        put_named(self._store, pack_key(pack.name), data)
+        self._index.add(pack)
+        self._durable.append(pack)
+        self._claimed.difference_update(pack.chunks())
 
     def _check(self) -> None:
         if self._failure:

@@ -40,7 +40,7 @@ class SmallIntake:
         Store the contents of files. Errors as of `FileIntake.take`.
         """
         with self._pace.measured(len(sources)):
-            plains = [_bytes_of(source, source.size or 0) for source in sources]
+            plains = [bytes_of(source, source.size or 0) for source in sources]
         return [self._take(source, plain) for source, plain in zip(sources, plains, strict=True)]
 
     def _take(self, source: SourceFile, plain: bytes) -> Content:
@@ -64,8 +64,13 @@ class SmallIntake:
         return (chunk.hex(),)
 
 
-def _bytes_of(source: SourceFile, size: int) -> bytes:
-    """All bytes of a file, or one more than it should have."""
+def bytes_of(source: SourceFile, size: int) -> bytes:
+    """
+    All bytes of a file, or one more than the `size` that it should have.
+
+    :raises SourceChanged: if it is gone, or changed while it was read
+    :raises SourceInvalid: if it cannot be read
+    """
     if not isinstance(source.open, LocalFile):
         return _from_stream(source, size)
     try:

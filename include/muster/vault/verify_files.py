@@ -60,7 +60,9 @@ class FileCheck:
 
     def _check(self, reading: FileReading, entries: Sequence[TreeEntry]) -> Iterator[int]:
         large = [entry for entry in entries if content_of(entry).size > SMALL]
-        small = reading.batches([(entry, _NO_NAME) for entry in entries if content_of(entry).size <= SMALL])
+        small = reading.batches(
+            reading.located([(entry, _NO_NAME) for entry in entries if content_of(entry).size <= SMALL])
+        )
         with ThreadPoolExecutor(_READERS, "muster-verify") as readers:
             for _, size in started(lambda entry: self._check_large(reading, entry), large, readers, _READERS):
                 yield size.result()

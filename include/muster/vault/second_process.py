@@ -1,0 +1,127 @@
+"""A second process for small files, of which each costs the interpreter more than its bytes do: they keep one processor busy."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import select
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from muster.errors import StoreUnavailable
+from muster.vault.keys import MasterKey
+from muster.vault.second_messages import Message, Ready, Start, receive, send
+
+logger = logging.getLogger(__name__)
+
+WORTH_IT = 8192
+"""From so many small files on it is begun: they take as long as it takes to start, several times over."""
+
+
+class SecondProcess:
+    """
+    ``python -m muster.vault.second_main``, and the memory that both see.
+
+    It dies with the thread that began it.
+
+    :param room: bytes in each room
+    """
+
+    def __init__(self, master: MasterKey, rooms: int, room: int) -> None:
+        handle = os.memfd_create("muster")
+        try:
+            os.ftruncate(handle, rooms * room)
+            self._memory = memoryview(mmap.mmap(handle, rooms * room))
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "muster.vault.second_main"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                pass_fds=[handle],
+                start_new_session=True,
+            )
+            self.rooms = [self._memory[at * room : (at + 1) * room] for at in range(rooms)]
+            self._ready = self._closed = False
+            self._telling = threading.Lock()
+            self.tell(Start(master.generations(), handle, room, rooms, os.getpid()))
+        finally:
+            os.close(handle)
+
+    @property
+    def pid(self) -> int:
+        """By which the system knows it."""
+        return self._process.pid
+
+    def ready(self) -> bool:
+        """
+        Whether it takes work by now.
+
+        :raises StoreUnavailable: if it ended before it did
+        """
+        if not self._ready and self.spoke():
+            self._ready = isinstance(self.answer(), Ready)
+        return self._ready
+
+    def spoke(self) -> bool:
+        """Whether there is an answer, or an end, to be had at once."""
+        assert self._process.stdout is not None  # noqa: S101 - for the type checker
+        return bool(select.select([self._process.stdout], [], [], 0)[0])
+
+    def tell(self, message: Message) -> None:
+        """
+        Say something. May be called from several threads.
+
+        :raises StoreUnavailable: if nobody listens
+        """
+        assert self._process.stdin is not None  # noqa: S101 - for the type checker
+        try:
+            with self._telling:
+                send(self._process.stdin, message)
+        except (OSError, ValueError) as error:  # its end of the pipe is gone, or ours
+            raise self._ended() from error
+
+    def answer(self) -> Message:
+        """
+        What it says next; waits for it.
+
+        :raises StoreUnavailable: if it has ended
+        """
+        assert self._process.stdout is not None  # noqa: S101 - for the type checker
+        message = receive(self._process.stdout)
+        if message is None:
+            raise self._ended()
+        return message
+
+    def close(self) -> None:
+        """End it, whatever it does."""
+        self._closed = True
+        self._process.kill()
+        with self._process:
+            pass
+
+    def _ended(self) -> StoreUnavailable:
+        self._process.kill()
+        status = self._process.wait()
+        if not self._closed:
+            logger.warning("The second process for small files ended with %s: one processor goes on.", status)
+        return StoreUnavailable(f"the second process for small files ended with {status}", "see memory, and try again")
+
+
+@contextmanager
+def second_process(master: MasterKey, rooms: int, room: int) -> Iterator[SecondProcess | None]:
+    """One, for as long as the context lasts; None where there can be none: everything is then done here, and takes longer."""
+    try:
+        process = SecondProcess(master, rooms, room)
+    except (OSError, AttributeError, StoreUnavailable) as error:  # no processes left, no Linux
+        logger.warning("No second process for small files, one processor does all: %s", error)
+        yield None
+        return
+    try:
+        yield process
+    finally:
+        process.close()
