@@ -80,8 +80,9 @@ class DvcSource:
         :raises SourceChanged: if it moves while it is being looked at
         """
         cut_at = datetime.now(UTC)
-        with no_collecting(), ExitStack() as stack:
-            cut = self._open(stack, cut_at, previous)
+        with ExitStack() as stack:
+            with no_collecting():
+                cut = self._open(stack, cut_at, previous)
             try:
                 yield cut
             except SourceChanged:

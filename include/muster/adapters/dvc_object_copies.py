@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from muster.adapters.dvc_objects_map import (
-    BLOCK,
     CloudStore,
     Copy,
     FolderStore,
@@ -36,6 +35,8 @@ from muster.batches import batched
 from muster.errors import IntegrityError, SourceChanged, SourceInvalid
 
 Side = Literal["workspace", "remote"]
+_SMALL = 128 * 1024
+"""Objects up to this size in bytes are hashed some thousand at a time, which stay in memory until they are read."""
 
 
 class ObjectCopies:
@@ -71,7 +72,7 @@ class ObjectCopies:
                 with suppress(OSError):  # what cannot be looked at here is met again, and named, when it is chosen
                     found[path] = os.stat(path)  # noqa: PTH116
             known, unknown = trusted_digests(self._repo, found)
-            hashed = _hashed([path for path in unknown if found[path].st_size <= BLOCK], found)
+            hashed = _hashed([path for path in unknown if found[path].st_size <= _SMALL], found)
             whole = {path: md5 for path, md5 in hashed.items() if md5 == of[path]}
             remember_digests(self._repo, whole, found)
             self._trusted |= {of[path] for path, md5 in known.items() if md5 == of[path]} | set(whole.values())

@@ -17,7 +17,6 @@ from muster.adapters.dvc_project_files import BUNDLE, REPO
 from muster.adapters.dvc_restored_remote import cache_kinds, fill_cloud_remote, write_local_config
 from muster.adapters.git_history import read_state, restore_history
 from muster.adapters.same_files import same_files
-from muster.cycles import no_collecting
 from muster.domain.content import TreeEntry, checked_path
 from muster.errors import IntegrityError, PermanentError
 from muster.ports import Json, TreeReader
@@ -44,7 +43,7 @@ def rebuild(place: Place, details: Mapping[str, Json], tree: TreeReader) -> dict
 
     :raises IntegrityError: if anything is not as it was captured
     """
-    with no_collecting(), staged(place) as staging:
+    with staged(place) as staging:
         _history(staging.directory, details, tree)
         entries = _put_files(staging.directory, tree)
         write_local_config(staging.directory, place)

@@ -58,7 +58,7 @@ class Reader:
     def __init__(self, task: Task) -> None:
         self._shown = task.shown
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "muster.adapters.mlflow_reader"],
+            [sys.executable, "-P", "-m", "muster.adapters.mlflow_reader"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -12,7 +12,7 @@ from pathlib import Path
 from muster.batches import batched
 from muster.cycles import no_collecting
 from muster.domain.content import TreeEntry
-from muster.errors import StoreUnavailable, TargetNotEmpty
+from muster.errors import IntegrityError, StoreUnavailable, TargetNotEmpty
 from muster.ports import StrPath
 from muster.vault.files import SMALL, Batch, FileReading, Located, content_of
 from muster.vault.placing import Placement, folder_of, name_of
@@ -34,14 +34,18 @@ def extract(reader: ChunkReader, wanted: Iterable[tuple[TreeEntry, StrPath]]) ->
     Links are made after all files, so that nothing is written through one. Folders get their modes and times last, so that
     one without write permission can be filled.
     """
-    target, size = _Target(), 0
+    target, size, expected = _Target(), 0, 0
     try:
         with no_collecting(), FileReading(reader) as reading, _Extraction(reading) as extraction:
             for lot in batched(((entry, os.fspath(path)) for entry, path in wanted), _AT_ONCE):
                 target.prepare(lot)
-                size += extraction.run([piece for piece in lot if piece[0].kind == "file"])
+                files = [piece for piece in lot if piece[0].kind == "file"]
+                expected += sum(content_of(entry).size for entry, _ in files)
+                size += extraction.run(files)
                 gc.collect(0)
             size += extraction.finish()
+        if size != expected:
+            raise IntegrityError(f"{size} bytes were written instead of {expected}", "restore again to an empty folder")
         target.finish()
     except (FileExistsError, NotADirectoryError) as error:
         raise TargetNotEmpty(f"{error.filename} is there already", "restore to an empty folder") from error

@@ -52,7 +52,7 @@ class Placement:
 
 
 def _create_by_a_name(path: str, parts: Iterable[bytes], mode: int | None, mtime_ns: int | None) -> int:
-    partial = f"{folder_of(path)}/.muster-{secrets.token_hex(8)}.part"
+    partial = f"{folder_of(path)}/.muster-{os.getpid()}-{secrets.token_hex(8)}.part"
     handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _first_mode(mode))
     try:
         try:
@@ -65,6 +65,13 @@ def _create_by_a_name(path: str, parts: Iterable[bytes], mode: int | None, mtime
     finally:
         Path(partial).unlink(missing_ok=True)
     return size
+
+
+def remove_partials(process: int, folders: Iterable[str]) -> None:
+    """Remove what a process that was killed had not yet given a name to."""
+    for folder in folders:
+        for partial in Path(folder).glob(f".muster-{process}-*.part"):
+            partial.unlink(missing_ok=True)
 
 
 def _fill(handle: int, parts: Iterable[bytes], mode: int | None, mtime_ns: int | None) -> int:

@@ -14,7 +14,10 @@ import mmap
 import os
 import signal
 import sys
+from collections import deque
 from collections.abc import Sequence
+from queue import SimpleQueue
+from threading import Thread
 
 from muster.errors import IntegrityError, MusterError
 from muster.ports import LocalFile, SourceFile
@@ -59,15 +62,26 @@ class Second:
         self._lots: dict[int, list[tuple[bytes, bytes] | None]] = {}
         self._builder: PackBuilder | None = None
         self._room = 0
-        self._waiting: list[Message] = []
+        self._said: SimpleQueue[Message | None] = SimpleQueue()
+        self._waiting: deque[Message] = deque()
+        self._ending = False
 
     def run(self) -> None:
-        """Do what comes, until nothing does."""
+        """
+        Do what comes, until nothing does.
+
+        It is read by a thread, whatever this one does: who sends it must never have to wait until what is said here was heard.
+        """
+        Thread(target=self._hear, daemon=True).start()
         while (message := self._next()) is not None:
             if isinstance(message, Look):
                 message = seen(self._rooms[message.room], message)
             if answer := self._done(message):
                 send(sys.stdout.buffer, answer)
+            if self._ending and not self._lots:
+                self._finish()
+                send(sys.stdout.buffer, Ended())
+                self._ending = False
 
     def _done(self, message: Message) -> Message | None:
         """Do one thing; what there is to say of it."""
@@ -79,14 +93,18 @@ class Second:
             case Keep():
                 return self._keep(message)
             case End():
-                self._finish()
-                return Ended()
+                self._ending = True
             case Free():
                 self._free.append(message.room)
         return None
 
+    def _hear(self) -> None:
+        while (message := receive(sys.stdin.buffer)) is not None:
+            self._said.put(message)
+        self._said.put(None)
+
     def _next(self) -> Message | None:
-        return self._waiting.pop(0) if self._waiting else receive(sys.stdin.buffer)
+        return self._waiting.popleft() if self._waiting else self._said.get()
 
     # --- restoring ----------------------------------------------------------------------------------------------------
 
@@ -158,7 +176,7 @@ class Second:
     def _taken_room(self) -> int:
         """One to fill; waits until there is one, and keeps what else is said meanwhile."""
         while not self._free:
-            message = receive(sys.stdin.buffer)
+            message = self._said.get()
             if message is None:
                 raise SystemExit(1)
             if isinstance(message, Free):

@@ -185,10 +185,10 @@ def receive(stream: IO[bytes]) -> Message | None:
 
 def _exactly(stream: IO[bytes], count: int) -> bytes | None:
     """So many bytes; None if it ends before. A stream without a buffer gives fewer at a time."""
-    parts = b""
-    while len(parts) < count:
-        part = stream.read(count - len(parts))
+    found = bytearray()
+    while len(found) < count:
+        part = stream.read(count - len(found))
         if not part:
             return None
-        parts += part
-    return parts
+        found += part
+    return bytes(found)

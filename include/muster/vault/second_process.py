@@ -22,11 +22,15 @@ WORTH_IT = 8192
 """From so many small files on it is begun: they take as long as it takes to start, several times over."""
 
 
+class SecondEnded(StoreUnavailable):
+    """The second process is no more. Nothing else raises this, so that whoever can go on alone knows that he may."""
+
+
 class SecondProcess:
     """
     ``python -m muster.vault.second_main``, and the memory that both see.
 
-    It dies with the thread that began it.
+    It dies with the thread that began it. As it gets keys, it loads nothing from the working folder.
 
     :param room: bytes in each room
     """
@@ -37,11 +41,11 @@ class SecondProcess:
             os.ftruncate(handle, rooms * room)
             self._memory = memoryview(mmap.mmap(handle, rooms * room))
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "muster.vault.second_main"],
+                [sys.executable, "-P", "-m", "muster.vault.second_main"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, map(str, sys.path)))},
                 pass_fds=[handle],
                 start_new_session=True,
             )
@@ -61,7 +65,7 @@ class SecondProcess:
         """
         Whether it takes work by now.
 
-        :raises StoreUnavailable: if it ended before it did
+        :raises SecondEnded: if it ended before it did
         """
         if not self._ready and self.spoke():
             self._ready = isinstance(self.answer(), Ready)
@@ -70,13 +74,15 @@ class SecondProcess:
     def spoke(self) -> bool:
         """Whether there is an answer, or an end, to be had at once."""
         assert self._process.stdout is not None  # noqa: S101 - for the type checker
-        return bool(select.select([self._process.stdout], [], [], 0)[0])
+        poll = select.poll()
+        poll.register(self._process.stdout, select.POLLIN)
+        return bool(poll.poll(0))
 
     def tell(self, message: Message) -> None:
         """
         Say something. May be called from several threads.
 
-        :raises StoreUnavailable: if nobody listens
+        :raises SecondEnded: if nobody listens
         """
         assert self._process.stdin is not None  # noqa: S101 - for the type checker
         try:
@@ -84,12 +90,15 @@ class SecondProcess:
                 send(self._process.stdin, message)
         except (OSError, ValueError) as error:  # its end of the pipe is gone, or ours
             raise self._ended() from error
+        except BaseException:
+            self._process.kill()  # half of a message may be on its way
+            raise
 
     def answer(self) -> Message:
         """
         What it says next; waits for it.
 
-        :raises StoreUnavailable: if it has ended
+        :raises SecondEnded: if it has
         """
         assert self._process.stdout is not None  # noqa: S101 - for the type checker
         message = receive(self._process.stdout)
@@ -97,31 +106,55 @@ class SecondProcess:
             raise self._ended()
         return message
 
+    def kill(self) -> None:
+        """End it, whatever it does: those who wait for it are told."""
+        self._process.kill()
+
     def close(self) -> None:
-        """End it, whatever it does."""
+        """End it for good, and give back what it took."""
         self._closed = True
         self._process.kill()
-        with self._process:
+        with self._telling, self._process:
             pass
 
-    def _ended(self) -> StoreUnavailable:
+    def _ended(self) -> SecondEnded:
         self._process.kill()
         status = self._process.wait()
         if not self._closed:
-            logger.warning("The second process for small files ended with %s: one processor goes on.", status)
-        return StoreUnavailable(f"the second process for small files ended with {status}", "see memory, and try again")
+            self._closed = True
+            logger.warning("The second process for small files ended with %s.", status)
+        return SecondEnded(f"the second process for small files ended with {status}", "see memory, and try again")
+
+
+_one = threading.Lock()
+"""Held by whoever has one: each takes memory, and there are not more processors than two for each of several."""
 
 
 @contextmanager
 def second_process(master: MasterKey, rooms: int, room: int) -> Iterator[SecondProcess | None]:
-    """One, for as long as the context lasts; None where there can be none: everything is then done here, and takes longer."""
-    try:
-        process = SecondProcess(master, rooms, room)
-    except (OSError, AttributeError, StoreUnavailable) as error:  # no processes left, no Linux
-        logger.warning("No second process for small files, one processor does all: %s", error)
+    """
+    One, for as long as the context lasts. None where there can be none, or another thread has it: everything is then done here, and takes
+    longer.
+    """
+    if not _one.acquire(blocking=False):
         yield None
         return
     try:
-        yield process
+        process = _begun(master, rooms, room)
+        try:
+            yield process
+        finally:
+            if process:
+                process.close()
     finally:
-        process.close()
+        _one.release()
+
+
+def _begun(master: MasterKey, rooms: int, room: int) -> SecondProcess | None:
+    try:
+        return SecondProcess(master, rooms, room)
+    except SecondEnded:
+        return None
+    except (OSError, AttributeError) as error:  # no processes left, no Linux
+        logger.warning("There is no second process for small files, one processor does all: %s", error)
+        return None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from muster.domain.content import TreeEntry
-from muster.errors import IntegrityError, NotFound, StoreUnavailable
+from muster.errors import IntegrityError, NotFound
 from muster.vault.files import Located, content_of
 from muster.vault.index import Location
+from muster.vault.placing import folder_of, remove_partials
 from muster.vault.reader import SPAN, ChunkReader, ids
 from muster.vault.second_messages import Place, Placed, PlacedFile, put
-from muster.vault.second_process import SecondProcess
+from muster.vault.second_process import SecondEnded, SecondProcess
 
 Wanted = tuple[TreeEntry, str]
 
@@ -36,6 +39,7 @@ class SecondPlacer:
         self._free = list(range(len(process.rooms)))
         self._given: dict[int, Sequence[Wanted]] = {}
         self._size = 0
+        self._gone = False
 
     def takes(self, batch: Located[str]) -> bool:
         """
@@ -44,12 +48,12 @@ class SecondPlacer:
         :raises OSError: that of a file that could not be written
         """
         try:
-            if not self._process.ready():
+            if self._gone or not self._process.ready():
                 return False
             while self._given and self._process.spoke():
                 self._hear()
             return bool(self._free) and self._give(*batch)
-        except StoreUnavailable:
+        except SecondEnded:
             self._left_alone()
             return False
 
@@ -58,7 +62,7 @@ class SecondPlacer:
         try:
             while self._given:
                 self._hear()
-        except StoreUnavailable:
+        except SecondEnded:
             self._left_alone()
         size, self._size = self._size, 0
         return size
@@ -66,6 +70,8 @@ class SecondPlacer:
     def _give(self, pieces: Sequence[Wanted], found: Sequence[dict[bytes, Location | None]]) -> bool:
         places = {chunk: place for some in found for chunk, place in some.items() if place}
         if not all(chunk in places for some in found for chunk in some):
+            return False
+        if sum(place.entry.size for place in places.values()) > sum(content_of(entry).size for entry, _ in pieces):
             return False
         number = self._free[-1]
         room = self._process.rooms[number]
@@ -94,13 +100,24 @@ class SecondPlacer:
             self._size += self._here([pieces[number] for number in answer.undone])
 
     def _left_alone(self) -> None:
-        """It has ended. A file that has its name is whole, since it gets that last, and nothing was there before we came."""
-        for pieces in self._given.values():
-            written = [piece for piece in pieces if os.path.lexists(piece[1])]
-            self._size += sum(content_of(entry).size for entry, _ in written)
-            self._size += self._here([piece for piece in pieces if piece not in written])
+        """It has ended. What it wrote of the files that it had is looked at; the others are written here."""
+        self._gone = True
+        pieces = [piece for given in self._given.values() for piece in given]
         self._given.clear()
-        self._free.clear()
+        remove_partials(self._process.pid, {folder_of(path) for _, path in pieces})
+        left = [piece for piece in pieces if not _is_there(*piece)]
+        self._size += sum(content_of(entry).size for entry, _ in pieces) - sum(
+            content_of(entry).size for entry, _ in left
+        )
+        self._size += self._here(left)
+
+
+def _is_there(entry: TreeEntry, path: str) -> bool:
+    """Whether a file has these bytes. Its mode and its time it got before its name."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest() == content_of(entry).sha256
+    except FileNotFoundError:
+        return False
 
 
 def _message(room: int, order: Sequence[Location], pieces: Sequence[Wanted]) -> Place:
@@ -112,5 +129,6 @@ def _message(room: int, order: Sequence[Location], pieces: Sequence[Wanted]) -> 
     for entry, path in pieces:
         content = content_of(entry)
         held = tuple([at[chunk] for chunk in ids(content)])
-        files.append(PlacedFile(os.fsencode(path), entry.mode, entry.mtime_ns, content.size, content.sha256, held))
+        mode = None if entry.mode is None else entry.mode & 0o7777
+        files.append(PlacedFile(os.fsencode(path), mode, entry.mtime_ns, content.size, content.sha256, held))
     return Place(room, list(packs.items()), chunks, files)

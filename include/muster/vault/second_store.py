@@ -8,12 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Lock, Thread
 
-from muster.errors import MusterError, StoreUnavailable
+from muster.errors import MusterError
 from muster.ports import LocalFile, SourceFile
 from muster.vault.intake import Advance, WriterStats
 from muster.vault.packs import PACK_ROOM, Pack
 from muster.vault.second_messages import End, Ended, Free, Keep, Kept, Packed, Take, Taken
-from muster.vault.second_process import SecondProcess
+from muster.vault.second_process import SecondEnded, SecondProcess
 from muster.vault.sink import PackSink
 from muster.vault.trees import Content, Row, row_of
 
@@ -61,11 +61,11 @@ class SecondReader:
 
     def takes(self, files: list[SourceFile], advance: Advance) -> Future[list[Row]] | None:
         """Give it files, unless it has enough to do; in time their entries, or what is wrong with one."""
-        if self._lost or not all(isinstance(file.open, LocalFile) for file in files) or not self._ready():
+        if not all(isinstance(file.open, LocalFile) for file in files) or not self._ready():
             return None
         lot = _Lot(files, advance)
         with self._lock:
-            if len(self._lots) >= _AHEAD:
+            if self._lost or len(self._lots) >= _AHEAD:
                 return None
             self._number += 1
             number = self._number
@@ -73,7 +73,7 @@ class SecondReader:
         told = [(os.fsencode(file.open.path), file.size or 0, file.md5) for file in files]  # type: ignore[union-attr]
         try:
             self._process.tell(Take(number, told))
-        except StoreUnavailable as error:
+        except SecondEnded as error:
             self._lose(error)
         return lot.rows
 
@@ -83,17 +83,19 @@ class SecondReader:
             return
         try:
             self._process.tell(End())
-        except StoreUnavailable as error:
+        except SecondEnded as error:
             self._lose(error)
         self._listener.join()
         self._over = True
 
     def _ready(self) -> bool:
+        if self._lost:
+            return False
         if self._listener is None:
             try:
                 if not self._process.ready():
                     return False
-            except StoreUnavailable as error:  # nothing was given to it yet
+            except SecondEnded as error:  # nothing was given to it yet
                 self._lost = error
                 return False
             self._listener = Thread(target=self._listen, name="muster-second", daemon=True)
@@ -154,18 +156,21 @@ class SecondReader:
         self._sink.send(pack, data, lambda: self._free(packed.room))
 
     def _free(self, room: int) -> None:
+        if self._over:  # its last packs are stored after it has ended
+            return
         try:
             self._process.tell(Free(room))
-        except StoreUnavailable as error:
-            if not self._over:  # else its last packs were stored after it had ended
+        except SecondEnded as error:
+            if not self._over:
                 self._lose(error)
 
     def _lose(self, error: Exception) -> None:
-        """It has ended before it should: chunks that were claimed for it are nowhere."""
-        self._lost = error
-        self._sink.fail(error)
+        """It has ended before it should, or cannot be heard any more: chunks that were claimed for it are nowhere."""
         with self._lock:
+            self._lost = error
             lots, self._lots = list(self._lots.values()), {}
+        self._process.kill()
+        self._sink.fail(error)
         for lot in lots:
             if not lot.rows.done():
                 lot.rows.set_exception(error)

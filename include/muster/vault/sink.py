@@ -20,7 +20,8 @@ _MOST_PACKS = 4
 
 class PackSink:
     """
-    Takes chunks from several threads; keeps at most `_MOST_PACKS` packs in memory, the one being filled among them.
+    Takes chunks from several threads; keeps at most `_MOST_PACKS` packs in memory, the one being filled among them, besides those
+    that it is sent.
 
     Others are told of a chunk (through the index) only when its pack is durable.
     """
