@@ -17,6 +17,7 @@ from muster.adapters import mlflow_restore
 from muster.adapters.mlflow_artifacts import LocalFolder
 from muster.adapters.mlflow_fidelity import CLIENT
 from muster.adapters.mlflow_registry import MlflowTarget
+from muster.adapters.mlflow_view import KINDS
 from muster.codec import from_json
 from muster.domain.fidelity import FidelityReport
 from muster.errors import IntegrityError, TargetNotEmpty, Unfaithful
@@ -114,6 +115,32 @@ def test_every_difference_is_named_and_nothing_stays(
     assert sorted(p.name for p in tmp_path.iterdir()) == around
 
 
+def test_a_client_sees_what_runs_read_and_made(
+    seeded_sqlite: SeededRegistry, meddling: Callable[[Meddle], None], tmp_path: Path
+) -> None:
+    """Another digest of a dataset, its lost context, a lost link to a model, another metric of a model: each by its run or model."""
+    details, tree = capture(seeded_sqlite.store, str(seeded_sqlite.artifacts), tmp_path / "tree")
+    run = seeded_sqlite.champion_run
+
+    def meddle(url: str, _root: Path) -> None:
+        query(url, "UPDATE datasets SET digest = 'another'")
+        query(url, "DELETE FROM input_tags")
+        query(url, f"DELETE FROM inputs WHERE source_type = 'RUN_OUTPUT' AND source_id = '{run}'")
+        query(url, "UPDATE logged_model_metrics SET metric_value = metric_value + 1")
+
+    meddling(meddle)
+    with pytest.raises(Unfaithful) as caught:
+        MlflowTarget(f"sqlite:///{tmp_path}/new.db", str(tmp_path / "new")).restore(details, tree)
+    seen = {(kind, what) for where, kind, _, what in found(caught.value.report) if where == CLIENT}
+    assert seen == {
+        ("dataset inputs", "is shown otherwise"),
+        ("dataset input tags", "is lost"),
+        ("model outputs", "is lost"),
+        ("logged model metrics", "is shown otherwise"),
+    }
+    assert (CLIENT, "model outputs", run, "is lost") in found(caught.value.report)
+
+
 def test_values_without_a_key_and_secrets_are_told_by_digest(
     small_store: SmallStore, meddling: Callable[[Meddle], None], tmp_path: Path
 ) -> None:
@@ -162,6 +189,9 @@ def test_rows_that_a_client_cannot_show_are_said_and_come_back(small_store: Smal
         "params",
         "run tags",
         "latest metrics",
+        "dataset inputs",
+        "dataset input tags",
+        "model outputs",
     ]
     assert "could not show: runs, params" in report.line
 
@@ -343,5 +373,5 @@ def test_what_cannot_be_shown_in_another_workspace_is_said(two_workspaces: Small
     report = from_json(FidelityReport, facts["fidelity_report"])
     assert report.identical
     unseen = {line.kind: line.unseen for line in report.client if line.client is None}
-    assert set(unseen) == {"runs", "params", "run tags", "latest metrics"}
+    assert set(unseen) == set(KINDS["runs"])
     assert all(said.endswith(" in the workspace team") for said in unseen.values())

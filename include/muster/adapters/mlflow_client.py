@@ -124,6 +124,17 @@ def _runs(client: Any, experiments: list[str]) -> Iterator[Item]:
                     yield kind, id_, [key, value]
             for key, value in data.metrics.items():
                 yield "latest metrics", id_, [key, repr(float(value))]
+            yield from _inputs(run, id_)
+
+
+def _inputs(run: Any, id_: str) -> Iterator[Item]:
+    for given in run.inputs.dataset_inputs if run.inputs else ():
+        d = given.dataset
+        yield "dataset inputs", id_, [d.name, d.digest, d.source_type, d.source, d.schema, d.profile]
+        for tag in given.tags:
+            yield "dataset input tags", id_, [d.name, d.digest, tag.key, tag.value]
+    for made in run.outputs.model_outputs if run.outputs else ():
+        yield "model outputs", id_, [made.model_id, made.step]
 
 
 def _models(client: Any, workspace: str) -> Iterator[Item]:
@@ -164,6 +175,9 @@ def _logged_models(client: Any, experiments: list[str]) -> Iterator[Item]:
             for kind, values in (("logged model params", m.params), ("logged model tags", m.tags)):
                 for key, value in (values or {}).items():
                     yield kind, m.model_id, [key, value]
+            for metric in m.metrics or ():
+                said = [metric.key, repr(metric.value), metric.timestamp, metric.step, metric.run_id]
+                yield "logged model metrics", m.model_id, [*said, metric.dataset_name, metric.dataset_digest]
 
 
 def _traces(client: Any, experiments: list[str]) -> Iterator[Item]:

@@ -22,10 +22,10 @@ from muster.domain.selection import DEFAULT_WORKSPACE, label_of
 
 KINDS: dict[str, tuple[str, ...]] = {
     "experiments": ("experiments", "experiment tags"),
-    "runs": ("runs", "params", "run tags", "latest metrics"),
+    "runs": ("runs", "params", "run tags", "latest metrics", "dataset inputs", "dataset input tags", "model outputs"),
     "registered models": ("registered models", "registered model tags", "aliases"),
     "model versions": ("model versions", "model version tags"),
-    "logged models": ("logged models", "logged model params", "logged model tags"),
+    "logged models": ("logged models", "logged model params", "logged model tags", "logged model metrics"),
     "traces": ("traces", "trace tags", "trace metadata", "assessments"),
     "scorers": ("newest scorers",),
     "evaluation datasets": ("evaluation datasets", "evaluation dataset tags", "evaluation records"),
@@ -38,6 +38,8 @@ OF_COLUMNS = ("mlflow.traceName", "mlflow.trace.session", "mlflow.trace.tokenUsa
 ASSESSMENT = ("assessment_id", "name", "created_timestamp", "last_updated_timestamp")
 DATASET = ("name", "digest", "created_time", "last_update_time", "created_by", "last_updated_by")
 RECORD = ("dataset_record_id", "created_time", "last_update_time", "created_by", "last_updated_by")
+OF_DATASET = ("name", "digest", "dataset_source_type", "dataset_source", "dataset_schema", "dataset_profile")
+OF_METRIC = ("metric_timestamp_ms", "metric_step", "run_id", "dataset_name", "dataset_digest")
 ISSUE = (
     "name",
     "description",
@@ -104,6 +106,7 @@ class ExpectedView:
         self._prompt_versions: set[tuple[str, str]] = set()
         self._scorers: dict[str, tuple[str, str]] = {}
         self._newest: dict[str, list[Any]] = {}
+        self._inputs = _Inputs()
         self._of_tables: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "experiments": self._experiment,
             "experiment_tags": self._child("experiments", "experiment_id", "experiment tags", ("key", "value")),
@@ -123,6 +126,10 @@ class ExpectedView:
             "logged_model_tags": self._child(
                 "logged models", "model_id", "logged model tags", ("tag_key", "tag_value")
             ),
+            "logged_model_metrics": self._model_metric,
+            "inputs": self._inputs.link,
+            "input_tags": self._inputs.tag,
+            "datasets": self._inputs.dataset,
             "trace_info": self._trace,
             "trace_tags": self._of_trace("trace tags"),
             "trace_request_metadata": self._of_trace("trace metadata"),
@@ -160,6 +167,7 @@ class ExpectedView:
         for scorer, newest in self._newest.items():
             experiment, name = self._scorers[scorer]
             self.view.add("newest scorers", f"{experiment}/{name}", newest)
+        self._inputs.show(self.view)
         prompts = {name for name, _ in self._prompt_versions}
         for id_ in list(self.view.kinds.get("model versions", ())):
             name, _, version = id_.rpartition("/")
@@ -210,8 +218,7 @@ class ExpectedView:
 
     def _metric(self, row: Mapping[str, Any]) -> None:
         if self.view.has("runs", row["run_uuid"]):
-            value = {"float": "nan"} if row["is_nan"] else row["value"]
-            text = value["float"] if isinstance(value, dict) else repr(value)
+            text = "nan" if row["is_nan"] else _number(row["value"])
             self.view.add("latest metrics", row["run_uuid"], [row["key"], text])
 
     def _model(self, row: Mapping[str, Any]) -> None:
@@ -242,6 +249,11 @@ class ExpectedView:
             times = [row["creation_timestamp_ms"], row["last_updated_timestamp_ms"]]
             self.view.add("logged models", row["model_id"], [*info, row["model_type"], *times])
 
+    def _model_metric(self, row: Mapping[str, Any]) -> None:
+        if self.view.has("logged models", model := row["model_id"]):
+            said = [row["metric_name"], _number(row["metric_value"]), *(row[column] for column in OF_METRIC)]
+            self.view.add("logged model metrics", model, said)
+
     def _trace(self, row: Mapping[str, Any]) -> None:
         experiment = str(row["experiment_id"])
         if self.view.has("experiments", experiment):
@@ -269,6 +281,50 @@ class ExpectedView:
     def _issue(self, row: Mapping[str, Any]) -> None:
         if self.view.has("experiments", experiment := str(row["experiment_id"])):
             self.view.add("issues", row["issue_id"], [experiment, *(row[column] for column in ISSUE)])
+
+
+class _Inputs:
+    """What runs read and made: rows that name their ends by columns that no foreign key holds, so they come in any order."""
+
+    def __init__(self) -> None:
+        self._datasets: dict[str, list[Any]] = {}
+        self._read: dict[str, tuple[str, str]] = {}
+        self._tags: list[tuple[str, str, str]] = []
+        self._made: list[tuple[str, str, int]] = []
+
+    def dataset(self, row: Mapping[str, Any]) -> None:
+        self._datasets[row["dataset_uuid"]] = [row[column] for column in OF_DATASET]
+
+    def link(self, row: Mapping[str, Any]) -> None:
+        if row["destination_type"] == "RUN":
+            self._read[row["input_uuid"]] = row["destination_id"], row["source_id"]
+        elif (row["source_type"], row["destination_type"]) == ("RUN_OUTPUT", "MODEL_OUTPUT"):
+            self._made.append((row["source_id"], row["destination_id"], row["step"]))
+
+    def tag(self, row: Mapping[str, Any]) -> None:
+        self._tags.append((row["input_uuid"], row["name"], row["value"]))
+
+    def show(self, view: View) -> None:
+        """Add them to a view that has the runs; a dataset that a run read twice is shown once, with the tags of both."""
+        shown = {
+            input_: (run, self._datasets[dataset])
+            for input_, (run, dataset) in self._read.items()
+            if view.has("runs", run) and dataset in self._datasets
+        }
+        for run, dataset in {self._read[input_] for input_ in shown}:
+            view.add("dataset inputs", run, self._datasets[dataset])
+        for input_, key, value in self._tags:
+            if input_ in shown:
+                run, said = shown[input_]
+                view.add("dataset input tags", run, [*said[:2], key, value])
+        for run, model, step in self._made:
+            if view.has("runs", run):
+                view.add("model outputs", run, [model, step])
+
+
+def _number(value: Any) -> str:
+    """A number as rows write it, as text that is the same for the same one."""
+    return str(value["float"]) if isinstance(value, dict) else repr(value)
 
 
 def _label(row: Mapping[str, Any]) -> str:
