@@ -335,8 +335,9 @@ def test_a_restore_outlives_its_second_process(second: Second, vault: Vault, fol
 def test_a_snapshot_fails_with_its_second_process(second: Second, vault: Vault, folder: Path, tmp_path: Path) -> None:
     """What it had read and not handed over is nowhere, so that the writer says so, at once; the next attempt is whole."""
     second.after = lambda message: second.kill() if not isinstance(message, Ready) else None
-    with pytest.raises(StoreUnavailable, match="the second process for small files ended with -9"):
+    with pytest.raises(StoreUnavailable, match="the second process for small files ended with -9") as failure:
         store_tree(vault, on_disk(folder))
+    assert type(failure.value) is StoreUnavailable, "which a command and a task know what to do with"
     second.after = lambda _: None
     tree = store_tree(vault, on_disk(folder))
     assert extract(vault, tree, tmp_path / "back") == read_folder(folder)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Lock, Thread
 
-from muster.errors import MusterError
+from muster.errors import MusterError, StoreUnavailable
 from muster.ports import LocalFile, SourceFile
 from muster.vault.intake import Advance, WriterStats
 from muster.vault.packs import PACK_ROOM, Pack
@@ -166,6 +166,8 @@ class SecondReader:
 
     def _lose(self, error: Exception) -> None:
         """It has ended before it should, or cannot be heard any more: chunks that were claimed for it are nowhere."""
+        if isinstance(error, SecondEnded):  # which is for those who go on without it
+            error = StoreUnavailable(error.message, error.hint)
         with self._lock:
             self._lost = error
             lots, self._lots = list(self._lots.values()), {}
