@@ -24,7 +24,7 @@ from muster.vault.files import content_of
 from muster.vault.keys import MasterKey
 from muster.vault.layout import pack_key
 from muster.vault.reader import ids
-from muster.vault.second_messages import Placed, Ready, Take
+from muster.vault.second_messages import Look, Placed, Ready, Take
 from muster.vault.second_process import SecondProcess, second_process
 from muster.vault.sources import changed_files
 from muster.vault.vault import Vault
@@ -66,6 +66,7 @@ class Second:
         self.said: list[object] = []
         self.told: list[object] = []
         self.after: Callable[[object], None] = lambda _: None
+        self.after_told: Callable[[object], None] = lambda _: None
 
     @property
     def placed(self) -> int:
@@ -101,6 +102,7 @@ def second(monkeypatch: pytest.MonkeyPatch) -> Second:
     def telling(self: SecondProcess, message: object) -> None:
         seen.told.append(message)
         tell(self, message)  # type: ignore[arg-type]
+        seen.after_told(message)
 
     for name, wrapped in (("__init__", beginning), ("answer", answering), ("tell", telling)):
         monkeypatch.setattr(SecondProcess, name, wrapped)
@@ -371,13 +373,13 @@ def test_a_killed_process_leaves_no_partial_file(second: Second, vault: Vault, t
     tree = store_tree(vault, on_disk(tmp_path / "source"))
 
     def leave(message: object) -> None:
-        if isinstance(message, Placed):
+        if isinstance(message, Look):
             (tmp_path / "back" / f".muster-{second.processes[-1].pid}-00.part").write_bytes(b"half")
             second.kill()
 
-    second.after = leave
+    second.after_told = leave
     assert extract(vault, tree, tmp_path / "back") == read_folder(tmp_path / "source")
-    assert second.placed
+    assert any(isinstance(message, Look) for message in second.told)
 
 
 def test_what_lies_in_the_working_folder_is_not_loaded(
