@@ -27,6 +27,7 @@ from muster.adapters.mlflow_rows import Table, batches_of
 from muster.adapters.mlflow_store import Copy, StoreUrl, exported_snapshot
 from muster.codec import from_json, to_json
 from muster.errors import MusterError, StoreUnavailable
+from muster.own_python import own_python
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -58,11 +59,9 @@ class Reader:
     def __init__(self, task: Task) -> None:
         self._shown = task.shown
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "muster.adapters.mlflow_reader"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            start_new_session=True,
+            **own_python("muster.adapters.mlflow_reader"),
         )
         assert self._process.stdin is not None  # noqa: S101 - for the type checker
         self._process.stdin.write(json.dumps(to_json(task)).encode() + b"\n")

@@ -7,12 +7,12 @@ import mmap
 import os
 import select
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from muster.errors import StoreUnavailable
+from muster.own_python import own_python
 from muster.vault.keys import MasterKey
 from muster.vault.second_messages import Message, Ready, Start, receive, send
 
@@ -41,13 +41,11 @@ class SecondProcess:
             os.ftruncate(handle, rooms * room)
             self._memory = memoryview(mmap.mmap(handle, rooms * room))
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "muster.vault.second_main"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, map(str, sys.path)))},
                 pass_fds=[handle],
-                start_new_session=True,
+                **own_python("muster.vault.second_main"),
             )
             self.rooms = [self._memory[at * room : (at + 1) * room] for at in range(rooms)]
             self._ready = self._closed = False
