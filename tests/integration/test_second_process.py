@@ -359,10 +359,11 @@ def test_where_no_process_can_be_begun_one_does_all(
     monkeypatch.setattr(extracting, "WORTH_IT", 1)
     monkeypatch.setattr(readers, "_MANY", 1)
     monkeypatch.setattr(sys, "executable", program)
+    monkeypatch.setattr(extracting, "_AT_ONCE", 1500)
     with caplog.at_level(logging.WARNING):
         tree = store_tree(vault, on_disk(folder))
         assert extract(vault, tree, tmp_path / "back") == read_folder(folder)
-    assert caplog.text.count("second process for small files") == 2, "once for each, not for each batch"
+    assert caplog.text.count("second process for small files") == 2, "once for each, not for each lot or batch"
 
 
 def test_a_killed_process_leaves_no_partial_file(second: Second, vault: Vault, tmp_path: Path) -> None:

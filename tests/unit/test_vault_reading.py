@@ -14,10 +14,14 @@ import pytest
 
 from fakes import MemoryStore
 from muster.domain.content import TreeRef
-from muster.errors import IntegrityError, SourceChanged, SourceInvalid
+from muster.errors import IncompletePoint, IntegrityError, SourceChanged, SourceInvalid
 from muster.ports import LocalFile, SourceFile
+from muster.vault import packs as packing
+from muster.vault import writer as writing
 from muster.vault.chunking import MINIMUM
+from muster.vault.layout import pack_key
 from muster.vault.pace import Pace
+from muster.vault.reader import ids
 from muster.vault.sources import changed_files
 from muster.vault.trees import Row, Unchanged
 from muster.vault.vault import Vault
@@ -92,15 +96,47 @@ def test_what_the_vault_has_lost_is_read_again(vault: Vault, store: MemoryStore,
     assert extract(reopen(store), again, tmp_path / "back") == read_folder(folder)
 
 
-def test_an_unchanged_tree_is_sealed_without_a_second_look_and_a_changed_one_is_not(vault: Vault, folder: Path) -> None:
-    """The writer tells in which packs it found a tree of which nothing is new; of a tree with one new file it tells nothing."""
-    tree, _, _ = snapshot(vault, folder)
-    assert tree not in vault._settled
-    snapshot(vault, folder, tree)
-    assert len(vault._settled[tree]) == 1
+def test_who_stored_a_tree_seals_it_without_reading_it(
+    vault: Vault, store: MemoryStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a writer found and stored is looked up at the seal; another process reads the list, and finds the same packs."""
+    before, _, _ = snapshot(vault, folder)
     (folder / "new").write_bytes(b"new")
-    changed, _, _ = snapshot(vault, folder, tree)
-    assert changed not in vault._settled
+    tree, known, _ = snapshot(vault, folder, before)
+    assert known == 300
+    read = store.get_range
+    looked: list[str] = []
+    monkeypatch.setattr(store, "get_range", lambda *of: looked.append(of[0]) or read(*of))
+    sealed = seal(vault, tree)
+    assert len(sealed.packs) == 2
+    assert not looked
+    assert seal(reopen(store), tree, number=1).packs == sealed.packs
+    assert looked
+
+
+def test_a_tree_with_more_chunks_than_are_noted_is_read_at_the_seal(
+    vault: Vault, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory has a bound; the point needs the same packs."""
+    monkeypatch.setattr(writing, "_MOST_NOTED", 32 * 100)
+    tree, _, _ = snapshot(vault, folder)
+    assert tree not in vault._stored
+    assert len(seal(vault, tree).packs) == 1
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["stored", "taken over"])
+def test_what_was_stored_and_is_lost_before_the_seal_is_named(
+    vault: Vault, store: MemoryStore, folder: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """What the writer knows of a tree is held to what the store has when the point is sealed."""
+    monkeypatch.setattr(packing, "PACK_TARGET", 4096)
+    tree, _, _ = snapshot(vault, folder)
+    if again:
+        tree, _, _ = snapshot(vault, folder, tree)
+    (chunk,) = ids(next(row.content for row in vault.tree(tree).rows() if row.path.endswith("/150") and row.content))
+    del store.objects[pack_key(vault._index.best(chunk)[0])]
+    with pytest.raises(IncompletePoint, match=r"d0: a[-.a-z]*/\d+ needs chunk [0-9a-f]{64}, which is in no pack"):
+        seal(vault, tree)
 
 
 def test_entries_of_an_earlier_tree_need_not_be_files_of_the_folder(vault: Vault, folder: Path) -> None:

@@ -99,6 +99,7 @@ class _Extraction:
         self._reading, self._placement = reading, Placement()
         self._stopped = False
         self._second: SecondPlacer | None = None
+        self._asked = False
         self._held = ExitStack()
 
     def __enter__(self) -> _Extraction:
@@ -127,7 +128,7 @@ class _Extraction:
     def _write_smalls(self, small: Sequence[Wanted]) -> int:
         """Small files, by two processes if there are many and they need not be waited for."""
         located, size = iter(self._reading.located(small)), 0
-        if len(small) >= WORTH_IT and not self._reading.far() and (second := self._second or self._begun()):
+        if len(small) >= WORTH_IT and not self._reading.far() and (second := self._begun()):
             for batch in located:
                 if not second.takes(batch):
                     size += self._write_here([batch])
@@ -136,11 +137,16 @@ class _Extraction:
         return size + self._write_here(located)
 
     def _begun(self) -> SecondPlacer | None:
-        """Written to by another process from now on; None where there can be none."""
-        reader = self._reading.reader
-        if process := self._held.enter_context(second_process(reader.master, *FILE_ROOMS)):
-            self._second = SecondPlacer(reader, process, lambda pieces: self._write_here(self._reading.located(pieces)))
+        """Another process that writes; None where there can be none, which is asked once."""
+        if not self._asked:
+            self._asked = True
+            reader = self._reading.reader
+            if process := self._held.enter_context(second_process(reader.master, *FILE_ROOMS)):
+                self._second = SecondPlacer(reader, process, self._write_again)
         return self._second
+
+    def _write_again(self, pieces: Sequence[Wanted]) -> int:
+        return self._write_here(self._reading.located(pieces))
 
     def _write_here(self, located: Iterable[Located[str]]) -> int:
         return sum(map(self._write_small, self._reading.batches(located)))

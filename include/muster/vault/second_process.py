@@ -39,7 +39,7 @@ class SecondProcess:
         handle = os.memfd_create("muster")
         try:
             os.ftruncate(handle, rooms * room)
-            self._memory = memoryview(mmap.mmap(handle, rooms * room))
+            memory = memoryview(mmap.mmap(handle, rooms * room))
             self._process = subprocess.Popen(
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -47,10 +47,14 @@ class SecondProcess:
                 pass_fds=[handle],
                 **own_python("muster.vault.second_main"),
             )
-            self.rooms = [self._memory[at * room : (at + 1) * room] for at in range(rooms)]
-            self._ready = self._closed = False
+            self.rooms = [memory[at * room : (at + 1) * room] for at in range(rooms)]
+            self._ready = self._expected = self._warned = False
             self._telling = threading.Lock()
-            self.tell(Start(master.generations(), handle, room, rooms, os.getpid()))
+            try:
+                self.tell(Start(master.generations(), handle, room, rooms, os.getpid()))
+            except BaseException:
+                self.close()
+                raise
         finally:
             os.close(handle)
 
@@ -110,7 +114,7 @@ class SecondProcess:
 
     def close(self) -> None:
         """End it for good, and give back what it took."""
-        self._closed = True
+        self._expected = True
         self._process.kill()
         with self._telling, self._process:
             pass
@@ -118,8 +122,8 @@ class SecondProcess:
     def _ended(self) -> SecondEnded:
         self._process.kill()
         status = self._process.wait()
-        if not self._closed:
-            self._closed = True
+        if not self._expected and not self._warned:
+            self._warned = True
             logger.warning("The second process for small files ended with %s.", status)
         return SecondEnded(f"the second process for small files ended with {status}", "see memory, and try again")
 

@@ -28,7 +28,7 @@ from muster.vault.locking import PointLocks
 from muster.vault.opening import Opened, create, unlock
 from muster.vault.points import Points
 from muster.vault.reader import ChunkReader
-from muster.vault.sealing import complete, still_complete
+from muster.vault.sealing import Stored, complete, still_complete
 from muster.vault.seldom import Seldom
 from muster.vault.tree_reader import StoredTree
 from muster.vault.writer import VaultWriter, WriterStats
@@ -66,7 +66,7 @@ class Vault(Seldom):
         self._opened, self._master, self._authority = opened, opened.master, opened.authority
         self._index = Index(self._store, self._master)
         self._reader = ChunkReader(self._store, self._master, self._index)
-        self._settled: dict[TreeRef, frozenset[str]] = {}
+        self._stored: dict[TreeRef, Stored] = {}
         self._points = Points(self._store, self._authority, self._header.id)
         self._trail = AuditTrail(self._store, self._authority, self._header)
         self._condemned = Condemnations(self._store, self._authority, self._header.id)
@@ -143,7 +143,7 @@ class Vault(Seldom):
         """
         self._gate()
         cut = self._header.chunker.cutter()
-        writer = VaultWriter(self._store, self._master, self._index, cut, self._settled)
+        writer = VaultWriter(self._store, self._master, self._index, cut, self._stored)
         try:
             yield writer
         except BaseException as error:
@@ -176,7 +176,7 @@ class Vault(Seldom):
         gate = self._gate()
         locked_until = self._locks.end(self._clock.now(), lock)
         unsealed = replace(point, format=FORMAT, vault=self.id, locked_until=locked_until)
-        sealed = complete(unsealed, self._index, self._reader, self._store_anew, self._settled)
+        sealed = complete(unsealed, self._index, self._reader, self._store_anew, self._stored)
         self._locks.packs(sealed)
         gate.check_time()
         self._authority.confirm()

@@ -17,6 +17,7 @@ from muster.vault.intake import Advance, WriterStats
 from muster.vault.keys import MasterKey
 from muster.vault.reader import ids
 from muster.vault.readers import Readers
+from muster.vault.sealing import Stored
 from muster.vault.sink import PackSink
 from muster.vault.small_files import SMALL
 from muster.vault.sources import bytes_file
@@ -27,6 +28,8 @@ __all__ = ["VaultWriter", "WriterStats"]
 _BATCHES_AHEAD = 8
 _BATCH_FILES = 64
 _BATCH_BYTES = 4 * 1024 * 1024
+_MOST_NOTED = 32 * 1024 * 1024
+"""Bytes of ids of chunks, of a million of them; a tree of more is looked at when it is sealed."""
 PAGED_FROM = 4096
 """Lists of so many entries are stored in small pieces."""
 
@@ -38,7 +41,7 @@ class VaultWriter:
     The iterable of files is consumed in the caller's thread. Memory: that of `Readers`, of `PackSink` and of `EntryList`.
 
     :param cut: what files are cut by
-    :param settled: told of trees of which everything was there already, the list too, in which packs it was found
+    :param stored: told what each tree needs
     """
 
     def __init__(
@@ -47,9 +50,9 @@ class VaultWriter:
         master: MasterKey,
         index: Index,
         cut: Cutter,
-        settled: dict[TreeRef, frozenset[str]],
+        stored: dict[TreeRef, Stored],
     ) -> None:
-        self._index, self._settled = index, settled
+        self._index, self._stored = index, stored
         self._sink = PackSink(store, master, index)
         self._readers = Readers(master, self._sink, cut)
 
@@ -78,9 +81,9 @@ class VaultWriter:
         listed = self._readers.read(SourceFile(LIST, entries.open), advance, OF_LISTS if paged else OF_FILES)
         root = self._table_of(listed, advance) if paged else listed
         ref = replace(entries.seen.ref(root), paged=paged)
-        packs, others = self._index.sound([*ids(listed), *ids(root)])
-        if storing.nothing_read and not others:
-            self._settled[ref] = frozenset(packs | storing.packs)
+        storing.note([*ids(listed), *ids(root)])
+        if len(storing.chunks) <= _MOST_NOTED:
+            self._stored[ref] = Stored(frozenset(storing.packs), bytes(storing.chunks))
         return ref
 
     def _table_of(self, listed: ContentRef, advance: Advance) -> ContentRef:
@@ -104,6 +107,7 @@ class _Storing:
     One tree on its way into the vault.
 
     :param packs: in which all contents lie that were taken over
+    :param chunks: ids of the others' chunks, joined; of too many, those of some
     """
 
     def __init__(self, index: Index, readers: Readers, advance: _Counter) -> None:
@@ -112,7 +116,7 @@ class _Storing:
         self._batch: list[SourceFile] = []
         self._batch_size = 0
         self.packs: set[str] = set()
-        self.nothing_read = True
+        self.chunks = bytearray()
         self.taken_over = WriterStats()
 
     def rows(self, files: Iterable[SourceFile | Unchanged]) -> Iterator[Sequence[Row]]:
@@ -121,13 +125,24 @@ class _Storing:
             for source in files:
                 yield self._taken_over(source) if isinstance(source, Unchanged) else self._taken(source)
                 while self._ahead and (len(self._ahead) >= _BATCHES_AHEAD or self._ahead[0].done()):
-                    yield self._ahead.popleft().result()
+                    yield self._next()
             self._end_batch()
             while self._ahead:
-                yield self._ahead.popleft().result()
+                yield self._next()
         finally:
             for future in self._ahead:
                 future.cancel()
+
+    def note(self, chunks: Iterable[bytes]) -> None:
+        """Chunks that were stored or found, which the tree needs."""
+        if len(self.chunks) <= _MOST_NOTED:
+            self.chunks += b"".join(chunks)
+
+    def _next(self) -> Sequence[Row]:
+        """The entries of files that were read first."""
+        rows = self._ahead.popleft().result()
+        self.note(chunk_ids(row.content for row in rows if row.content))
+        return rows
 
     def _taken_over(self, unchanged: Unchanged) -> Sequence[Row]:
         """Those entries of which the vault still has everything; the others are read."""
@@ -160,7 +175,6 @@ class _Storing:
         return ()
 
     def _read(self, source: SourceFile) -> None:
-        self.nothing_read = False
         if source.size is None or source.size > SMALL:
             self._ahead.append(self._readers.large(source, self._advance))
             return
