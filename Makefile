@@ -14,7 +14,7 @@ export PYTHONPATH := $(CURDIR)/include:$(CURDIR)/plugins
 # Airflow imports three times as fast with byte code, so nothing may forbid it.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help demo up down test test-whole test-parts test-registry test-servers test-long lint format lock runbooks bench clean
+.PHONY: help demo up down test test-whole test-parts test-registry test-servers test-mysql test-long lint format lock runbooks bench clean
 
 help:  ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /\1 — /p' Makefile
@@ -45,6 +45,9 @@ test-servers: .venv/ready $(AZURITE)  ## tests against Ceph, PostgreSQL, MariaDB
 	dpkg -s $(SERVER_PACKAGES) > /dev/null 2>&1 || { $(SUDO) apt-get update -q && \
 		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(SERVER_PACKAGES); }
 	$(BIN)/python -m pytest -m servers
+
+test-mysql: .venv/ready  ## what `make test-servers` asks of MariaDB, asked of MySQL's own server, which is fetched for it from Debian unstable
+	tests/with_mysql.sh $(BIN)/python -m pytest -m servers -k "mariadb or mysql"
 
 test-long: .venv/ready  ## every bit of every object of a vault, and the model of a vault for long: some hours
 	MUSTER_FAULTS_LONG=1 $(BIN)/python -m pytest --override-ini timeout=0 tests/faults/test_every_byte.py tests/faults/test_model.py
