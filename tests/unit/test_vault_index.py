@@ -280,6 +280,16 @@ def test_many_chunks_are_found_as_each_one_is(copies: int, numpy_pays: int, monk
     sizes = [place.entry.size if place else None for place in places]
     assert index.sizes(chunks) == sizes
     assert len(set(sizes)) > 2
+    for rest in (list(chunks), [chunk for chunk in chunks if best[chunk][1] == Standing.SOUND]):
+        contents = []
+        while rest:
+            count = dice.randrange(6)
+            contents.append(rest[:count])
+            del rest[:count]
+        each = [index.sizes(content) for content in contents]
+        sums = index.sums([chunk for content in contents for chunk in content], list(map(len, contents)))
+        assert sums == [None if None in found else sum(size for size in found if size) for found in each]
+        assert 0 in sums
     assert index.sound(chunks[:5]) == (
         {best[chunk][0] for chunk in chunks[:5] if best[chunk][1] == Standing.SOUND},
         [chunk for chunk in chunks[:5] if best[chunk][1] != Standing.SOUND],

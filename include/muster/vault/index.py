@@ -19,7 +19,7 @@ from muster.ports import BlobStore
 from muster.vault.index_listing import packs_there
 from muster.vault.index_merge import due
 from muster.vault.index_objects import IndexObjects, checked_rows, read_index, row_bytes, write_index
-from muster.vault.index_table import ChunkTable
+from muster.vault.index_table import ChunkTable, added_up
 from muster.vault.keys import MasterKey
 from muster.vault.layout import pack_key
 from muster.vault.packs import ENTRY, Pack, PackEntry, read_pack
@@ -92,6 +92,26 @@ class Index:
     def sizes(self, chunks: Sequence[bytes]) -> list[int | None]:
         """The plain length of each chunk, by what is said of the best known copy; None if there is no copy."""
         return [size if number >= 0 else None for number, _, size in self._best(chunks)]
+
+    def sums(self, chunks: Sequence[bytes], counts: Sequence[int]) -> list[int | None]:
+        """
+        The plain lengths of contents, by what is said of the best known copies of their chunks; None of one that lacks a chunk.
+
+        :param chunks: of all contents, one after the other
+        :param counts: how many chunks each has
+        """
+        self._load()
+        if not self._few(chunks):
+            found = self._table.find_first(b"".join(chunks))
+            packs = set(found[:, 0].tolist())
+            if self._sound(packs) == packs:
+                return list(added_up(found[:, 2], counts))
+        sizes, whole, start = self.sizes(chunks), list[int | None](), 0
+        for count in counts:
+            some = [size for size in sizes[start : start + count] if size is not None]
+            whole.append(sum(some) if len(some) == count else None)
+            start += count
+        return whole
 
     def best(self, chunk: bytes) -> tuple[str, int]:
         """The pack of the best known copy of a chunk, and its standing; an empty name, and `Standing.LOST`, if there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from muster.vault.layout import ID_BYTES
@@ -117,6 +118,21 @@ class ChunkTable:
     def entry(self, number: int, ordinal: int) -> PackEntry:
         """A row of a directory."""
         return PackEntry._make(ENTRY.unpack_from(self._directories[number], ordinal * ENTRY.size))
+
+
+def added_up(sizes: npt.NDArray[np.int64], counts: Sequence[int]) -> list[int]:
+    """
+    The sums of sizes that follow one another.
+
+    :param sizes: of shape (sum of counts,)
+    :param counts: how many sizes each sum is of
+    """
+    import numpy as np
+
+    ends = np.cumsum(counts)
+    until = np.concatenate([[0], np.cumsum(sizes)])
+    sums: list[int] = (until[ends] - until[ends - counts]).tolist()
+    return sums
 
 
 def _enter(slots: array[int], number: int, directory: bytes) -> None:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from muster.cycles import no_collecting
 from muster.domain.content import TreeEntry, TreeRef
 from muster.domain.recovery_point import Component, RecoveryPoint
 from muster.errors import IntegrityError
@@ -80,8 +81,9 @@ class TreeCheck:
         needed = ids(ref.root)
         try:
             needed = stored.list_chunks
-            for rows in stored.lots():
-                self._check(tree, rows)
+            with no_collecting():
+                for rows in stored.lots():
+                    self._check(tree, rows)
         except IntegrityError as error:
             tree.broken = error.message
         self._note(tree, LIST, needed)
@@ -89,20 +91,20 @@ class TreeCheck:
         return tree
 
     def _check(self, tree: _Tree, rows: Sequence[Row]) -> None:
-        chunks = chunk_ids(row.content for row in rows if row.content)
-        sizes = self._index.sizes(chunks)
-        self._lost_among(chunks, sizes)
+        files = [(row, row.content) for row in rows if row.content]
+        chunks = chunk_ids(content for _, content in files)
+        sizes = self._index.sums(chunks, [len(content.chunks) for _, content in files])
+        if sizes == [content.size for _, content in files] and not self._lost:
+            return
+        self._lost_among(chunks, self._index.sizes(chunks))
         end = 0
-        for row in rows:
-            if row.content:
-                start, end = end, end + len(row.content.chunks)
-                there = sizes[start:end]
-                if None in there:
-                    tree.absent.append(row.path)
-                elif sum(size for size in there if size) != row.content.size:
-                    tree.wrong.append(row.path)
-                if self._lost:
-                    self._note(tree, row.path, chunks[start:end])
+        for (row, content), size in zip(files, sizes, strict=True):
+            start, end = end, end + len(content.chunks)
+            if size is None:
+                tree.absent.append(row.path)
+            elif size != content.size:
+                tree.wrong.append(row.path)
+            self._note(tree, row.path, chunks[start:end])
 
     def _lost_among(self, chunks: Sequence[bytes], sizes: Sequence[int | None]) -> None:
         if None in sizes:
