@@ -204,14 +204,13 @@ def dump_database(
             dump.digests = digesting.result() if copy.file else server_digests(connection, schema.tables, copy)
     dump.same = known.same_tables(prefix, dump.tables, dump.digests)
     dump.sums |= {name: total for name, total in dump.same.items() if copy.file or not _due(prefix, name, cut_at)}
+    folder.mkdir(parents=True)
+    if not wanted and (reader := Reader.of(connection, copy, dump.unread())):
+        dump.reader = reader
+        stack.callback(reader.close)
     if dump.sums.keys() != dump.tables.keys():
         copy.check()
-    folder.mkdir(parents=True)
-    if not wanted:
-        dump.reader = Reader.of(connection, copy, dump.unread())
-    if dump.reader:
-        stack.callback(dump.reader.close)
-    else:
+    if not dump.reader:
         _read(connection, dump)
     for name in found.keys() & LEFT_OUT.keys():
         dump.left_out[name] = sum(1 for _ in rows_of(connection, found[name]))
