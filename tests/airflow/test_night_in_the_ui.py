@@ -20,9 +20,9 @@ from airflow_runs import real_airflow
 from airflow_site import AirflowSite
 from muster.demo.airflow_platform import APPROVER, USER, Airflow, Settings
 
-pytestmark = [pytest.mark.airflow, pytest.mark.servers, pytest.mark.timeout(1500)]
-RUN_MS = 400_000.0
-PAGE_MS = 60_000.0
+pytestmark = [pytest.mark.airflow, pytest.mark.servers, pytest.mark.timeout(2400)]
+RUN_MS = 600_000.0
+PAGE_MS = 180_000.0
 NEWS_MS = 10_000.0
 READING_MS = 8_000.0
 """Nobody decides faster; and Airflow 3.3 loses an answer that comes while its scheduler is not yet done with the question."""
