@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,39 @@ def test_if_it_is_killed_nothing_is_taken_for_whole(
     stored, _ = taken(source, tmp_path / "next")
     assert "tables/runs.jsonl" in dict(stored)
     assert len(readers) == 2
+
+
+def test_one_that_ends_as_it_begins_is_done_without(
+    small_store: SmallStore,
+    tmp_path: Path,
+    readers: list[Reader],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where Python cannot be started again, the tables are read here, and the log says why it took longer."""
+    source = MlflowSource("w", small_store.url, str(small_store.artifacts))
+    beside = taken(source, tmp_path / "beside")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    assert taken(source, tmp_path / "here") == beside
+    assert "cannot be read by two at the same moment" in caplog.text
+    assert [reader._process.returncode for reader in readers] == [readers[0]._process.returncode, 1]
+
+
+def test_a_damaged_store_is_called_so_whoever_reads_it(
+    small_store: SmallStore, tmp_path: Path, readers: list[Reader]
+) -> None:
+    """The copy is checked while a process of its own reads it; what that one says of the damage is not what is said."""
+    for number in range(300):
+        small_store.add_run(f"r{number}")
+    ((root,),) = small_store.execute("SELECT rootpage FROM sqlite_master WHERE name = 'runs'")
+    ((size,),) = small_store.execute("PRAGMA page_size")
+    data = bytearray(small_store.file.read_bytes())
+    data[(root - 1) * size + 8 : root * size] = bytes(size - 8)
+    small_store.file.write_bytes(data)
+    with pytest.raises(SourceInvalid, match=r"the SQLite file .* is damaged"):
+        taken(MlflowSource("w", small_store.url, str(small_store.artifacts)), tmp_path / "tree")
+    assert len(readers) == 1
+    assert not alive(readers[0])
 
 
 def test_a_capture_that_fails_ends_it(

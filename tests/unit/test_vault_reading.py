@@ -16,13 +16,14 @@ from fakes import MemoryStore
 from muster.domain.content import TreeRef
 from muster.errors import IncompletePoint, IntegrityError, SourceChanged, SourceInvalid
 from muster.ports import LocalFile, SourceFile
+from muster.vault import noted as noting
 from muster.vault import packs as packing
 from muster.vault import writer as writing
 from muster.vault.chunking import MINIMUM
 from muster.vault.layout import pack_key
 from muster.vault.pace import Pace
 from muster.vault.reader import ids
-from muster.vault.sources import changed_files
+from muster.vault.sources import changed_files, folder_files
 from muster.vault.trees import Row, Unchanged
 from muster.vault.vault import Vault
 from vaults import extract, make_vault, memory_file, noise, read_folder, reopen, seal, store_tree
@@ -114,14 +115,51 @@ def test_who_stored_a_tree_seals_it_without_reading_it(
     assert looked
 
 
-def test_a_tree_with_more_chunks_than_are_noted_is_read_at_the_seal(
-    vault: Vault, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_memory_for_what_trees_need_is_bounded(
+    vault: Vault, store: MemoryStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memory has a bound; the point needs the same packs."""
-    monkeypatch.setattr(writing, "_MOST_NOTED", 32 * 100)
+    """A tree with too many chunks is read at the seal, and so are the first of many trees; points need the same packs all the same."""
+    for module in (noting, writing):
+        monkeypatch.setattr(module, "MOST", 32 * 400)
+    trees = [snapshot(vault, folder)[0], store_tree(vault, {"one": b"1"})]
+    (folder / "more").mkdir()
+    for number in range(120):
+        (folder / "more" / f"{number}").write_bytes(noise(number + 1, 1000 + number))
+    trees.append(snapshot(vault, folder)[0])
+    assert list(vault._noted._trees) == trees[:2]
+    trees.append(store_tree(vault, list(folder_files(folder / "more"))))
+    trees.append(store_tree(vault, list(folder_files(folder / "a"))))
+    assert vault._noted._size <= 32 * 400
+    assert list(vault._noted._trees) == [trees[1], *trees[3:]]
+    packs = [seal(vault, tree, number=number).packs for number, tree in enumerate(trees)]
+    assert packs == [seal(reopen(store), tree, number=10 + number).packs for number, tree in enumerate(trees)]
+
+
+def test_a_file_that_is_read_again_does_not_make_a_point_need_what_it_was(
+    vault: Vault, store: MemoryStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file that lost a chunk, and is another by now though nothing tells it, the other chunks are not needed any more."""
+    monkeypatch.setattr(packing, "PACK_TARGET", 4096)
+    (folder / "large").write_bytes(noise(8 * 1024 * 1024, 7))
     tree, _, _ = snapshot(vault, folder)
-    assert tree not in vault._stored
-    assert len(seal(vault, tree).packs) == 1
+    rows = list(vault.tree(tree).rows())
+    (content,) = (row.content for row in rows if row.path == "large")
+    assert content
+    packs = [vault._index.best(chunk)[0] for chunk in ids(content)]
+    kept, lost, *_ = [pack for pack in packs if len(list(vault._index.packs()[pack].chunks())) == 1]
+    del store.objects[pack_key(lost)]
+    found = (folder / "large").stat()
+    (folder / "large").write_bytes(noise(8 * 1024 * 1024, 8))
+    os.utime(folder / "large", ns=(found.st_atime_ns, found.st_mtime_ns))
+    later = reopen(store)
+    later._index.refresh()
+    later._index.reconcile()
+    with later.writer() as writer:
+        again = writer.store_tree(changed_files(folder, rows))
+    assert writer.stats.known_files > 250
+    sealed = seal(later, again)
+    assert kept not in sealed.packs
+    assert sealed.packs == seal(reopen(store), again, number=1).packs
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["stored", "taken over"])

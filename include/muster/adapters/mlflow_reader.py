@@ -11,6 +11,7 @@ that input ends. Nobody but `Reader` begins it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -64,8 +65,9 @@ class Reader:
             **own_python("muster.adapters.mlflow_reader"),
         )
         assert self._process.stdin is not None  # noqa: S101 - for the type checker
-        self._process.stdin.write(json.dumps(to_json(task)).encode() + b"\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which whoever asks for its answer is told
+            self._process.stdin.write(json.dumps(to_json(task)).encode() + b"\n")
+            self._process.stdin.flush()
         self._joined = False
 
     @staticmethod
@@ -100,7 +102,7 @@ class Reader:
 
     def close(self) -> None:
         """Nothing is read any more."""
-        with self._process as process:
+        with contextlib.suppress(BrokenPipeError), self._process as process:
             process.kill()
 
     def _answer(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from muster.ports import StrPath
 from muster.vault.files import SMALL, Batch, FileReading, Located, content_of
 from muster.vault.placing import Placement, folder_of, name_of
 from muster.vault.reader import ChunkReader, started
-from muster.vault.second_process import WORTH_IT, second_process
+from muster.vault.second_process import WORTH_IT, in_use, second_process
 from muster.vault.second_restore import FILE_ROOMS, SecondPlacer
 
 Wanted = tuple[TreeEntry, str]
@@ -99,7 +99,7 @@ class _Extraction:
         self._reading, self._placement = reading, Placement()
         self._stopped = False
         self._second: SecondPlacer | None = None
-        self._asked = False
+        self._in_vain = False
         self._held = ExitStack()
 
     def __enter__(self) -> _Extraction:
@@ -137,12 +137,13 @@ class _Extraction:
         return size + self._write_here(located)
 
     def _begun(self) -> SecondPlacer | None:
-        """Another process that writes; None where there can be none, which is asked once."""
-        if not self._asked:
-            self._asked = True
+        """Another process that writes; None as long as somebody else has it, and if there can be none, which is found out once."""
+        if self._second is None and not self._in_vain:
             reader = self._reading.reader
             if process := self._held.enter_context(second_process(reader.master, *FILE_ROOMS)):
                 self._second = SecondPlacer(reader, process, self._write_again)
+            elif not in_use():
+                self._in_vain = True
         return self._second
 
     def _write_again(self, pieces: Sequence[Wanted]) -> int:

@@ -129,9 +129,9 @@ def added_up(sizes: npt.NDArray[np.int64], counts: Sequence[int]) -> list[int]:
     """
     import numpy as np
 
-    ends = np.cumsum(counts)
     until = np.concatenate([[0], np.cumsum(sizes)])
-    sums: list[int] = (until[ends] - until[ends - counts]).tolist()
+    ends = np.concatenate([[0], np.cumsum(np.asarray(counts, np.int64))])
+    sums: list[int] = np.diff(until[ends]).tolist()
     return sums
 
 

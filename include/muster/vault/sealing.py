@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from muster.domain.content import TreeRef
 from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import IncompletePoint, IntegrityError
 from muster.ports import KnownContent
 from muster.vault.index import Index, Standing
-from muster.vault.layout import ID_BYTES
+from muster.vault.noted import NotedTrees
 from muster.vault.reader import ChunkReader, ids
 from muster.vault.tree_reader import StoredTree
 from muster.vault.trees import LIST, chunk_ids
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """
-    All that a tree needs, as its writer knows it, which need then not be read from the vault to seal it.
-
-    :param packs: those in which it found what it took over
-    :param chunks: ids of those that it stored or found by their content, and of the list, joined; they are not all in packs yet
-    """
-
-    packs: frozenset[str]
-    chunks: bytes
-
-    def sound(self, index: Index) -> set[str] | None:
-        """The packs in which all of it is; None if anything of it is not where a point may build on it."""
-        if any(index.standing(pack) is not Standing.SOUND for pack in self.packs):
-            return None
-        chunks = [self.chunks[at : at + ID_BYTES] for at in range(0, len(self.chunks), ID_BYTES)]
-        names, others = index.sound(chunks)
-        return None if others else names | self.packs
 
 
 def complete(
@@ -42,12 +21,12 @@ def complete(
     index: Index,
     reader: ChunkReader,
     store_anew: Callable[[Iterable[bytes]], None],
-    stored: Mapping[TreeRef, Stored],
+    noted: NotedTrees,
 ) -> RecoveryPoint:
     """
     The point with the names of all packs that it needs.
 
-    :param stored: trees that this process has stored, whose lists are read only if something of them is amiss
+    :param noted: trees that this process stored, whose lists are read only if something of them is amiss
     :param store_anew: stores chunks again that lie in condemned packs only, on which no manifest may build
     :raises IncompletePoint: naming the component and file of which a chunk is nowhere, or whose list cannot be read
     """
@@ -57,8 +36,8 @@ def complete(
     packs: set[str] = set()
     for component in point.components:
         try:
-            known = stored[component.tree].sound(index) if component.tree in stored else None
-            packs |= _packs_of(StoredTree(reader, component.tree), index, condemned) if known is None else known
+            found = noted.sound(component.tree, index)
+            packs |= _packs_of(StoredTree(reader, component.tree), index, condemned) if found is None else found
         except IntegrityError as error:
             raise _incomplete(point, f"{component.label}: {error.message}") from error
     if condemned:

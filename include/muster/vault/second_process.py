@@ -132,6 +132,11 @@ _one = threading.Lock()
 """Held by whoever has one: each takes memory, and there are not more processors than two for each of several."""
 
 
+def in_use() -> bool:
+    """Whether somebody has one now, so that there may be one later."""
+    return _one.locked()
+
+
 @contextmanager
 def second_process(master: MasterKey, rooms: int, room: int) -> Iterator[SecondProcess | None]:
     """

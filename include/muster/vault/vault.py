@@ -25,10 +25,11 @@ from muster.vault.keyholders import KeyHolders
 from muster.vault.keys import ScryptCost
 from muster.vault.layout import FORMAT, digest, point_id, point_key
 from muster.vault.locking import PointLocks
+from muster.vault.noted import NotedTrees
 from muster.vault.opening import Opened, create, unlock
 from muster.vault.points import Points
 from muster.vault.reader import ChunkReader
-from muster.vault.sealing import Stored, complete, still_complete
+from muster.vault.sealing import complete, still_complete
 from muster.vault.seldom import Seldom
 from muster.vault.tree_reader import StoredTree
 from muster.vault.writer import VaultWriter, WriterStats
@@ -66,7 +67,7 @@ class Vault(Seldom):
         self._opened, self._master, self._authority = opened, opened.master, opened.authority
         self._index = Index(self._store, self._master)
         self._reader = ChunkReader(self._store, self._master, self._index)
-        self._stored: dict[TreeRef, Stored] = {}
+        self._noted = NotedTrees()
         self._points = Points(self._store, self._authority, self._header.id)
         self._trail = AuditTrail(self._store, self._authority, self._header)
         self._condemned = Condemnations(self._store, self._authority, self._header.id)
@@ -143,7 +144,7 @@ class Vault(Seldom):
         """
         self._gate()
         cut = self._header.chunker.cutter()
-        writer = VaultWriter(self._store, self._master, self._index, cut, self._stored)
+        writer = VaultWriter(self._store, self._master, self._index, cut, self._noted)
         try:
             yield writer
         except BaseException as error:
@@ -176,7 +177,7 @@ class Vault(Seldom):
         gate = self._gate()
         locked_until = self._locks.end(self._clock.now(), lock)
         unsealed = replace(point, format=FORMAT, vault=self.id, locked_until=locked_until)
-        sealed = complete(unsealed, self._index, self._reader, self._store_anew, self._stored)
+        sealed = complete(unsealed, self._index, self._reader, self._store_anew, self._noted)
         self._locks.packs(sealed)
         gate.check_time()
         self._authority.confirm()

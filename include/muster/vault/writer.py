@@ -9,15 +9,15 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 from muster.domain.content import ContentRef, TreeRef
-from muster.ports import BlobStore, Progress, SourceFile
+from muster.ports import BlobStore, KnownContent, Progress, SourceFile
 from muster.vault.chunking import OF_FILES, OF_LISTS, Cutter
 from muster.vault.entry_list import EntryList
 from muster.vault.index import Index
 from muster.vault.intake import Advance, WriterStats
 from muster.vault.keys import MasterKey
+from muster.vault.noted import MOST, Noted, NotedTrees
 from muster.vault.reader import ids
 from muster.vault.readers import Readers
-from muster.vault.sealing import Stored
 from muster.vault.sink import PackSink
 from muster.vault.small_files import SMALL
 from muster.vault.sources import bytes_file
@@ -28,8 +28,6 @@ __all__ = ["VaultWriter", "WriterStats"]
 _BATCHES_AHEAD = 8
 _BATCH_FILES = 64
 _BATCH_BYTES = 4 * 1024 * 1024
-_MOST_NOTED = 32 * 1024 * 1024
-"""Bytes of ids of chunks, of a million of them; a tree of more is looked at when it is sealed."""
 PAGED_FROM = 4096
 """Lists of so many entries are stored in small pieces."""
 
@@ -38,10 +36,11 @@ class VaultWriter:
     """
     Takes trees into a vault; `Vault.writer` opens and closes it.
 
-    The iterable of files is consumed in the caller's thread. Memory: that of `Readers`, of `PackSink` and of `EntryList`.
+    The iterable of files is consumed in the caller's thread. Memory: that of `Readers`, of `PackSink` and of `EntryList`, and what is
+    noted of each tree.
 
     :param cut: what files are cut by
-    :param stored: told what each tree needs
+    :param noted: told what each tree needs
     """
 
     def __init__(
@@ -50,9 +49,9 @@ class VaultWriter:
         master: MasterKey,
         index: Index,
         cut: Cutter,
-        stored: dict[TreeRef, Stored],
+        noted: NotedTrees,
     ) -> None:
-        self._index, self._stored = index, stored
+        self._index, self._noted = index, noted
         self._sink = PackSink(store, master, index)
         self._readers = Readers(master, self._sink, cut)
 
@@ -81,9 +80,8 @@ class VaultWriter:
         listed = self._readers.read(SourceFile(LIST, entries.open), advance, OF_LISTS if paged else OF_FILES)
         root = self._table_of(listed, advance) if paged else listed
         ref = replace(entries.seen.ref(root), paged=paged)
-        storing.note([*ids(listed), *ids(root)])
-        if len(storing.chunks) <= _MOST_NOTED:
-            self._stored[ref] = Stored(frozenset(storing.packs), bytes(storing.chunks))
+        storing.note([listed, root])
+        self._noted.add(ref, Noted(frozenset(storing.packs), bytes(storing.chunks)))
         return ref
 
     def _table_of(self, listed: ContentRef, advance: Advance) -> ContentRef:
@@ -107,7 +105,7 @@ class _Storing:
     One tree on its way into the vault.
 
     :param packs: in which all contents lie that were taken over
-    :param chunks: ids of the others' chunks, joined; of too many, those of some
+    :param chunks: ids of the others' chunks, joined; not all of them if they are more than `MOST`
     """
 
     def __init__(self, index: Index, readers: Readers, advance: _Counter) -> None:
@@ -133,15 +131,15 @@ class _Storing:
             for future in self._ahead:
                 future.cancel()
 
-    def note(self, chunks: Iterable[bytes]) -> None:
-        """Chunks that were stored or found, which the tree needs."""
-        if len(self.chunks) <= _MOST_NOTED:
-            self.chunks += b"".join(chunks)
+    def note(self, contents: Iterable[KnownContent]) -> None:
+        """Contents that were stored or found, and that the tree needs."""
+        if len(self.chunks) <= MOST:
+            self.chunks += b"".join(chunk_ids(contents))
 
     def _next(self) -> Sequence[Row]:
         """The entries of files that were read first."""
         rows = self._ahead.popleft().result()
-        self.note(chunk_ids(row.content for row in rows if row.content))
+        self.note(row.content for row in rows if row.content)
         return rows
 
     def _taken_over(self, unchanged: Unchanged) -> Sequence[Row]:
@@ -151,6 +149,7 @@ class _Storing:
         if lost:
             gone = set(lost)
             rows = [row for row in rows if row.content and gone.isdisjoint(ids(row.content))]
+            packs, _ = self._index.sound(chunk_ids(row.content for row in rows if row.content))
             there = {row.path for row in rows}
             for row in unchanged.rows:
                 if row.path not in there:
