@@ -1,7 +1,7 @@
 """
 A real MariaDB server for `make test-servers`, as Debian packages it.
 
-With ``MUSTER_MYSQLD`` (a command that takes the options of a ``mysqld``) the same tests run against that server instead, by hand: MySQL.
+With ``MUSTER_MYSQLD`` (a command that takes the options of a ``mysqld``) the same tests run against that server instead: `make test-mysql`.
 """
 
 from __future__ import annotations
