@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fakes import MemoryStore
+from muster.domain.content import TreeEntry
 from muster.errors import IntegrityError, MusterError, SourceChanged, SourceInvalid, StoreUnavailable, TargetNotEmpty
 from muster.ports import SourceFile
 from muster.vault import extract as extracting
@@ -425,6 +427,30 @@ def test_there_is_one_at_a_time(vault: Vault) -> None:
         assert other is None
     with second_process(key, 1, 4096) as later:
         assert later
+
+
+def test_a_restore_asks_again_for_one_that_somebody_else_had(
+    second: Second, vault: Vault, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two restores side by side the longer one gets it when the other has ended."""
+    tree = store_tree(vault, on_disk(folder))
+    monkeypatch.setattr(extracting, "_AT_ONCE", 500)
+    entries, back = vault.tree(tree).entries(), tmp_path / "back"
+    with ExitStack() as elsewhere:
+        assert elsewhere.enter_context(second_process(MasterKey.generate(), 1, 4096))
+        written_before: list[int] = []
+
+        def wanted() -> Iterator[tuple[TreeEntry, Path]]:
+            for number, entry in enumerate(entries):
+                if number == 1000:
+                    written_before.append(second.placed)
+                    elsewhere.close()
+                yield entry, back / entry.path
+
+        vault.tree(tree).extract(wanted())
+    assert written_before == [0]
+    assert second.placed > 0
+    assert read_folder(back) == read_folder(folder)
 
 
 _CALLER = """
