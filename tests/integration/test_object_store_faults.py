@@ -118,7 +118,7 @@ def test_a_server_that_is_away_is_named_soon() -> None:
             call()
         assert "network" in caught.value.hint
         assert "se/cret" not in "".join(traceback.format_exception(caught.value))
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
 
 
 def test_a_missing_bucket_is_named(moto_s3: S3Server) -> None:

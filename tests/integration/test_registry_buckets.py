@@ -131,7 +131,7 @@ def test_a_server_that_is_away_is_named_soon(registry: str, bucket: ArtifactBuck
     with pytest.raises(StoreUnavailable, match=r"does not answer|did not answer") as caught:
         listed(registry, bucket.silent)
     assert bucket.secret not in str(caught.value)
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 115
 
 
 def test_a_large_artifact_comes_and_goes_in_parts(

@@ -71,7 +71,7 @@ def test_a_locked_store_is_waited_for_as_long_as_somebody_wants_it(tmp_path: Pat
         if not patient:
             with pytest.raises(CancelledError):
                 copying.result()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 50
     assert (tmp_path / "copy.db").stat().st_size == (store.stat().st_size if patient else 0)
 
 

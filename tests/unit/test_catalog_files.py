@@ -104,9 +104,9 @@ def test_reading_is_quick_enough_for_every_parse_of_a_dag_file(tmp_path: Path) -
     """Once pydantic is imported, a catalog of a workload is read in milliseconds."""
     catalog = write(tmp_path, FULL)
     load_catalog(catalog)
-    began = time.perf_counter()
+    began = time.process_time()
     load_catalog(catalog)
-    assert time.perf_counter() - began < 0.1
+    assert time.process_time() - began < 0.1
 
 
 def test_the_catalog_knows_no_tool_and_no_airflow() -> None:
