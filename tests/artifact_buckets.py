@@ -10,7 +10,8 @@ from urllib.parse import quote
 import pytest
 
 from cloud_servers import ACCOUNT, AzureServer, GcsServer
-from servers import S3Server, free_port
+from muster.demo.processes import free_port
+from servers import S3Server
 
 PREFIX = "deep/prefix of é"
 """What a vault's prefix may not be."""

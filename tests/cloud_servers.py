@@ -24,9 +24,9 @@ from azure_gate import AzureGate
 from gcs_gate import GcsGate
 from muster.adapters.azure_location import AzureLocation
 from muster.adapters.gcs_location import GcsLocation
+from muster.demo.processes import free_port
 from muster.ports import LockMode
 from relay import Relay
-from servers import free_port
 
 _AZURITE = Path(__file__).with_name("azurite") / "node_modules" / ".bin" / "azurite-blob"
 _READY_WITHIN_S = 60

@@ -7,7 +7,6 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from muster.demo.processes import free_port
 
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
 
@@ -79,9 +80,7 @@ def debian_postgres() -> Iterator[Cluster]:
     password.write_text("pass:word@1\n")
     password.chmod(0o644)
     data = folder / "data"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     made = [f"{DEBIAN}/initdb", "-D", str(data), "-U", "muster", "-A", "scram-sha-256", f"--pwfile={password}"]
     subprocess.run([*as_user, *made], check=True, capture_output=True, cwd=folder)
     options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off"

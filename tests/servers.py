@@ -20,6 +20,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from muster.adapters.s3_location import S3Location
+from muster.demo.processes import free_port
 
 _SCRIPT = Path(__file__).with_name("s3_server.sh")
 _READY_WITHIN_S = 120
@@ -131,13 +132,6 @@ def _await_ready(process: subprocess.Popen[str]) -> None:
     if line.strip() != "ready":
         _, errors = process.communicate(timeout=60)
         pytest.fail(f"the S3 server of {_SCRIPT.name} did not come up within {_READY_WITHIN_S} s:\n{errors}")
-
-
-def free_port() -> int:
-    """A TCP port of loopback that nobody used a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from airflow_site import PROJECT
+from muster.demo.processes import free_port
 from openbao import OpenBao, running_openbao
-from servers import free_port
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(300)]
 

@@ -10,13 +10,13 @@ import pytest
 from fakes import FrozenClock, MemoryStore
 from kms import Kms
 from muster.codec import canonical
+from muster.demo.processes import free_port
 from muster.errors import AlreadyExists, IntegrityError, NotFound, Refused, StoreUnavailable, UsageError, WrongKey
 from muster.vault.holders import KmsKey, RecoveryKey, Shares, generate_recovery_key, kms_key_name, secret_of
 from muster.vault.keyholders import PROVEN_FOR, Holder, warnings
 from muster.vault.layout import digest
 from muster.vault.slots import KeySlot, slot_key, unwrap
 from muster.vault.vault import Passphrase, Vault
-from servers import free_port
 from vaults import CHEAP, PASSPHRASE, make_vault, reopen, seal, store_tree
 
 SECOND = Passphrase("second of them")
