@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from cloud_servers import ACCOUNT, AzureServer, GcsServer
-from muster.demo.processes import free_port
+from muster.loopback import free_port
 from servers import S3Server
 
 PREFIX = "deep/prefix of é"

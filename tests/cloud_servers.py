@@ -24,7 +24,7 @@ from azure_gate import AzureGate
 from gcs_gate import GcsGate
 from muster.adapters.azure_location import AzureLocation
 from muster.adapters.gcs_location import GcsLocation
-from muster.demo.processes import free_port
+from muster.loopback import free_port
 from muster.ports import LockMode
 from relay import Relay
 

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import pytest
 
-from muster.demo.processes import free_port
+from muster.loopback import free_port
 
 SERVER = Path("/usr/sbin/mariadbd")
 INSTALL = Path("/usr/bin/mariadb-install-db")

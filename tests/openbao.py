@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloud_servers import running
-from muster.demo.processes import free_port
+from muster.loopback import free_port
 
 _AUDIT = 'audit "file" "requests" {{ options {{ file_path = "{path}" }} }}\n'
 _ROOT = "of-this-test-alone"

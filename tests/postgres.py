@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.demo.processes import free_port
+from muster.loopback import free_port
 
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
 

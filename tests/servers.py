@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from muster.adapters.s3_location import S3Location
-from muster.demo.processes import free_port
+from muster.loopback import free_port
 
 _SCRIPT = Path(__file__).with_name("s3_server.sh")
 _READY_WITHIN_S = 120

@@ -11,8 +11,8 @@ import pytest
 
 from muster.demo import airflow_api
 from muster.demo.airflow_api import AirflowApi
-from muster.demo.processes import free_port
 from muster.errors import MusterError
+from muster.loopback import free_port
 
 pytestmark = pytest.mark.airflow
 

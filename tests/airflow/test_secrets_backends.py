@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from airflow_site import PROJECT
-from muster.demo.processes import free_port
+from muster.loopback import free_port
 from openbao import OpenBao, running_openbao
 
 pytestmark = [pytest.mark.servers, pytest.mark.airflow, pytest.mark.timeout(300)]

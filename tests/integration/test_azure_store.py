@@ -15,8 +15,8 @@ from cloud_servers import ACCOUNT, ACCOUNT_KEY, AzureServer
 from muster.adapters.azure_store import azure_store
 from muster.adapters.bucket_store import BucketLocks, BucketStore
 from muster.adapters.stores import open_store
-from muster.demo.processes import free_port
 from muster.errors import AlreadyExists, IntegrityError, NotFound, Refused, StoreUnavailable
+from muster.loopback import free_port
 from muster.ports import LockMode
 from relay import Answer, Asked, Relay
 from servers import LossyLine

@@ -21,8 +21,8 @@ from muster.adapters.bucket_store import BucketLocks, BucketStore
 from muster.adapters.gcs_location import GcsLocation
 from muster.adapters.gcs_store import gcs_store
 from muster.adapters.stores import open_store
-from muster.demo.processes import free_port
 from muster.errors import AlreadyExists, IntegrityError, NotFound, Refused, StoreUnavailable
+from muster.loopback import free_port
 from muster.ports import LockMode, Proof
 from relay import Answer, Asked, Relay
 from servers import LossyLine

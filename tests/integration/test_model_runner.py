@@ -19,9 +19,9 @@ import psutil
 import pytest
 
 from muster.adapters.process_model_runner import ProcessModelRunner
-from muster.demo.processes import free_port
 from muster.domain.predictions import compare
 from muster.errors import SmokeFailed, SourceInvalid
+from muster.loopback import free_port
 
 CHAMELEON = """
 import os, signal, sys, time

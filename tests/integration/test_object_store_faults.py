@@ -19,8 +19,8 @@ from muster.adapters.s3_location import S3Location
 from muster.adapters.s3_locks import S3Locks
 from muster.adapters.s3_versions import S3Versions
 from muster.adapters.stores import open_store
-from muster.demo.processes import free_port
 from muster.errors import AlreadyExists, NotFound, Refused, StoreUnavailable, UsageError
+from muster.loopback import free_port
 from servers import LossyLine, S3Server
 
 PACK = bytes(range(256)) * 4096

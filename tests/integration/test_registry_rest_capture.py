@@ -20,8 +20,8 @@ from muster.adapters import mlflow_rest_source
 from muster.adapters.mlflow_rest_api import MlflowApi, RestServer
 from muster.adapters.mlflow_rest_source import MlflowRestSource
 from muster.adapters.rereading import due
-from muster.demo.processes import free_port
 from muster.errors import Refused, SourceChanged, SourceInvalid, StoreUnavailable
+from muster.loopback import free_port
 from relay import Answer, Asked, Relay, Rule
 from rest_registries import Served, capture_by_rest
 

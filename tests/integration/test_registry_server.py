@@ -15,6 +15,7 @@ from muster.adapters import mlflow_server
 from muster.adapters.mlflow_server import LocalMlflowServer
 from muster.demo.processes import ProcessTree
 from muster.errors import StoreUnavailable
+from muster.loopback import free_port
 from registry_seed import SmallStore
 
 SERVE = """
@@ -60,12 +61,11 @@ def test_server_answers_and_is_gone_afterwards(
     small_store.add_run("r1", "mlflow-artifacts:/0/r1/artifacts")
     monkeypatch.setenv("SOME_SECRET_OF_OURS", "s3cret")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    free_port = mlflow_server._free_port
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         ports = [taken.getsockname()[1]]
-        monkeypatch.setattr(mlflow_server, "_free_port", lambda: ports.pop() if ports else free_port())
+        monkeypatch.setattr(mlflow_server, "free_port", lambda: ports.pop() if ports else free_port())
         with (  # noqa: PT012 (the server must die of what happens inside)
             pytest.raises(ZeroDivisionError),
             LocalMlflowServer().serve(small_store.url, str(small_store.artifacts)) as uri,

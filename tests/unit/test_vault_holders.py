@@ -10,8 +10,8 @@ import pytest
 from fakes import FrozenClock, MemoryStore
 from kms import Kms
 from muster.codec import canonical
-from muster.demo.processes import free_port
 from muster.errors import AlreadyExists, IntegrityError, NotFound, Refused, StoreUnavailable, UsageError, WrongKey
+from muster.loopback import free_port
 from muster.vault.holders import KmsKey, RecoveryKey, Shares, generate_recovery_key, kms_key_name, secret_of
 from muster.vault.keyholders import PROVEN_FOR, Holder, warnings
 from muster.vault.layout import digest

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from muster.adapters.mlflow_locations import root_place
 from muster.adapters.mlflow_store import StoreUrl
 from muster.adapters.network_cell import Confined
 from muster.errors import StoreUnavailable
+from muster.loopback import free_port
 
 PASSED_ON = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"),
@@ -121,7 +121,7 @@ class LocalMlflowServer:
     def _started(self, environment: dict[str, str], log: Path, shown: str) -> tuple[subprocess.Popen[bytes], str]:
         """A server that answers. Another process may take the free port first: then its own start fails, and we try anew."""
         for attempt in range(1, STARTS + 1):
-            port = _free_port()
+            port = free_port()
             process = _launch(environment, port, log, self._prefix)
             try:
                 if self._answers(process, port):
@@ -219,12 +219,6 @@ def _launch(environment: dict[str, str], port: int, log: Path, prefix: list[str]
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from muster.demo.airflow_api import AirflowApi
 from muster.demo.layout import PROJECT
-from muster.demo.processes import Child, ProcessTree, finish, free_port
+from muster.demo.processes import Child, ProcessTree, finish
 from muster.errors import StoreUnavailable
+from muster.loopback import free_port
 
 USER, APPROVER = "admin", "recovery-lead"
 ROLES = {USER: "admin", APPROVER: "user"}

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import secrets
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -162,20 +160,6 @@ def log_tail(log: Path) -> str:
     """The last lines of a log file, indented."""
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
     return "\n".join(f"    {line}" for line in lines[-SHOWN_LOG_LINES:])
-
-
-def free_port() -> int:
-    """
-    A loopback port that nobody used a moment ago.
-
-    It is none of those that Linux gives to whoever connects (from 32768 on, ``ip_local_port_range``): such a one may be taken until a
-    server has started, which takes seconds.
-    """
-    while True:
-        port = 20_000 + secrets.randbelow(12_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 def started_at(pid: int) -> str | None:

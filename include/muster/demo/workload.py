@@ -19,8 +19,9 @@ from muster.bootstrap import Platform
 from muster.catalog import load_catalog
 from muster.demo.airflow_platform import Settings, connection
 from muster.demo.layout import PROJECT, Layout
-from muster.demo.processes import Child, ProcessTree, free_port
+from muster.demo.processes import Child, ProcessTree
 from muster.errors import MusterError, StoreUnavailable
+from muster.loopback import free_port
 from muster.vault.vault import Actor
 
 WORKLOAD = "flight_delays"

@@ -93,7 +93,7 @@ class Index:
         """The plain length of each chunk, by what is said of the best known copy; None if there is no copy."""
         return [size if number >= 0 else None for number, _, size in self._best(chunks)]
 
-    def sums(self, chunks: Sequence[bytes], counts: Sequence[int]) -> list[int | None]:
+    def sums(self, chunks: Sequence[bytes], counts: Sequence[int]) -> Sequence[int | None]:
         """
         The plain lengths of contents, by what is said of the best known copies of their chunks; None of one that lacks a chunk.
 
@@ -105,7 +105,7 @@ class Index:
             found = self._table.find_first(b"".join(chunks))
             packs = set(found[:, 0].tolist())
             if self._sound(packs) == packs:
-                return list(added_up(found[:, 2], counts))
+                return added_up(found[:, 2], counts)
         sizes, whole, start = self.sizes(chunks), list[int | None](), 0
         for count in counts:
             some = [size for size in sizes[start : start + count] if size is not None]
