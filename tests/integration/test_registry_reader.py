@@ -105,6 +105,31 @@ def test_what_is_written_meanwhile_is_of_the_next_point(
         assert f"late{number}".encode() not in tree.read(tree.entry("tables/runs.jsonl"))
 
 
+def test_of_a_later_point_it_reads_what_changed(
+    url: str, tmp_path: Path, readers: list[Reader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the first one everything, before anybody knows what is in it; then those tables alone that are not what they were."""
+    asked: list[list[str]] = []
+    of = mlflow_tables.Reader.of
+
+    def noted(connection: Any, copy: Any, tables: Any) -> Reader | None:
+        asked.append([table.name for table, _ in tables])
+        return of(connection, copy, tables)
+
+    monkeypatch.setattr(mlflow_tables.Reader, "of", staticmethod(noted))
+    monkeypatch.setattr(mlflow_tables, "_due", lambda *_: False)
+    source, tree = MlflowSource("w", url, str(tmp_path / "artifacts")), None
+    for number in range(2):
+        with source.capture(tree) as cut:
+            tree = FolderTree(tmp_path / f"tree{number}").store(cut.files())
+            rows = cut.details()["tables"]["runs"]["rows"]
+        assert rows == 5 + number
+        add_run(url, f"more{number}")
+    assert set(asked[0]) > {"runs", "experiments", "alembic_version"}
+    assert asked[1] == ["runs"]
+    assert len(readers) == 2
+
+
 def test_a_moment_that_cannot_be_shared_is_read_by_one(
     embedded_postgres: Cluster,
     tmp_path: Path,

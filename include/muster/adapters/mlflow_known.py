@@ -60,6 +60,11 @@ class Known:
         self._cut_at = float(self._json("schema.json").get("cut_at", 0.0))
         self._versions = self._json(VERSIONS)
 
+    @property
+    def nothing(self) -> bool:
+        """Whether there is no point before."""
+        return self._previous is None
+
     def read(self, path: str) -> bytes | None:
         """A small file; None if it is not there, or damaged, which `verify` names."""
         try:

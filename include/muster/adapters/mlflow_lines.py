@@ -48,15 +48,19 @@ class Batch:
 
     :param lines: of these very rows
     :param columns: of these very rows
+    :param types: of the values of each of these columns
     """
 
     __slots__ = ("_columns", "_lines", "_types", "rows")
 
     def __init__(
-        self, rows: Sequence[Sequence[Any]], lines: bytes | None = None, columns: Sequence[Sequence[Any]] | None = None
+        self,
+        rows: Sequence[Sequence[Any]],
+        lines: bytes | None = None,
+        columns: Sequence[Sequence[Any]] | None = None,
+        types: Sequence[set[type]] | None = None,
     ) -> None:
-        self.rows, self._lines, self._columns = rows, lines, columns
-        self._types: list[set[type]] | None = None
+        self.rows, self._lines, self._columns, self._types = rows, lines, columns, types
 
     @property
     def columns(self) -> Sequence[Sequence[Any]]:
@@ -71,7 +75,7 @@ class Batch:
         return self._columns
 
     @property
-    def types(self) -> list[set[type]]:
+    def types(self) -> Sequence[set[type]]:
         """Of the values of each column. Errors as of `columns`."""
         if self._types is None:
             self._types = [set(map(type, values)) for values in self.columns]
@@ -113,7 +117,10 @@ def _written_alike(values: Sequence[Any], types: set[type]) -> bool:
     """Whether there is one way to write each of these: `msgspec` knows more types than JSON has, and writes NaN as null."""
     if not types <= _ALIKE:
         return False
-    sizes = [abs(value) for value in values if type(value) is float and value] if float in types else ()
+    if float not in types:
+        return True
+    floats = values if types == {float} else [value for value in values if type(value) is float]
+    sizes = list(map(abs, filter(None, floats)))
     return not sizes or (min(sizes) >= _LEAST and max(sizes) < _MOST and sum(sizes) < math.inf)
 
 

@@ -138,15 +138,15 @@ def batches_of(connection: Connection, table: Table, only: Any = None, *, lock: 
         statement = statement.where(only)
     if lock:
         statement = statement.with_for_update(key_share=True)
+    kinds = [column.kind for column in table.columns]
     for raws in _read_raw(connection, statement):
+        given = list(zip(*raws, strict=True))
         try:
-            columns = [
-                _canonical(column.kind, values)
-                for column, values in zip(table.columns, zip(*raws, strict=True), strict=True)
-            ]
+            columns, types = zip(*map(_canonical, kinds, given), strict=True)
         except (TypeError, ValueError):
             raise SourceInvalid(_misfit(table, raws), "mend the row: MLflow itself could not have written it") from None
-        yield Batch(list(zip(*columns, strict=True)), columns=columns)
+        as_given = type(raws[0]) is tuple and all(map(operator.is_, columns, given))
+        yield Batch(raws if as_given else list(zip(*columns, strict=True)), columns=columns, types=types)
 
 
 def _read_raw(connection: Connection, statement: Any) -> Iterator[Sequence[Sequence[Any]]]:
@@ -159,13 +159,16 @@ def _read_raw(connection: Connection, statement: Any) -> Iterator[Sequence[Seque
             yield raws
 
 
-def _canonical(kind: str, values: Sequence[Any]) -> Sequence[Any]:
-    """The values of one column. Those that stand for themselves, as most do, are not looked at one by one."""
+def _canonical(kind: str, values: Sequence[Any]) -> tuple[Sequence[Any], set[type]]:
+    """The values of one column, and their types. Those that stand for themselves, as most do, are not looked at one by one."""
     found = set(map(type, values))
     if found <= _PLAIN.get(kind, set()) and (kind != "float" or all(map(math.isfinite, values))):
-        return values
+        return values, found
+    if kind == "boolean" and found == {int} and set(values) <= {0, 1}:  # as SQLite and MySQL give them
+        return list(map(bool, values)), {bool}
     encode = _ENCODERS[kind]
-    return [None if value is None else encode(value) for value in values]
+    encoded = [None if value is None else encode(value) for value in values]
+    return encoded, set(map(type, encoded))
 
 
 def _select(connection: Connection, table: Table) -> Any:

@@ -122,6 +122,12 @@ class Dump:
             anew.rename(path)
         return path.open("rb")
 
+    def begin(self, connection: Connection, stack: ExitStack) -> None:
+        """Have what nobody read yet written by a process of its own, if it is much; `stack` ends it."""
+        self.reader = Reader.of(connection, self.copy, self.unread())
+        if self.reader:
+            stack.callback(self.reader.close)
+
     def let_go(self, connection: Connection) -> None:
         """The connection is not needed after this."""
         if self.reader and not _joined(self.reader, self.copy.store.shown):
@@ -191,6 +197,7 @@ def dump_database(
     :param wanted: models that are taken alone, with what they need; then every table is read, since what they need may have changed
     :raises SourceInvalid: if this is no such store, or at a revision that the installed MLflow does not know, or damaged
     """
+    folder.mkdir(parents=True)
     with beside(
         lambda still_wanted: page_digests(copy.file, still_wanted) if copy.file and not wanted else {}
     ) as digesting:
@@ -201,13 +208,13 @@ def dump_database(
             closure = Closure.of(Relations.of(connection, found), read, wanted, alone=True)
             dump.tables = ChosenTables(dump.tables, closure)
         else:
+            if known.nothing:  # all is read, whatever its digests are
+                dump.begin(connection, stack)
             dump.digests = digesting.result() if copy.file else server_digests(connection, schema.tables, copy)
     dump.same = known.same_tables(prefix, dump.tables, dump.digests)
     dump.sums |= {name: total for name, total in dump.same.items() if copy.file or not _due(prefix, name, cut_at)}
-    folder.mkdir(parents=True)
-    if not wanted and (reader := Reader.of(connection, copy, dump.unread())):
-        dump.reader = reader
-        stack.callback(reader.close)
+    if not wanted and not known.nothing:
+        dump.begin(connection, stack)
     if dump.sums.keys() != dump.tables.keys():
         copy.check()
     if not dump.reader:
