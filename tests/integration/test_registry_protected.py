@@ -20,6 +20,9 @@ from muster.adapters import mlflow_server
 from muster.adapters.mlflow_registry import MlflowTarget
 from muster.adapters.mlflow_webhooks import open_event
 from muster.bootstrap import Platform
+from muster.cli.doctor import examine
+from muster.cli.screen import Screen
+from muster.cli.session import Options, Session
 from muster.errors import SourceInvalid, ValidationFailed
 from registry_platform import platform_of, restored
 from registry_seed import SmallStore, query
@@ -182,14 +185,31 @@ def test_a_restore_to_where_another_key_is_used_is_refused(
     assert query(f"sqlite:///{tmp_path}/b/mlflow.db", "SELECT name FROM webhooks") == [("watch",)]
 
 
-def test_point_without_a_needed_server_key_is_suspect(small_store: SmallStore, users: Path, tmp_path: Path) -> None:
-    """Encrypted rows whose key nobody captured make a point that is kept, but is not the latest good one."""
-    add_webhook(small_store, new_key())
+def test_point_without_a_needed_server_key_is_suspect(
+    small_store: SmallStore, users: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Encrypted rows whose key nobody captured make a point that is kept, but is not the latest good one; the doctor says so before."""
+    assert "models server keys" not in doctor(guarded(tmp_path / "none", small_store, users))
+    key = new_key()
+    add_webhook(small_store, key)
     platform = guarded(tmp_path, small_store, users)
+    ok, told = doctor(platform)["models server keys"]
+    assert not ok
+    assert f"no server can read without {WEBHOOK_KEY}; name it in registry.server_keys" in told
     with pytest.raises(ValidationFailed, match=WEBHOOK_KEY):
         platform.snapshot(platform.catalog.workload("models"))
     (status,) = platform.vault("primary").points("models")
     assert status.suspect
+    monkeypatch.setenv(WEBHOOK_KEY, key)
+    named = guarded(tmp_path / "named", small_store, users, f", server_keys: [env:{WEBHOOK_KEY}]")
+    assert doctor(named)["models server keys"][0]
+
+
+def doctor(platform: Platform) -> dict[str, tuple[bool, str]]:
+    """What `muster doctor` finds: check to whether all is well, and what was found."""
+    session = Session(Options(state=platform.state), Screen(as_json=True))
+    session.catalog_directory, session.catalog, session.platform = None, platform.catalog, platform
+    return {finding.check: (finding.ok, finding.found) for finding in examine(session)}
 
 
 @contextmanager

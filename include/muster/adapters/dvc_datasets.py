@@ -19,8 +19,6 @@ A link to a plain file of the same output is kept as a link, any other link to a
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -37,6 +35,7 @@ from muster.cycles import no_collecting
 from muster.domain.recovery_point import ComponentKind
 from muster.errors import SourceChanged, UsageError
 from muster.ports import Json, TreeReader
+from muster.scratch import scratch_folder
 
 
 class DvcSource:
@@ -92,8 +91,7 @@ class DvcSource:
     def _open(self, stack: ExitStack, cut_at: datetime, previous: TreeReader | None) -> DvcCapture:
         living = stack.enter_context(open_repository(self._repo))
         described = stack.enter_context(open_repository(self._repo, self._rev)) if self._rev else living
-        scratch = Path(tempfile.mkdtemp(prefix="muster-dataset-"))
-        stack.callback(shutil.rmtree, scratch, ignore_errors=True)
+        scratch = stack.enter_context(scratch_folder("dataset"))
         with dvc_errors(self._repo):
             git = check_git(self._repo, living)
             project = Project(self._repo, described, read_version(described, self._targets), self._rev, git, scratch)

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
-import os
-import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from muster.adapters.requirement_lock import canonical_name
@@ -59,35 +53,6 @@ def whole_environment(directory: Path, digest: str) -> Path | None:
     if not python.exists() or installed(python) != marker.get("distributions"):
         raise TargetNotEmpty(f"the environment at {directory} was changed since it was built", hint)
     return python
-
-
-@contextmanager
-def building(directory: Path) -> Iterator[Path]:
-    """A folder beside `directory`, locked as long as its builder lives, gone afterwards."""
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=f".{directory.name}.building-", dir=directory.parent))
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if folder.exists():  # else another builder took it for abandoned before it was locked
-            break
-        os.close(handle)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
-
-
-def remove_abandoned(directory: Path) -> None:
-    """Remove what killed builds of this environment left behind; the lock tells them from builds that are under way."""
-    for folder in directory.parent.glob(f".{directory.name}.building-*"):
-        with suppress(FileNotFoundError, BlockingIOError):
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(handle)
 
 
 def move(built: Path, directory: Path, digest: str) -> Path:

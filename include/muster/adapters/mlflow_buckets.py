@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from muster.batches import batched_by
 from muster.domain.content import TreeEntry
 from muster.errors import NotFound, Refused, SourceChanged, SourceInvalid, StoreUnavailable
 from muster.ports import TreeReader
+from muster.scratch import scratch_folder
 
 BATCH_BYTES = 1 << 30
 PART_BYTES = 8 << 20
@@ -154,8 +154,8 @@ def extracted(wanted: Sequence[tuple[TreeEntry, str]], tree: TreeReader) -> Iter
     """The files of a stored tree, on disk while they are looked at: by their paths below a root, some at a time."""
     files = [(entry, relative) for entry, relative in wanted if entry.kind == "file"]
     for batch in batched_by(_size, files, BATCH_BYTES):
-        with tempfile.TemporaryDirectory(prefix="muster-artifacts-") as scratch:
-            paths = {relative: Path(scratch) / relative for _, relative in batch}
+        with scratch_folder("artifacts") as scratch:
+            paths = {relative: scratch / relative for _, relative in batch}
             tree.extract((entry, paths[relative]) for entry, relative in batch)
             yield paths
 

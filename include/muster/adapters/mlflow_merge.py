@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muster.adapters.mlflow_access import Access
@@ -39,6 +37,7 @@ from muster.domain.restore_target import RestoreTarget
 from muster.domain.selection import Wanted, means
 from muster.errors import MusterError, Refused, SourceChanged, SourceInvalid, StoreUnavailable, UsageError
 from muster.ports import TreeReader
+from muster.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -216,14 +215,14 @@ class MlflowMerge:
             dict(details["revisions"]), "the captured registry", f"mlflow=={details['mlflow_version']} or later"
         )
         tables, relations, here = self._layout(details["revisions"]["alembic_version"])
-        with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
-            stored = fetch(tree, "", self._store, details, Path(scratch))
+        with scratch_folder("registry") as scratch:
+            stored = fetch(tree, "", self._store, details, scratch)
             closure = Closure.of(relations, reader(stored), wanted)
             _require_meant(details.get("selective"), closure)
             roots = roots_from_json(stored.schema.roots)
             stays = roots[0].place == self._root
             locations = LocationMap(()) if stays else LocationMap.between(roots, self._root)
-            chosen = choose(here, stored, closure, locations, Path(scratch))
+            chosen = choose(here, stored, closure, locations, scratch)
             for merge in chosen:
                 if not same_columns(merge.table, tables[merge.table.name]):
                     raise SourceInvalid(

@@ -25,7 +25,6 @@ from __future__ import annotations
 import functools
 import io
 import posixpath
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -59,6 +58,7 @@ from muster.domain.recovery_point import ComponentKind
 from muster.domain.selection import Wanted
 from muster.errors import SourceChanged
 from muster.ports import SourceFile, TreeReader
+from muster.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -245,8 +245,8 @@ class MlflowSource:
             `RegistryCapture.files` also if a model version lacks artifacts
         :raises StoreUnavailable: if a server does not answer
         """
-        with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch, ExitStack() as stack:
-            yield self._capture(Path(scratch), previous, stack)
+        with scratch_folder("registry") as scratch, ExitStack() as stack:
+            yield self._capture(scratch, previous, stack)
 
     def _capture(self, scratch: Path, previous: TreeReader | None, stack: ExitStack) -> RegistryCapture:
         cut_at = datetime.now(UTC)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from muster.adapters.bulk import in_bulk
@@ -25,6 +23,7 @@ from muster.domain.fidelity import Counted, EntityLine, FidelityReport, FilesLin
 from muster.domain.holdings import ABOUT, KEPT
 from muster.errors import IntegrityError
 from muster.ports import SourceFile
+from muster.scratch import scratch_folder
 
 Json = Any
 Print = Mapping[str, str]
@@ -72,8 +71,8 @@ class Compared:
         :raises IntegrityError: if anything is missing, surplus or different; the message names what
         """
         wanted = {path: said for path, said in self._wanted() if said}
-        with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
-            capture = RestCapture(api, version, Kept(Path(scratch)), None, incomplete=True, back=True)
+        with scratch_folder("registry") as scratch:
+            capture = RestCapture(api, version, Kept(scratch), None, incomplete=True, back=True)
             found = {path: said for path, said in _prints(capture.files()) if said}
         if self._surplus:
             found.pop(self._surplus, None)

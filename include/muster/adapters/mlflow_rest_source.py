@@ -26,7 +26,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +51,7 @@ from muster.domain.holdings import ABOUT, Holdings, Missing
 from muster.domain.recovery_point import ComponentKind
 from muster.errors import NotFound, SourceInvalid
 from muster.ports import SourceFile, TreeReader
+from muster.scratch import scratch_folder
 
 Json = Any
 AT_A_TIME = 128
@@ -310,8 +310,8 @@ class MlflowRestSource:
         self._api.require_workspace()
         version = Reading(self._api).version()
         self._api.post("2.0/mlflow/experiments/search", {"max_results": 1})
-        with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
-            kept = Kept(self._folder or Path(scratch))
+        with scratch_folder("registry") as scratch:
+            kept = Kept(self._folder or scratch)
             try:
                 yield RestCapture(self._api, version, kept, previous, incomplete=self._incomplete)
             finally:

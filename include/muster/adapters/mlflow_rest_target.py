@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,6 +33,7 @@ from muster.adapters.mlflow_store import StoreUrl
 from muster.codec import to_json
 from muster.errors import NotFound, Refused, SourceInvalid, TargetNotEmpty
 from muster.ports import Aside, TreeReader
+from muster.scratch import scratch_folder
 
 Json = Any
 WRITERS = 4
@@ -86,8 +86,8 @@ class MlflowRestTarget:
         require_reduced(details)
         self._require_fit(str(details["mlflow_version"]))
         made, ids = Made(self._api, self._spare()), IdMap()
-        with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
-            stored = Stored(tree, Path(scratch))
+        with scratch_folder("registry") as scratch:
+            stored = Stored(tree, scratch)
             self._require_free_traces(str(details["server"]), stored)
             try:
                 return self._restored(details, stored, made, ids)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from muster.adapters.mlflow_access import Access
@@ -35,6 +33,7 @@ from muster.domain.fidelity import FidelityReport
 from muster.domain.restore_plan import without_secrets
 from muster.errors import NotFound, PermanentError, Refused, SourceChanged, SourceInvalid, TargetNotEmpty
 from muster.ports import TreeReader
+from muster.scratch import scratch_folder
 
 
 class MlflowTarget:
@@ -96,11 +95,11 @@ class MlflowTarget:
         self, details: Mapping[str, Any], tree: TreeReader
     ) -> Iterator[tuple[list[Stored], tuple[Root, ...], LocationMap]]:
         """The stored databases on disk, and where what they name goes."""
-        with tempfile.TemporaryDirectory(prefix="muster-registry-") as scratch:
-            main = fetch(tree, "", self._store, details, Path(scratch))
+        with scratch_folder("registry") as scratch:
+            main = fetch(tree, "", self._store, details, scratch)
             databases = [main]
             if details.get("auth"):
-                databases.append(fetch(tree, "auth/", self._auth, details["auth"], Path(scratch)))
+                databases.append(fetch(tree, "auth/", self._auth, details["auth"], scratch))
             roots = roots_from_json(main.schema.roots)
             yield databases, roots, LocationMap.between(roots, self._root)
 

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +20,7 @@ from muster.adapters.mlflow_store import StoreUrl
 from muster.adapters.network_cell import Confined
 from muster.errors import StoreUnavailable
 from muster.loopback import free_port
+from muster.scratch import scratch_folder
 
 PASSED_ON = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"),
@@ -108,10 +108,10 @@ class LocalMlflowServer:
         """
         store, place = StoreUrl.parse(store_url), root_place(artifact_root)
         access = Access.of(artifact_root)
-        with tempfile.TemporaryDirectory(prefix="muster-mlflow-") as scratch:
-            buckets = access.environment(Path(scratch))
+        with scratch_folder("mlflow") as scratch:
+            buckets = access.environment(scratch)
             environment = _environment(store, place.location, buckets, self._confined)
-            log = Path(scratch) / "server.log"
+            log = scratch / "server.log"
             process, uri = self._started(environment, log, store.shown)
             try:
                 yield uri

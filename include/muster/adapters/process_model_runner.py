@@ -9,11 +9,10 @@ import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from muster.adapters.mlflow_locations import root_place
@@ -22,6 +21,7 @@ from muster.codec import from_json
 from muster.domain.predictions import count_values
 from muster.errors import IntegrityError, SmokeFailed, SourceInvalid
 from muster.ports import Ask, Prediction
+from muster.scratch import scratch_folder
 
 Json = Any
 SCRATCH, OUTPUT = "model", "output"
@@ -55,10 +55,11 @@ class _Worker:
     A process that imports what every model needs, and waits for its question. Nothing of it is left when the context is left.
 
     :param folder: its own
+    :param stack: removes the folder
     """
 
-    def __init__(self, folder: TemporaryDirectory[str], process: subprocess.Popen[bytes]) -> None:
-        self._folder, self._process = folder, process
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes], stack: ExitStack) -> None:
+        self._folder, self._process, self._stack = folder, process, stack
 
     def __enter__(self) -> Self:
         return self
@@ -68,7 +69,7 @@ class _Worker:
             end(self._process)
         if self._process.stdin:
             self._process.stdin.close()
-        self._folder.cleanup()
+        self._stack.close()
 
     @property
     def dead(self) -> bool:
@@ -77,11 +78,10 @@ class _Worker:
 
     def answer(self, request: dict[str, Json], timeout: float) -> _Outcome:
         """Put the one question, and wait for the end of the process; at most `timeout` seconds."""
-        folder = Path(self._folder.name)
-        answer = folder / "answer.json"
-        request = {**request, "scratch": str(folder / SCRATCH), "answer": str(answer)}
+        answer = self._folder / "answer.json"
+        request = {**request, "scratch": str(self._folder / SCRATCH), "answer": str(answer)}
         code = ended(self._process, json.dumps(request).encode(), timeout)
-        said = (folder / OUTPUT).read_bytes().decode(errors="replace")
+        said = (self._folder / OUTPUT).read_bytes().decode(errors="replace")
         return _Outcome(code, answer.read_bytes() if answer.exists() else None, said)
 
 
@@ -195,12 +195,9 @@ class ProcessModelRunner:
     def _begin(self, python: Path) -> _Worker:
         """:raises SmokeFailed: if the interpreter does not start"""
         try:
-            folder = TemporaryDirectory(prefix="muster-model-", ignore_cleanup_errors=True)
-            try:
-                return _Worker(folder, self._started(python, Path(folder.name)))
-            except BaseException:
-                folder.cleanup()
-                raise
+            with ExitStack() as stack:
+                folder = stack.enter_context(scratch_folder("model"))
+                return _Worker(folder, self._started(python, folder), stack.pop_all())
         except OSError as error:
             raise SmokeFailed(
                 f"the interpreter {python} does not start: {error.strerror}", "build the environment again"

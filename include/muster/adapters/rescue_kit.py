@@ -22,7 +22,6 @@ import re
 import secrets
 import sys
 import sysconfig
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from muster.adapters.rescue_install import FACTS, LOCK, SITE, WHEELS
 from muster.adapters.wheel_cache import OF_LOCK, key_of, run_pip
 from muster.errors import AlreadyExists, SourceInvalid, StoreUnavailable
 from muster.nameless import name_once
+from muster.scratch import scratch_folder
 
 PACKAGE = Path(muster.__file__).parent
 _SHEBANG = b"#!/usr/bin/env python3\n"
@@ -83,8 +83,8 @@ def write_kit(out: Path, lock: Path, *, wheels: bool = True) -> Kit:
     interpreter, pins = describe(Path(sys.executable)), read_lock(lock)
     partial = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
     try:
-        with tempfile.TemporaryDirectory(prefix="muster-kit-") as scratch, partial.open("xb") as file:
-            found = _fetched(pins, interpreter, Path(scratch)) if wheels else {}
+        with scratch_folder("kit") as scratch, partial.open("xb") as file:
+            found = _fetched(pins, interpreter, scratch) if wheels else {}
             file.write(_SHEBANG)
             with zipfile.ZipFile(file, "w") as archive:
                 _fill(archive, pins, found, interpreter)

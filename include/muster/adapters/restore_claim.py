@@ -10,6 +10,7 @@ the next one, unless somebody has worked with it since.
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import os
 import secrets
@@ -92,7 +93,7 @@ def leftovers(final: Path, within: Path) -> set[Path]:
 
 def claims_on(final: Path) -> list[Path]:
     """Every claim to a place, held or left behind, that lies beside it or in it."""
-    name = f".{_literal(final.name)}.{MARK}-????????"
+    name = f".{glob.escape(final.name)}.{MARK}-????????"
     return sorted(path for within in (final.parent, final) for path in within.glob(name))
 
 
@@ -129,7 +130,7 @@ class _Abandoned:
 
 def _abandoned(final: Path, within: Path) -> Iterator[_Abandoned]:
     """Claims to this place that nobody holds, each locked while it is looked at."""
-    for path in sorted(Path(os.path.abspath(within)).glob(f".{_literal(final.name)}.{MARK}-????????")):  # noqa: PTH100
+    for path in sorted(Path(os.path.abspath(within)).glob(f".{glob.escape(final.name)}.{MARK}-????????")):  # noqa: PTH100
         with suppress(OSError):
             handle = os.open(path, os.O_RDONLY)
             try:
@@ -144,10 +145,6 @@ def _lines(path: Path) -> Iterator[tuple[str, str, int]]:
         with suppress(ValueError):  # the last line of one who was killed while writing it: nothing was done yet
             what, listed, inode = json.loads(line)
             yield what, listed, inode
-
-
-def _literal(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _remove(path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from muster.adapters.environment_capture import EnvironmentCapture, EnvironmentSource
 from muster.adapters.environment_content import LOCK, WHEELS, environment_digest, glibc_at_least, glibc_needed
-from muster.adapters.environment_place import MARKER, building, installed, move, remove_abandoned, whole_environment
+from muster.adapters.environment_place import MARKER, installed, move, whole_environment
 from muster.adapters.moved_aside import MovedPaths
 from muster.adapters.network_cell import Confined
 from muster.adapters.python_interpreter import Interpreter, describe, find_interpreter
@@ -29,6 +29,7 @@ from muster.errors import (
     TargetNotEmpty,
 )
 from muster.ports import TreeReader
+from muster.scratch import held_folder, remove_abandoned
 
 __all__ = ["EnvironmentCapture", "EnvironmentSource", "EnvironmentTarget", "UvEnvironment"]
 
@@ -82,8 +83,9 @@ class UvEnvironment:
             return python
         try:
             directory.parent.mkdir(parents=True, exist_ok=True)
-            remove_abandoned(directory)
-            with building(directory) as folder:
+            place = directory.parent, f".{directory.name}.building-"
+            remove_abandoned(*place)
+            with held_folder(*place) as folder:
                 self._build(folder, details, tree, interpreter)
                 return move(folder / "environment", directory, str(details["digest"]))
         except OSError as error:

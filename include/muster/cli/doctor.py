@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,7 @@ from muster.cli.session import Session
 from muster.cli.vault_checks import check_lock, examine_vault
 from muster.domain.recovery_point import RecoveryPoint, latest_good
 from muster.errors import MusterError, NotFound, SourceInvalid, UsageError
+from muster.operations.seal import keys_not_held
 from muster.report import seconds_in_words, size_in_words
 
 if TYPE_CHECKING:
@@ -116,15 +117,26 @@ def _examine_workload(session: Session, workload: Workload) -> Iterator[Finding]
     except MusterError as error:
         yield Finding(f"{name} sources", "fail", error.message, error.hint)
         sources = ()
+    facts: dict[str, Mapping[str, Any]] = {}
     for source in sources:
-        yield tried(f"{name} {source.kind}/{source.name} can be cut", lambda source=source: _cut(source))  # type: ignore[misc]
+        label = f"{source.kind}/{source.name}"
+        yield tried(f"{name} {label} can be cut", lambda source=source, label=label: _cut(source, label, facts))  # type: ignore[misc]
+    if len(facts) == len(sources) and any(details.get("server_keys") for details in facts.values()):
+        yield tried(f"{name} server keys", lambda: _server_keys(facts))
     yield tried(f"{name} latest point", lambda: _age(session, workload))
     yield tried(f"{name} lock", lambda: check_lock(session, workload, _latest(session, workload)))
 
 
-def _cut(source: ComponentSource) -> str:
+def _cut(source: ComponentSource, label: str, facts: dict[str, Mapping[str, Any]]) -> str:
     with source.capture(None) as cut:
+        facts[label] = cut.details()
         return cut.method
+
+
+def _server_keys(facts: Mapping[str, Mapping[str, Any]]) -> str:
+    if lacking := keys_not_held(facts):
+        raise SourceInvalid("; ".join(lacking), "until then every point is sealed as suspect, and none is the latest")
+    return "all that the registry's server needs are kept with the point"
 
 
 def _age(session: Session, workload: Workload) -> str:

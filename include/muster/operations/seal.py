@@ -87,7 +87,8 @@ def _conclude(
     clock: Clock,
 ) -> PointStatus:
     """Mark and record what speaks against a point that is sealed."""
-    failures = [handover.failure for handover in handovers if handover.failure] + _keys_not_held(point.components)
+    failures = [handover.failure for handover in handovers if handover.failure]
+    failures += keys_not_held({component.label: component.details for component in point.components})
     alarms = failures_of(changes)
     _mark_suspect(vault, point, failures, clock)
     _mark_suspect(vault, point, alarms, clock, CHANGES)
@@ -139,17 +140,24 @@ def _reconcile(pin: Pin, handovers: Sequence[Handover], expected: Sequence[str])
         )
 
 
-def _keys_not_held(components: Sequence[Component]) -> list[str]:
-    """Keys of a registry's server that the point needs and does not hold; a captured variable or secret is known by its name."""
-    configured = [c.details for c in components if c.kind == "configuration"]
+def keys_not_held(facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """
+    Keys of a registry's server that are needed and not kept, in words; a captured variable or secret is known by its name.
+
+    :param facts: the details of all components, by label
+    """
     names = [
-        str(name) for details in configured for part in ("environment", "secrets") for name in details.get(part, ())
+        str(name)
+        for label, details in facts.items()
+        if label.startswith("configuration/")
+        for part in ("environment", "secrets")
+        for name in details.get(part, ())
     ]
     held = {name.rpartition(":")[2].upper() for name in names}
     return [
-        f"{component.label} holds values that no server can read without {key}; name it in registry.server_keys"
-        for component in components
-        for key in component.details.get("server_keys", ())
+        f"{label} holds values that no server can read without {key}; name it in registry.server_keys"
+        for label, details in facts.items()
+        for key in details.get("server_keys", ())
         if key.upper() not in held
     ]
 

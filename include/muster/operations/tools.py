@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from muster.folders import remove_folder
 from muster.ports import Clock, EnvironmentBuilder, ModelRunner, RegistryServer, Validator
 from muster.ports.switching import Switching
+from muster.scratch import scratch_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +31,5 @@ class Tools:
         """A new empty folder that is gone afterwards, whatever happened."""
         parent = self.state / "scratch"
         parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=parent))
-        try:
+        with scratch_folder(purpose, parent) as folder:
             yield folder
-        finally:
-            remove_folder(folder)
