@@ -33,9 +33,13 @@ def give_name(handle: int, path: str | Path) -> None:
     Link an open file without a name to its own.
 
     :raises FileExistsError: if something has that name
+    :raises OSError: with the path, if it cannot be given
     """
     # Only `linkat` follows the link to the open file; Python calls that if it is given a folder, which is not looked at.
-    os.link(f"{_OPEN_FILES}/{handle}", path, src_dir_fd=handle)
+    try:
+        os.link(f"{_OPEN_FILES}/{handle}", path, src_dir_fd=handle)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
 
 
 def name_once(partial: str | Path, path: str | Path) -> None:

@@ -11,10 +11,11 @@ import pytest
 from expiring import DAY, SHARED, assert_whole, expire, files_of, nightly, packs, run_to_the_end, sealed
 from fakes import Fault, FaultKind, FaultyStore, FrozenClock, MemoryStore
 from muster.domain.content import TreeRef
-from muster.domain.recovery_point import Mark
+from muster.domain.recovery_point import Mark, RecoveryPoint
 from muster.domain.retention import RetentionPolicy
 from muster.errors import IncompletePoint, IntegrityError, NotFound, Refused, StoreUnavailable, UsageError
-from muster.operations.expire import expire_points
+from muster.operations import hold
+from muster.operations.expire import ExpiryReport, expire_points
 from muster.operations.hold import hold_point, release_point
 from muster.vault.expire import ExpiryRun
 from muster.vault.vault import Vault
@@ -143,6 +144,130 @@ def test_a_hold_that_comes_while_an_expiry_runs_is_heeded_or_told(
     run.expire(verdicts[1:2])
     with pytest.raises(NotFound, match="there is no point"):
         hold_point(vault, late, "court order", clock)
+
+
+class InBetween(MemoryStore):
+    """A store in which something is done right before something is put, or deleted, for the first time."""
+
+    def __init__(self, clock: FrozenClock) -> None:
+        super().__init__(clock)
+        self.before: dict[str, tuple[str, Callable[[str], object]]] = {}
+
+    def put(self, key: str, data: bytes | memoryview) -> None:
+        super().put(key, data)
+        self._reached("put", key)
+
+    def delete(self, key: str) -> None:
+        self._reached("delete", key)
+        super().delete(key)
+
+    def _reached(self, call: str, key: str) -> None:
+        prefix, work = self.before.get(call, ("nothing", print))
+        if key.startswith(prefix):
+            del self.before[call]
+            work(key)
+
+
+@pytest.fixture
+def between(clock: FrozenClock) -> tuple[InBetween, Vault, list[RecoveryPoint]]:
+    """Such a store, with a vault and four nights in it, of which the policy lets two go."""
+    store = InBetween(clock)
+    vault, _ = make_vault(store, clock)
+    return store, vault, nightly(vault, clock, 4)
+
+
+def applied(store: InBetween, clock: FrozenClock) -> ExpiryReport:
+    return expire_points(reopen(store, clock=clock), {"flights": RetentionPolicy(daily=2)}, clock, apply=True)
+
+
+def test_a_hold_between_an_expirys_record_and_its_removal_keeps_the_point(
+    between: tuple[InBetween, Vault, list[RecoveryPoint]], clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record is taken back, and so whoever holds waits for that before saying that the point is held."""
+    store, vault, points = between
+    pauses: list[float] = []
+    monkeypatch.setattr(hold.time, "sleep", pauses.append)
+    told: list[str] = []
+
+    def held(_: str) -> None:
+        try:
+            hold_point(reopen(store, clock=clock), vault.point(points[0].point), "court order", clock)
+        except StoreUnavailable as error:
+            told.append(error.message)
+
+    store.before["put"] = (
+        "audit/",
+        lambda _: store.before.update(put=("audit/", held)),
+    )  # not the first record: `begun`
+    report = applied(store, clock)
+    assert [(kept.status.point.point, kept.reason) for kept in report.kept] == [(points[0].point, "held: court order")]
+    assert len(told) == 1  # the very process that should have gone on was waiting for it
+    assert "an expiry has begun to remove it" in told[0]
+    assert len(pauses) == hold.ATTEMPTS - 1
+    assert reopen(store, clock=clock).point(points[0].point).holds
+    assert reopen(store, clock=clock).verify().ok
+    again = hold_point(reopen(store, clock=clock), vault.point(points[0].point), "once more", clock)
+    assert len(again.holds) == 2
+
+
+def test_a_hold_right_before_the_removal_is_not_said_to_be_one(
+    between: tuple[InBetween, Vault, list[RecoveryPoint]], clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The expiry has looked for the last time: whoever holds sees its record, waits, and learns that the point is gone."""
+    store, vault, points = between
+    attempts: list[float] = []
+
+    def pause(seconds: float) -> None:
+        attempts.append(seconds)
+        store.objects.pop(f"points/flights/{points[0].point}.json", None)  # as the expiry does meanwhile
+
+    monkeypatch.setattr(hold.time, "sleep", pause)
+    told: list[str] = []
+
+    def held(_: str) -> None:
+        try:
+            hold_point(reopen(store, clock=clock), vault.point(points[0].point), "court order", clock)
+        except NotFound as error:
+            told.append(error.message)
+
+    store.before["delete"] = ("points/", held)
+    applied(store, clock)
+    assert len(attempts) == 1
+    assert told == [f"point {points[0].point} of flights was expired while it was put on hold"]
+
+
+def test_an_expiry_that_was_killed_long_ago_does_not_hinder_a_hold(
+    between: tuple[InBetween, Vault, list[RecoveryPoint]], clock: FrozenClock
+) -> None:
+    """Its record stands, and nothing came of it."""
+    store, vault, points = between
+
+    def killed(_: str) -> None:
+        raise KeyboardInterrupt
+
+    store.before["delete"] = ("points/", killed)
+    with pytest.raises(KeyboardInterrupt):
+        applied(store, clock)
+    clock.advance(2 * hold.EXPIRING.total_seconds())
+    assert hold_point(vault, vault.point(points[0].point), "court order", clock).holds
+
+
+def test_a_point_that_is_found_damaged_meanwhile_lets_no_other_go(
+    between: tuple[InBetween, Vault, list[RecoveryPoint]], clock: FrozenClock
+) -> None:
+    """The verdicts were drawn when it was good. The one whose record is written is taken back, and the others stay as well."""
+    store, vault, points = between
+
+    def doubt(_: str) -> None:
+        vault.mark(Mark("flights", points[-1].point, "suspect", clock.now(), {"cause": "verification"}))
+
+    store.before["put"] = ("audit/", lambda _: store.before.update(put=("audit/", doubt)))
+    report = applied(store, clock)
+    assert [kept.status.point.point for kept in report.kept] == [points[0].point, points[1].point]
+    assert "was marked suspect since this expiry began" in report.kept[0].reason
+    assert len(reopen(store, clock=clock).points()) == 4
+    assert reopen(store, clock=clock).verify().ok
+    assert [v.status.point.point for v in applied(store, clock).leaving] == [points[0].point]
 
 
 def test_what_the_store_locks_or_refuses_stays_is_named_and_hinders_nothing(clock: FrozenClock) -> None:

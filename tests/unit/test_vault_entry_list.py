@@ -37,6 +37,14 @@ def file_entry(path: str) -> TreeEntry:
     return TreeEntry(path, content=CONTENT)
 
 
+def test_what_could_not_be_read_again_is_not_written() -> None:
+    """The list is read once more as it is written, since whoever seals a tree of its own does not read it."""
+    entries = EntryList()
+    entries.extend([Row(path="a", kind="dir"), Row(path="b", kind="dir", mtime_ns=1 << 63)])
+    with pytest.raises(SourceInvalid, match=r"^a to b cannot be stored: its lines are not entries: Expected `int` <="):
+        entries.open().read()
+
+
 def listed(entries: list[TreeEntry]) -> tuple[bytes, Reconciler]:
     """What a list has that these were added to, in this order."""
     entered = EntryList()

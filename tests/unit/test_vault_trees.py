@@ -43,6 +43,23 @@ def vault(store: MemoryStore) -> Vault:
     return make_vault(store)[0]
 
 
+@pytest.mark.parametrize("time", [1 << 63, -(1 << 63) - 1, (1 << 63) - 1, -(1 << 63)])
+def test_a_time_that_no_list_can_tell_is_left_out(
+    vault: Vault, store: MemoryStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, time: int
+) -> None:
+    """File systems know times after 2262. The file comes back, and so does everything beside it; the log says what was left out."""
+    told = time if -(1 << 63) <= time < 1 << 63 else None
+    folder = SourceFile("folder", kind="dir", mode=0o700, mtime_ns=time)
+    tree = store_tree(vault, [memory_file("file", b"x", mtime_ns=time), folder, memory_file("other", b"precious")])
+    seal(vault, tree)  # by what it noted, without reading the list
+    entries = {entry.path: entry for entry in reopen(store).tree(tree).entries()}
+    assert [entries["file"].mtime_ns, entries["folder"].mtime_ns] == [told, told]
+    assert ("file is stored without its time" in caplog.text) == (told is None)
+    if told is None:
+        assert extract(reopen(store), tree, tmp_path / "back") == {"file": b"x", "other": b"precious"}
+        assert reopen(store).verify().ok
+
+
 def test_files_of_every_size_and_name_come_back(vault: Vault, store: MemoryStore, tmp_path: Path) -> None:
     """Empty, tiny, of one chunk, of many chunks and several packs, compressible or not, with names in any script."""
     files = {

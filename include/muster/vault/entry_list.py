@@ -122,12 +122,20 @@ def _stream(blocks: Iterator[bytes]) -> BinaryIO:
 
 
 def _encoded(rows: list[Row]) -> bytes:
+    """Rows as lines that are read once more before anybody counts on them: whoever stored a tree seals it without reading its list."""
     try:
-        return encode_rows(rows)
+        lines = encode_rows(rows)
+        decode_rows(lines)
     except UnicodeEncodeError as error:
         raise SourceInvalid(
             f"the path {error.object!r} cannot be stored: it is not UTF-8", "give the file another name"
         ) from error
+    except ValueError as error:
+        named = f"{rows[0].path} to {rows[-1].path}"
+        raise SourceInvalid(
+            f"{named} cannot be stored: {error}", "look at times, modes and sizes of these files"
+        ) from error
+    return lines
 
 
 def _packed(block: bytes) -> bytes:

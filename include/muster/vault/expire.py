@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -96,6 +97,9 @@ class ExpiryRun:
         self._expiry, self._vault, self.seen, self._present, self._grace = expiry, vault, seen, present, grace
         self._remover = Remover(expiry.store, present.behind)
         self._gone: set[str] = set()
+        self._points: dict[str, list[PointStatus]] = defaultdict(list)
+        for status in seen.statuses:
+            self._points[status.point.workload].append(status)
 
     def expire(self, verdicts: Sequence[Verdict]) -> list[Kept]:
         """
@@ -123,28 +127,54 @@ class ExpiryRun:
         return swept
 
     def _expire(self, verdict: Verdict) -> Kept | None:
+        """
+        The record comes before the last look for a hold, as a hold's mark comes before its look for such a record
+        (`muster.operations.hold`): whoever is second notices.
+        """
         point = verdict.status.point
         key = point_key(point.workload, point.point)
         try:
-            status = self._expiry.points.find(point.point, point.workload)
-            if status.holds:
-                return Kept(status, f"held: {status.holds[0].summary.get('reason', 'no reason given')}")
-            if protection := self._remover.protection(key):
-                return Kept(status, protection)
+            status, objection = self._objection(verdict)
+            if objection or (objection := self._remover.protection(key)):
+                return Kept(status, objection)
             manifest = digest(self._expiry.store.get(key))
         except NotFound:
             return None  # another expiry was quicker
         facts = {"sha256": manifest, "reasons": list(verdict.reasons), "taken_at": to_json(point.taken_at)}
         self._expiry.record(key, "expired", facts)
         try:
-            self._expiry.store.delete(key)
+            status, objection = self._objection(verdict)
+            if not objection:
+                self._expiry.store.delete(key)
         except NotFound:
             pass
         except Refused as error:
             self._expiry.record(key, REFUSED, {"sha256": manifest, "reason": error.message})
             return Kept(status, error.message, refused=True)
+        if objection:
+            self._expiry.record(key, REFUSED, {"sha256": manifest, "reason": objection})
+            return Kept(status, objection)
         self._gone.add(key)
         return None
+
+    def _objection(self, verdict: Verdict) -> tuple[PointStatus, str | None]:
+        """
+        What has been said since the verdict: the point as it is now, and why it stays.
+
+        :raises NotFound: if it is gone
+        """
+        point = verdict.status.point
+        status = self._expiry.points.find(point.point, point.workload)
+        if status.holds:
+            return status, f"held: {status.holds[0].summary.get('reason', 'no reason given')}"
+        judged = self._points[point.workload]
+        doubts = sum(mark.kind == "suspect" for one in judged for mark in one.marks)
+        if self._expiry.points.doubts(one.point.point for one in judged) > doubts:
+            return (
+                status,
+                "a point of its workload was marked suspect since this expiry began: the next one judges anew",
+            )
+        return status, None
 
 
 def _without(seen: Survey, gone: set[str]) -> Survey:

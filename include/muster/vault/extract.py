@@ -54,6 +54,10 @@ def extract(reader: ChunkReader, wanted: Iterable[tuple[TreeEntry, StrPath]]) ->
             f"the restore could not write {error.filename or 'a file'}: {error.strerror}",
             "make room or give write permission there, remove what was written, and restore again",
         ) from error
+    except RecursionError as error:
+        raise StoreUnavailable(
+            "a path of the tree is deeper than this Python can make folders", "restore the other parts with --only"
+        ) from error
     return size
 
 

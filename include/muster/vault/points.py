@@ -207,6 +207,15 @@ class Points:
         """The objects of all marks, or of those of one point."""
         return [info.key for info in own(self._store.list(f"{MARKS}{point}/" if point else MARKS))]
 
+    def doubts(self, points: Iterable[str]) -> int:
+        """How often points, by their ids, were marked suspect until now."""
+        wanted = set(points)
+        return sum(key.split("/")[1] in wanted for key in self._suspect())
+
+    def _suspect(self) -> list[str]:
+        """The objects of all marks that say so."""
+        return [key for key in self.mark_keys() if key.rpartition("/")[2].startswith("suspect-")]
+
     def _mark_keys_of(self, points: Iterable[str]) -> list[str]:
         """The objects of the marks of the points that these manifests are of."""
         wanted = {point_id(key) for key in points}
@@ -218,9 +227,8 @@ class Points:
 
         A mark or a note that cannot be read says nothing here: verification names it.
         """
-        suspect = [key for key in self.mark_keys() if key.rpartition("/")[2].startswith("suspect-")]
         with ThreadPoolExecutor(_READERS) as readers:
-            marks = [mark for mark in readers.map(self._readable_mark, suspect) if mark]
+            marks = [mark for mark in readers.map(self._readable_mark, self._suspect()) if mark]
         marked = {str(pack) for mark in marks for pack in listed(mark.summary, "damaged_packs")}
         return marked | Damages(self._store, self._signer, self._vault).packs()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,8 +20,12 @@ from muster.vault.layout import ID_BYTES
 _BAD = ("//", "/\0", "\0/", "\0\0", "/./", "/.\0", "\0./", "\0.\0", "/../", "/..\0", "\0../", "\0..\0")
 
 
+logger = logging.getLogger(__name__)
+
 LIST = "the list of entries"
 """What messages call it."""
+EARLIEST, LATEST = -(1 << 63), (1 << 63) - 1
+"""Nanoseconds since 1970 that a list of entries can tell: from 1677 to 2262. File systems know later ones."""
 
 
 class Content(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -52,7 +57,7 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tru
     link: str | None = None
     md5: str | None = None
     mode: int | None = None
-    mtime_ns: Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)] | None = None
+    mtime_ns: Annotated[int, msgspec.Meta(ge=EARLIEST, le=LATEST)] | None = None
     path: str
 
     def entry(self) -> TreeEntry:
@@ -62,14 +67,22 @@ class Row(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tru
 
 
 def row_of(facts: SourceFile | TreeEntry, content: KnownContent | None) -> Row:
-    """The entry of a file, folder or link, by what is said of it and what is stored."""
+    """
+    The entry of a file, folder or link, by what is said of it and what is stored.
+
+    It has no time if that is one that no list can tell: the file comes back whole, with the time of its restore.
+    """
+    mtime_ns = facts.mtime_ns
+    if mtime_ns is not None and not EARLIEST <= mtime_ns <= LATEST:
+        logger.warning("%s is stored without its time of modification, which is before 1677 or after 2262", facts.path)
+        mtime_ns = None
     return Row(
         content=content if content is None or isinstance(content, Content) else Content.of(content),
         kind=facts.kind,
         link=facts.link,
         md5=facts.md5,
         mode=facts.mode,
-        mtime_ns=facts.mtime_ns,
+        mtime_ns=mtime_ns,
         path=facts.path,
     )
 

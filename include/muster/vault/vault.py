@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from muster.codec import to_json
@@ -274,6 +274,10 @@ class Vault(Seldom):
     def find_record(self, action: str, subject: str, wanted: Callable[[AuditRecord], bool]) -> AuditRecord | None:
         """The newest record of an action on a subject, with a valid signature, that is wanted; None if there is none."""
         return self._trail.find(action, subject, wanted)
+
+    def records_since(self, moment: datetime) -> list[AuditRecord]:
+        """Records with a valid signature, of a moment and later, oldest first."""
+        return self._trail.since(moment)[0]
 
     # --- keys ---------------------------------------------------------------------------------------------------------
 
