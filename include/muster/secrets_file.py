@@ -101,7 +101,7 @@ def _read_private(path: Path) -> str:
     except FileNotFoundError:
         raise UsageError(
             f"there is no secrets file {path}",
-            "create it with mode 600, or name another with --secrets or MUSTER_SECRETS",
+            f"create it with mode 600 ({SHAPE}), or name another with --secrets or MUSTER_SECRETS",
         ) from None
     except OSError as error:
         raise UsageError(

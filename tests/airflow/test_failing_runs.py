@@ -141,6 +141,7 @@ def test_what_cannot_be_meant_is_said_in_the_plan(runs: Runs, ledger: Ledger, tm
         "no point '20990101T000000Z'": {"point": "20990101T000000Z"},
         "no restore target 'nowhere'": {"to": "nowhere"},
         "later than the start of this run": {"incident_at": "2999-01-01T00:00:00+00:00"},
+        "this run was given repalce, which restore__ledger does not know": {"repalce": "True"},
     }
     for says, conf in wrong.items():
         done = runs.run("restore__ledger", {"to": str(tmp_path / "back"), **conf})

@@ -221,7 +221,16 @@ def test_a_report_is_for_those_who_are_signed_in(engineer: Person, browser: Brow
     answer = stranger.goto(report)
     assert answer
     assert answer.status == 401
-    for wrong in (report[:-3] + "99Z", report.replace(point, f"{point[:-1]}x"), report.replace("ledger", "payroll")):
+    answer = engineer.page.goto(f"{report}/report.html")
+    assert answer
+    assert (answer.status, "Passed" in engineer.in_plain_sight()) == (200, True)
+    engineer.page.goto(report)
+    for wrong in (
+        f"{report}/report.json",
+        report[:-3] + "99Z",
+        report.replace(point, f"{point[:-1]}x"),
+        report.replace("ledger", "payroll"),
+    ):
         answer = engineer.page.goto(wrong)
         assert answer
         assert (answer.status, "Passed" in engineer.in_plain_sight()) == (404, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,9 @@ def test_points_expire_by_the_catalogs_retention_and_not_while_they_are_held(pro
     assert names(project) == [first, third]
     project.ask("verify", "--files")
 
+    assert "held" in project.run("points").stdout
     project.ask("release", first, "--reason", "the audit is over")
+    assert not re.search("held|released", project.run("points").stdout)
     assert project.ask("expire", "--apply")["expiry"][0]["expired"] == 1
     assert names(project) == [third]
     project.ask(

@@ -278,9 +278,14 @@ def test_heal_brings_back_what_the_source_still_has(project: Project, tmp_path: 
         _spoil(pack)
     error = copy.refuse("heal", "--from", str(tmp_path), "--from-source", "small")
     assert error["kind"] == "UsageError", "the folder of the project holds no vault"
+    assert copy.refuse("verify")["kind"] == "IntegrityError"
+    assert "suspect" in copy.run("points").stdout
     healed = copy.ask("heal", "--from-source", "small")["healed"]
     assert healed["chunks"] >= 1
     assert healed["points"] == [status["point"]["point"] for status in copy.ask("points")]
+    listed = copy.run("points").stdout
+    assert "suspect" not in listed  # it was answered; `muster show` still has the marks
+    assert "suspect" in copy.run("show", "latest").stdout
     copy.ask("verify", "--files")
 
 

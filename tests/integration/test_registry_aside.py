@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from muster.adapters.mlflow_registry import MlflowTarget
 from muster.errors import Refused, TargetNotEmpty
 from postgres import Cluster
-from registry_seed import Captured, content, query
+from registry_seed import Captured, SmallStore, capture, content, query
 
 STAMP = "20260101T000000000000Z"
 
@@ -87,6 +88,20 @@ def test_nothing_is_moved_onto_what_was_moved_before(captured: Captured, url: st
     assert content(url) == before
     target.aside().put_back(STAMP)
     assert content(url) == before
+
+
+def test_an_original_with_artifacts_outside_of_its_root_is_not_taken_for_restored(
+    small_store: SmallStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They would come back below the root. The comparison ends at the first row that says so, and leaves no trace of errors."""
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    (outside / "a.txt").write_text("a")
+    small_store.add_run("r", str(outside))
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+    assert MlflowTarget(small_store.url, str(small_store.artifacts)).holds(details, tree) is None
+    gc.collect()
+    assert "closing cursor" not in caplog.text + "".join(capfd.readouterr())
 
 
 def test_what_cannot_be_moved_is_said_in_the_plan(tmp_path: Path) -> None:

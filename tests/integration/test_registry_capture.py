@@ -20,6 +20,7 @@ from muster.adapters.sqlite_copy import copy_sqlite
 from muster.errors import SourceChanged, SourceInvalid, StoreUnavailable
 from postgres import Cluster
 from registry_seed import SmallStore, driven, empty_store
+from registry_seed import capture as capture_at
 from registry_writer import INSERT_RUN, assert_no_orphans
 
 
@@ -214,6 +215,21 @@ def test_dangling_link_is_refused(small_store: SmallStore, tmp_path: Path) -> No
     (folder / "link").symlink_to(tmp_path / "nothing")
     with pytest.raises(SourceInvalid, match="link to nothing"):
         capture(small_store, tmp_path / "tree")
+
+
+def test_a_mistyped_artifact_root_is_refused(small_store: SmallStore, tmp_path: Path) -> None:
+    """Else all artifacts would be captured as if they lay outside of it, and look as if they had been moved at the next point."""
+    (small_store.add_run("r") / "a").mkdir(parents=True)
+    typed = tmp_path / "artefacts"
+    with pytest.raises(
+        SourceInvalid, match=rf"no artifact root {typed}, and the store names other places: {small_store.artifacts}"
+    ):
+        capture_at(small_store.url, str(typed), tmp_path / "tree")
+    typed.mkdir()
+    assert capture_at(small_store.url, str(typed), tmp_path / "meant")[0]["roots"][0] == str(typed)
+    small_store.execute("UPDATE experiments SET artifact_location = ?", f"{tmp_path}/new/0")
+    small_store.execute("UPDATE runs SET artifact_uri = ?", f"{tmp_path}/new/0/r/artifacts")
+    assert capture_at(small_store.url, f"{tmp_path}/new", tmp_path / "new tree")[0]["roots"] == [f"{tmp_path}/new"]
 
 
 def test_roots_elsewhere_are_taken_too(small_store: SmallStore, tmp_path: Path) -> None:

@@ -327,7 +327,8 @@ def _reason(error: Exception) -> str:
 
 
 def _short(value: Json) -> str:
-    text = value if isinstance(value, str) else repr(value)
+    plain = value.item() if hasattr(value, "item") and not getattr(value, "shape", ()) else value  # a number of numpy's
+    text = plain if isinstance(plain, str) else repr(plain)
     return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"
 
 

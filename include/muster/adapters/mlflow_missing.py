@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from muster.adapters.bulk import in_bulk
-from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder
+from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder, LocalFolder
 from muster.adapters.mlflow_facts import ModelVersion
 from muster.adapters.mlflow_known import Known
 from muster.adapters.mlflow_locations import Root, home_of, place_of
@@ -26,6 +26,23 @@ _MOST_SAID = 5
 _LATER = frozenset({MLMODEL, "conda.yaml", "python_env.yaml", "requirements.txt", LOADED_META})
 """What MLflow writes into a model's folder after it has counted the bytes there for ``model_size_bytes``."""
 _SIZE = re.compile(rb"^model_size_bytes: (\d{1,18})\s*$", re.MULTILINE)
+
+
+def require_root(roots: Sequence[Root], folders: Mapping[str, ArtifactFolder]) -> None:
+    """
+    See that the artifact root is no typing error: a folder that is not there, while the store names places outside of it.
+
+    :param roots: the store's own one first
+    :raises SourceInvalid: if it is
+    """
+    root, *others = roots
+    folder = folders[root.tree]
+    if others and isinstance(folder, LocalFolder) and not folder.root.is_dir():
+        named = ", ".join(bounded([other.place.location for other in others]))
+        raise SourceInvalid(
+            f"there is no artifact root {root.place.location}, and the store names other places: {named}",
+            "see `artifacts` in the catalog, and what `mlflow server` was given; if it is right, make the folder",
+        )
 
 
 @dataclass(frozen=True, slots=True)

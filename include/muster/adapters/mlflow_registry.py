@@ -46,7 +46,7 @@ from muster.adapters.mlflow_facts import (
 from muster.adapters.mlflow_keys import KEYS, Keys, Mark, marks_of, require_opening
 from muster.adapters.mlflow_known import VERSIONS, Known, table_path
 from muster.adapters.mlflow_locations import Place, Root, home_of, root_place, roots_of
-from muster.adapters.mlflow_missing import LOADED_META, MLMODEL, missing_artifacts, refuse
+from muster.adapters.mlflow_missing import LOADED_META, MLMODEL, missing_artifacts, refuse, require_root
 from muster.adapters.mlflow_restore import MlflowTarget
 from muster.adapters.mlflow_rows import tables_of
 from muster.adapters.mlflow_store import Copy, StoreUrl, one_look, translated
@@ -268,6 +268,7 @@ class MlflowSource:
         dumps = [main, *self._auth_dump(scratch, known, cut_at, stack)]
         roots = roots_of(self._root, [*(p for found in places.values() for p in found), *(v.place for v in versions)])
         folders = {root.tree: self._access.open(root.place) for root in roots}
+        require_root(roots, folders)
         walked = [p for where, found in places.items() if where.startswith(WALKED) for p in found]
         named = _named([*walked, *(v.place for v in versions)], roots)
         return RegistryCapture(

@@ -16,7 +16,6 @@ import base64
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -154,9 +153,11 @@ def _read_raw(connection: Connection, statement: Any) -> Iterator[Sequence[Seque
     if connection.dialect.name != "sqlite":
         yield from connection.execute(statement, execution_options={"yield_per": BATCH}).partitions(BATCH)
         return
-    with closing(connection.execute(statement)) as result:
-        while raws := result.cursor.fetchmany(BATCH):
-            yield raws
+    # Closed at its end alone: whoever gives up half way may have closed the connection before anybody looks at this generator again.
+    result = connection.execute(statement)
+    while raws := result.cursor.fetchmany(BATCH):
+        yield raws
+    result.close()
 
 
 def _canonical(kind: str, values: Sequence[Any]) -> tuple[Sequence[Any], set[type]]:

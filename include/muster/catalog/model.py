@@ -342,5 +342,9 @@ class Catalog:
         try:
             return self.workloads[name]
         except KeyError:
-            known = ", ".join(self.workloads) or "none"
+            if not self.workloads:
+                raise NotFound(
+                    f"no catalog is read that has a workload {name}", "name its folder with --catalog or MUSTER_CATALOG"
+                ) from None
+            known = ", ".join(self.workloads)
             raise NotFound(f"the catalog {self.directory} has no workload {name}", f"it has: {known}") from None

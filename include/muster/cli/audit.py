@@ -14,6 +14,7 @@ from muster.cli.session import Session
 from muster.cli.typed_keys import asked_secret
 from muster.cli.wording import moment
 from muster.errors import UsageError
+from muster.operations.evidence import decided_by
 
 if TYPE_CHECKING:
     from muster.operations.audit import Elsewhere
@@ -174,7 +175,7 @@ def _lines(vault: Vault, report: AuditReport, last: int) -> Iterator[str]:
     yield from (f"  notice: {notice}" for notice in report.notices)
     yield f"  newest: {report.anchor.head}"
     yield from (
-        f"  {r.seq:>6}  {moment(r.at)}  {r.actor.name}@{r.actor.host} ({r.actor.via})  {r.action} {r.subject}: {r.outcome}"
+        f"  {r.seq:>6}  {moment(r.at)}  {r.actor.name}@{r.actor.host} ({r.actor.via})  {r.action} {r.subject}: {decided_by(r)}"
         for r in _newest(report, last)
     )
 

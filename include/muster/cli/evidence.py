@@ -39,6 +39,7 @@ def trend(session: Session, workload: str, last: int) -> None:
 
     statuses = [status for name in session.vault_names(workload) for status in session.vault(name).points(workload)]
     if not statuses:
+        session.require_known(workload)
         raise NotFound(f"there is no recovery point of {workload}", "take one with `muster snapshot`")
     found = trend_of(workload, statuses)
     session.screen.result(to_json(found), *_trend_lines(found, last))

@@ -74,6 +74,8 @@ def points(session: Session, workload: str | None) -> None:
     for name in session.vault_names(workload):
         found += session.vault(name).points(workload)
     found.sort(key=lambda status: status.point.point)
+    if workload and not found:
+        session.require_known(workload)
     now = datetime.now(UTC)
     whose = f" of {workload}" if workload else ""
     session.screen.result(

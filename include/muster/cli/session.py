@@ -185,6 +185,13 @@ class Session:
         used = {w.vault for w in self.catalog.workloads.values()} or set(self.catalog.vaults)
         return sorted(used)
 
+    def require_known(self, workload: str) -> None:
+        """
+        :raises NotFound: if a catalog is read, and has no such workload
+        """
+        if self.catalog.workloads:
+            self.catalog.workload(workload)
+
     def one_vault(self) -> str:
         """The name of the only vault that a command can be about."""
         names = [self.options.vault] if self.options.vault else sorted(self.catalog.vaults)

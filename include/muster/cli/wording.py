@@ -26,11 +26,16 @@ def moment(at: datetime) -> str:
 
 
 def standing(status: PointStatus) -> str:
-    """What was learned of a point, in a few words: ``suspect``, or the latest of each kind of mark; and whether it is incomplete."""
+    """
+    What is known of a point, in a few words: ``suspect``, or the latest of each kind of mark; and whether it is incomplete.
+
+    Doubts that were answered and holds that were released are not: `point_lines` has all marks.
+    """
     incomplete = ", incomplete" if status.incomplete else ""
     if status.suspect:
         return f"suspect{incomplete}"
-    latest = {mark.kind: mark for mark in status.marks}
+    over = {"suspect", "released"} | (set() if status.holds else {"held"})
+    latest = {mark.kind: mark for mark in status.marks if mark.kind not in over}
     words = [kind if mark.summary.get("passed", True) else f"{kind}: failed" for kind, mark in latest.items()]
     return (", ".join(words) or "sealed") + incomplete
 

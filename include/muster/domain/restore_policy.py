@@ -11,6 +11,7 @@ from muster.domain.restore_request import RestoreRequest
 from muster.domain.restore_target import RestoreTarget
 
 UNPROVEN = "the point was neither verified nor drilled since it was sealed"
+_OVERRIDE = "say why this one all the same, as the reason of an override (--override, or the form's override)"
 HEADROOM = 1.05
 """Space that must be free, as a multiple of the plain bytes: folders and indexes of the file system take some, too."""
 
@@ -129,9 +130,11 @@ def _verified(status: PointStatus, circumstances: Circumstances) -> Verdict:
 def _other_point(circumstances: Circumstances) -> str:
     other = circumstances.newest_verified
     take = (
-        f"take the newest verified point, {other}" if other else "verify the point first; there is no verified one yet"
+        f"take the newest verified point, {other}"
+        if other
+        else "run `muster verify POINT`; there is no verified one yet"
     )
-    return f"{take}; or say why this one all the same, as the reason of an override"
+    return f"{take}; or {_OVERRIDE}"
 
 
 def _past(status: PointStatus, request: RestoreRequest) -> Verdict:
@@ -142,7 +145,7 @@ def _past(status: PointStatus, request: RestoreRequest) -> Verdict:
         "before the loss",
         False,
         f"the point was cut {after:.0f} s after the platform was lost, so it may show the damage",
-        "take an older point, or say why this one all the same, as the reason of an override",
+        f"take an older point, or {_OVERRIDE}",
     )
 
 
@@ -181,7 +184,7 @@ def _alone(circumstances: Circumstances) -> Iterator[Verdict]:
             "alone",
             False,
             f"{what} is at work on the same workload",
-            "wait until it has ended, or end it; or say why not, as the reason of an override",
+            f"wait until it has ended, or end it; or {_OVERRIDE}",
         )
     if circumstances.running is not None and not circumstances.running:
         yield Verdict("alone", True, "nothing else is at work on the workload")

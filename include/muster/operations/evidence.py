@@ -74,7 +74,7 @@ def work(
 ) -> list[Event]:
     """Each piece of work that came to an end, and when the newest of what came back was written."""
     components = list(components)
-    done = [_piece(decided, "plan", "drawn")]
+    done = [_piece(decided, "plan and approval", "decided")]
     done += [_piece(one.span, one.component, "restored") for one in components]
     done += [_piece(v.span, f"validation/{v.dataset}", "met" if v.success else "unmet") for v in validations]
     done += [_piece(s.span, s.model, "equal" if s.equal else "different") for s in smoke]
@@ -98,10 +98,16 @@ def _piece(span: Span, what: str, outcome: str) -> Event:
 
 def _told(record: AuditRecord) -> Event:
     what = f"{record.action} {record.subject}"
-    return Event(record.at, what, "record", record.outcome, named(record.actor), record=record.digest)
+    return Event(record.at, what, "record", decided_by(record), named(record.actor), record=record.digest)
 
 
 def _of_run(record: AuditRecord, actor: Actor, workload: str, point: str) -> bool:
     """By who wrote it (a run of Airflow has a name of its own), or by what it is about."""
     same = record.actor == actor or (record.actor.via == actor.via and actor.via != "cli")
     return same or point in record.subject or workload in record.subject.split("/")
+
+
+def decided_by(record: AuditRecord) -> str:
+    """How what was done ended; of a decision also who made it, which need not be the one whose run wrote it down."""
+    person = record.details.get("decided_by")
+    return f"{record.outcome} by {person}" if person else record.outcome

@@ -149,7 +149,10 @@ def _look(vault: Vault, job: RestoreJob, action: Action) -> tuple[Action, Refusa
             if job.request.replace:
                 target.aside()
                 return replace(action, effect="replace"), None
-            raise TargetNotEmpty(error.message, f"{error.hint}; or ask for what is there to be moved aside") from error
+            raise TargetNotEmpty(
+                error.message,
+                f"{error.hint}; or ask for what is there to be moved aside (--replace, or the form's replace)",
+            ) from error
     except PermanentError as error:
         return action, Refusal.of(action.component, error)
     return action, None

@@ -132,7 +132,8 @@ class PlanRestoreOperator(WorkloadOperator):
         for warning in plan.warnings:
             self.log.warning("%s", warning)
         for verdict in plan.verdicts:
-            self.log.info("Policy %s: %s", verdict.policy, verdict.reason)
+            how = "overridden" if verdict.overridden else "passed" if verdict.passed else "forbids it"
+            self.log.info("Policy %s: %s: %s", verdict.policy, how, verdict.reason)
         let_pass(at.vault, plan, self.kind)
         self.log.info("Plan %s: point %s, %d bytes, goes to %s", plan.digest[:16], plan.point, plan.size, plan.target)
         return [action.component for action in plan.actions if action.component.startswith("dataset/")]

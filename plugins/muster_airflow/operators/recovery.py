@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
-from muster.errors import MusterError, PermanentError
+from muster.errors import MusterError, PermanentError, UsageError
 from muster_airflow.hooks.recovery import RecoveryHook
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class RecoveryOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         """Perform the step. A deliberate failure is told to the tasks that come after, before it is raised."""
         try:
+            if not self.upstream_task_ids:
+                refuse_unknown(context)
             return self.perform(Site(RecoveryHook(context).platform, context, self.workload))
         except MusterError as error:
             context["ti"].xcom_push(key=FAILURE, value=error.message)
@@ -84,6 +86,20 @@ class RecoveryOperator(BaseOperator):
 
 def _already_ending(number: int, frame: object) -> None:
     """A second SIGTERM must not cut short what the first one set off."""
+
+
+def refuse_unknown(context: Context) -> None:
+    """
+    See that a run was given nothing that its DAG does not know: Airflow takes any, and a mistyped ``replace`` would not be heeded.
+
+    :raises UsageError: naming what it does not know
+    """
+    known = sorted(context["dag"].params)
+    if unknown := sorted((context["dag_run"].conf or {}).keys() - set(known)):
+        raise UsageError(
+            f"this run was given {', '.join(unknown)}, which {context['dag'].dag_id} does not know",
+            f"it knows: {', '.join(known) or 'nothing'}; trigger it again",
+        )
 
 
 class WorkloadOperator(RecoveryOperator):

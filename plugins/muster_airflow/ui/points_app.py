@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from muster.catalog import Workload
     from muster.domain.recovery_point import PointStatus
 
+REPORT = "report.html"
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -28,7 +30,8 @@ async def points_app(scope: Scope, receive: Receive, send: Send) -> None:
 @cache
 def build_app() -> FastAPI:
     """
-    ``GET /points`` for all workloads that the user may see, ``GET /points/WORKLOAD/POINT/reports/TIME`` for the report of one recovery.
+    ``GET /points`` for all workloads that the user may see, ``GET /points/WORKLOAD/POINT/reports/TIME`` for the report of one recovery,
+    and below that ``/NAME`` for a page beside it.
     Nothing here answers anybody who is not signed in.
 
     A mounted application does not inherit Airflow's authentication, and its documentation pages would be public.
@@ -44,29 +47,34 @@ def build_app() -> FastAPI:
 
     @app.get("/points/{workload}/{point}/reports/{at}", response_model=None)
     def report(workload: str, point: str, at: str, user: Any = Depends(get_user)) -> Any:  # noqa: B008
-        return _answered(workload, point, at, user)
+        return _answered(workload, point, at, REPORT, user)
+
+    @app.get("/points/{workload}/{point}/reports/{at}/{page}", response_model=None)
+    def beside(workload: str, point: str, at: str, page: str, user: Any = Depends(get_user)) -> Any:  # noqa: B008
+        return _answered(workload, point, at, page, user)
 
     return app
 
 
-def _answered(workload: str, point: str, at: str, user: Any) -> Response:
+def _answered(workload: str, point: str, at: str, name: str, user: Any) -> Response:
     """A page that can load nothing and run nothing, or an error in words."""
     from fastapi import Response
 
     from muster.errors import MusterError, NotFound
 
     try:
-        page = kept_report(workload, point, at, user)
+        page = kept_report(workload, point, at, name, user)
     except MusterError as error:
         status = 404 if isinstance(error, NotFound) else 503
         return Response(f"{error.message}\n{error.hint}\n", status, media_type="text/plain")
     return Response(page, media_type="text/html", headers=PAGE_HEADERS)
 
 
-def kept_report(workload: str, point: str, at: str, user: Any) -> bytes:
+def kept_report(workload: str, point: str, at: str, name: str, user: Any) -> bytes:
     """
-    ``report.html`` of the recovery from a point that ended at a time, out of the vault.
+    A page of the recovery from a point that ended at a time, out of the vault; what it calls by name beside it is linked.
 
+    :param name: ``report.html``, or that of a fidelity report
     :raises NotFound: if there is none, or the user may not see the workload
     """
     from muster.domain.timing import stamp_of
@@ -81,8 +89,18 @@ def kept_report(workload: str, point: str, at: str, user: Any) -> bytes:
     for mark in vault.point(point, workload).marks:
         if mark.report and stamp_of(mark.at) == at:
             tree = vault.tree(mark.report)
-            return tree.read(tree.entry("report.html"))
+            pages = {entry.path: entry for entry in tree.entries() if entry.path.endswith(".html")}
+            if name not in pages:
+                raise missing
+            return _linked(tree.read(pages[name]), at, pages.keys() - {name})
     raise missing
+
+
+def _linked(page: bytes, at: str, others: Iterable[str]) -> bytes:
+    """A page whose address ends with its time, in which the names of others lead there."""
+    for name in others:
+        page = page.replace(f">{name} ".encode(), f'><a href="{at}/{name}">{name}</a> '.encode())
+    return page
 
 
 def visible_points(user: Any) -> list[dict[str, Any]]:
