@@ -11,53 +11,54 @@ from muster.domain.drill import CHOICES, SCHEDULED
 from muster.domain.merge_plan import OnConflict
 from muster.domain.undo_plan import UndoVerb
 
+# Words to type are bold: Airflow's boxes around code are taller than these lines, and cover the one above.
 POINT = (
-    "Id of a recovery point, or the beginning of one: `20261123T020000Z-…`. `latest` is the newest that nothing speaks against,"
-    " `verified` the newest that was verified or drilled besides."
+    "Id of a recovery point, or the beginning of one: **20261123T020000Z-…**. **latest** is the newest that nothing speaks against,"
+    " **verified** the newest that was verified or drilled besides."
 )
-TO = "`origin` is where the workload lives; otherwise a target of the catalog, or an absolute folder. Nothing is ever overwritten."
+TO = "**origin** is where the workload lives; otherwise a target of the catalog, or an absolute folder. Nothing is ever overwritten."
 BEFORE = (
     "The newest verified point that was taken before this time, whatever the field above says. Empty: no matter when."
 )
 ONLY = (
-    "What to restore, one a line: a kind (`registry`), a component (`dataset/flights`), or a path in one"
-    " (`dataset/flights/data/flights/2013-01.csv`). Empty: everything."
+    "What to restore, one a line: a kind (**registry**), a component (**dataset/flights**), or a path in one"
+    " (**dataset/flights/data/flights/2013-01.csv**). Empty: everything."
 )
 REPLACE = (
-    "Move what is in the way aside, instead of refusing. It is kept, and the DAG `undo__<workload>` or `muster undo` puts it back, until"
-    " somebody deletes it."
+    "Move what is in the way aside, instead of refusing. It is kept, and the DAG **undo\\_\\_WORKLOAD** or **muster undo** puts it back,"
+    " until somebody deletes it."
 )
 OVERRIDE = "Why the restore should go on although a policy forbids it: a suspect or unverified point, a snapshot at work. It is recorded."
 INCIDENT_AT = "When the platform was lost. The recovery time counts from here. Empty: from the start of this run."
 SHARE = "Part of the stored bytes that is read again and checked, from 0 to 1. Structure and names are always checked whole."
 FAULT = (
     "What is broken on purpose in the sandbox: a fault by its name (docs/drills.md says what each does, and what must come of it);"
-    " `scheduled`, each day the next one; `random`; `none`."
+    " **scheduled**, each day the next one; **random**; **none**."
 )
 SEED = "Makes the same random choice again. Empty: one is drawn, and the report names it."
 
 STAMP = (
-    "Which restore: the stamp in the names of what it moved aside, `….before-<stamp>`, also told by `muster discard WORKLOAD --list`."
+    "Which restore: the stamp in the names of what it moved aside, **….before-STAMP**, also told by **muster discard WORKLOAD --list**."
     " Empty: the newest of which something lies aside."
 )
 THEN = (
-    "`put back` brings back what the restore moved aside; what the restore had made is moved aside in turn, and kept."
-    " `delete for ever` deletes what lies aside; nothing brings it back."
+    "**put back** brings back what the restore moved aside; what the restore had made is moved aside in turn, and kept."
+    " **delete for ever** deletes what lies aside; nothing brings it back."
 )
 REASON = "Why. The approver reads it, and it is recorded."
 UNDO_CHOICES: Mapping[str, UndoVerb] = MappingProxyType({"put back": "undo", "delete for ever": "discard"})
 """What can become of what a restore moved aside, as the form says it."""
 
 MODELS = (
-    "Which registered models, one a line: `NAME@ALIAS` for what the alias pointed at, `NAME` for all versions and aliases; NAME may be a"
-    " pattern, `flight-*`."
+    "Which registered models, one a line: **NAME@ALIAS** for what the alias pointed at, **NAME** for all versions and aliases; NAME may be"
+    " a pattern, **flight-\\***."
 )
 IN_USE = (
-    "`origin` is the workload's own registry; otherwise a target of the catalog, or a folder that was restored to. What is there stays,"
+    "**origin** is the workload's own registry; otherwise a target of the catalog, or a folder that was restored to. What is there stays,"
     " but for what the plan names."
 )
 CONFLICTS = (
-    "What is there by the same id or number with another content: `refuse` does nothing at all; `keep` leaves tags, descriptions and"
+    "What is there by the same id or number with another content: **refuse** does nothing at all; **keep** leaves tags, descriptions and"
     " notes as they are now and brings back the rest. What makes a model the one that it is, no rule lets pass."
 )
 CONFLICT_RULES: Sequence[OnConflict] = ("refuse", "keep")

@@ -84,6 +84,15 @@ def test_json_is_one_document_wherever_the_flag_stands(project: Path, arguments:
     }
 
 
+@pytest.mark.parametrize("words", [(), ("keys",), ("catalog",)])
+def test_whoever_asks_for_nothing_is_told_what_there_is(words: tuple[str, ...]) -> None:
+    """The help, as help looks, and the exit code of a wrong use."""
+    done = muster(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(" ".join(("Usage: muster", *words)))
+    assert "hint:" not in done.stderr
+
+
 def test_an_error_is_a_json_document_too(project: Path) -> None:
     """Kind, message, hint and exit code, and an empty standard error."""
     done = muster("--json", "snapshot", "smal")

@@ -149,6 +149,11 @@ def run(arguments: Sequence[str]) -> int:
     try:
         with _ended_in_order(), contextlib.redirect_stdout(sys.stderr if screen.as_json else sys.stdout):
             outcome = command.main(_flags_first(words), prog_name="muster", standalone_mode=False, obj=screen)
+    except click.exceptions.NoArgsIsHelpError as error:  # asked for nothing: told what there is
+        if not screen.as_json:
+            error.show()
+            return error.exit_code
+        return _failed(error, screen, debug=False)
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException as error:  # noqa: BLE001 - the one place where everything ends
