@@ -265,7 +265,7 @@ def test_stops_a_model_that_takes_too_long(registry: Registry, model_python: Pat
     """After the timeout neither the model nor a process that it started is left."""
     started = time.monotonic()
     ProcessModelRunner().predict(model_python, registry.uri, CHAMELEON_URI, ask("chatter"))
-    enough = 2 * (time.monotonic() - started) + 3
+    enough = 3 * (time.monotonic() - started) + 10  # the model must have begun by then, on a busy machine too
     with pytest.raises(SmokeFailed, match=f"did not answer within {enough:.0f} s") as caught:
         ProcessModelRunner(timeout=enough).predict(model_python, registry.uri, CHAMELEON_URI, ask("sleep"))
     child = int(caught.value.message.split("child ")[1].split()[0])

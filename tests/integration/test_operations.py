@@ -332,7 +332,9 @@ def test_the_report_of_a_restore_is_evidence(world: World, tmp_path: Path) -> No
     told = [event.what for event in report.events]
     assert told[0] == "the loss is assumed here"
     assert told[-1] == "concluded"
-    assert {"plan", "registry/flights", "validation/flights", MODEL, f"plan {digest[:16]} approved"} < set(told)
+    assert {"plan and approval", "registry/flights", "validation/flights", MODEL, f"plan {digest[:16]} approved"} < set(
+        told
+    )
     assert [event.at for event in report.events] == sorted(event.at for event in report.events)
     assert world.vault.auditing.check(heads=[report.audit.heads[0]]).ok
 

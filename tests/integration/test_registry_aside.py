@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,35 @@ def test_an_original_with_artifacts_outside_of_its_root_is_not_taken_for_restore
     assert MlflowTarget(small_store.url, str(small_store.artifacts)).holds(details, tree) is None
     gc.collect()
     assert "closing cursor" not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_a_place_outside_of_the_root_that_nobody_used_stays_what_it_was(
+    small_store: SmallStore, tmp_path: Path
+) -> None:
+    """MLflow's client names ``./mlruns`` for an experiment that is never used. At its own root the registry is there already, and comes
+    back as it was; elsewhere, what is written there later shall not land in the old place."""
+    folder = small_store.add_run("r")
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text("a")
+    small_store.execute(
+        "INSERT INTO experiments (name, artifact_location, lifecycle_stage, workspace)"
+        " VALUES ('unused', '/home/ada/mlruns/1', 'active', 'default')"
+    )
+    before = content(small_store.url)
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+    assert len(details["roots"]) == 2
+    origin = MlflowTarget(small_store.url, str(small_store.artifacts))
+    held = origin.holds(details, tree)
+    assert held
+    assert held["roots"] == [str(small_store.artifacts)]
+    small_store.file.unlink()
+    shutil.rmtree(small_store.artifacts)
+    origin.restore(details, tree)
+    assert content(small_store.url) == before
+    elsewhere = f"sqlite:///{tmp_path}/elsewhere.db"
+    MlflowTarget(elsewhere, str(tmp_path / "back")).restore(details, tree)
+    places = query(elsewhere, "SELECT artifact_location FROM experiments WHERE name = 'unused'")
+    assert places[0][0].startswith(f"{tmp_path}/back/outside-")
 
 
 def test_what_cannot_be_moved_is_said_in_the_plan(tmp_path: Path) -> None:

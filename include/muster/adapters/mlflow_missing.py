@@ -14,7 +14,7 @@ from muster.adapters.bulk import in_bulk
 from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder, LocalFolder
 from muster.adapters.mlflow_facts import ModelVersion
 from muster.adapters.mlflow_known import Known
-from muster.adapters.mlflow_locations import Root, home_of, place_of
+from muster.adapters.mlflow_locations import Place, Root, home_of, place_of
 from muster.codec import from_json
 from muster.domain.holdings import ABOUT, Holdings, Missing, bounded
 from muster.errors import IntegrityError, SourceInvalid
@@ -28,16 +28,19 @@ _LATER = frozenset({MLMODEL, "conda.yaml", "python_env.yaml", "requirements.txt"
 _SIZE = re.compile(rb"^model_size_bytes: (\d{1,18})\s*$", re.MULTILINE)
 
 
-def require_root(roots: Sequence[Root], folders: Mapping[str, ArtifactFolder]) -> None:
+def require_root(roots: Sequence[Root], folders: Mapping[str, ArtifactFolder], places: Iterable[Place]) -> None:
     """
-    See that the artifact root is no typing error: a folder that is not there, while the store names places outside of it.
+    See that the artifact root is no typing error: a folder that is not there, below which nothing lies that the store names.
 
     :param roots: the store's own one first
+    :param places: all that the store names
     :raises SourceInvalid: if it is
     """
     root, *others = roots
     folder = folders[root.tree]
-    if others and isinstance(folder, LocalFolder) and not folder.root.is_dir():
+    if not others or not isinstance(folder, LocalFolder) or folder.root.is_dir():
+        return
+    if all(place.base != "proxied" and place.below(root.place) is None for place in places):
         named = ", ".join(bounded([other.place.location for other in others]))
         raise SourceInvalid(
             f"there is no artifact root {root.place.location}, and the store names other places: {named}",

@@ -266,9 +266,10 @@ class MlflowSource:
             )
             main.let_go(connection)
         dumps = [main, *self._auth_dump(scratch, known, cut_at, stack)]
-        roots = roots_of(self._root, [*(p for found in places.values() for p in found), *(v.place for v in versions)])
+        every = [*(p for found in places.values() for p in found), *(v.place for v in versions)]
+        roots = roots_of(self._root, every)
         folders = {root.tree: self._access.open(root.place) for root in roots}
-        require_root(roots, folders)
+        require_root(roots, folders, every)
         walked = [p for where, found in places.items() if where.startswith(WALKED) for p in found]
         named = _named([*walked, *(v.place for v in versions)], roots)
         return RegistryCapture(

@@ -101,6 +101,8 @@ class MlflowTarget:
             if details.get("auth"):
                 databases.append(fetch(tree, "auth/", self._auth, details["auth"], scratch))
             roots = roots_from_json(main.schema.roots)
+            if roots[0].place == self._root:
+                roots = _with_artifacts(tree, roots)
             yield databases, roots, LocationMap.between(roots, self._root)
 
     def _told(
@@ -234,6 +236,18 @@ def _beside(store: StoreUrl) -> StoreUrl:
 
 def _due(wanted: Sequence[tuple[TreeEntry, str]]) -> dict[str, tuple[int, str]]:
     return {path: (e.content.size, e.content.sha256) for e, path in wanted if e.content is not None}
+
+
+def _with_artifacts(tree: TreeReader, roots: tuple[Root, ...]) -> tuple[Root, ...]:
+    """
+    The artifact root, and those places outside of it of which artifacts are stored.
+
+    Where a registry comes back to its own root, others stay what they were: MLflow's client names ``./mlruns`` for an experiment that
+    nobody uses.
+    """
+    first, *others = roots
+    used = {other.tree for other in others if any(e.path.startswith(f"{other.tree}/") for e in tree.entries())}
+    return first, *(other for other in others if other.tree in used)
 
 
 def _artifact_entries(tree: TreeReader, roots: tuple[Root, ...]) -> list[tuple[TreeEntry, str]]:
