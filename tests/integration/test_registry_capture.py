@@ -217,6 +217,17 @@ def test_dangling_link_is_refused(small_store: SmallStore, tmp_path: Path) -> No
         capture(small_store, tmp_path / "tree")
 
 
+def test_what_a_driver_says_of_a_row_is_not_repeated(small_store: SmallStore, tmp_path: Path) -> None:
+    """SQLite lets in text that is not UTF-8, and quotes it in its error: which would stand in the audit trail for ever."""
+    small_store.add_run("r")
+    small_store.execute(
+        "INSERT INTO params (key, value, run_uuid) VALUES ('k', CAST(X'68756e74657232FF' AS TEXT), 'r')"
+    )
+    with pytest.raises(SourceInvalid, match="Could not decode to UTF-8 column 'value'") as caught:
+        capture(small_store, tmp_path / "tree")
+    assert "hunter2" not in f"{caught.value}"
+
+
 def test_a_mistyped_artifact_root_is_refused(small_store: SmallStore, tmp_path: Path) -> None:
     """Else all artifacts would be captured as if they lay outside of it, and look as if they had been moved at the next point."""
     (small_store.add_run("r") / "a").mkdir(parents=True)

@@ -184,6 +184,26 @@ def test_what_merely_changes_is_no_deletion(world: World) -> None:
     assert world.vault.point(good.point.point).holds == ()
 
 
+def test_a_version_in_whose_place_another_one_was_made_is_missed(world: World) -> None:
+    """MLflow counts from 1 again when a model was deleted: who trains anew under the old name hides the loss, but for this."""
+    good = world.night()
+    client = client_of(world.store)
+    client.delete_registered_model("old")
+    run = client.create_run("0").info.run_id
+    folder = world.store.artifacts / "0" / run / "artifacts" / "model"
+    folder.mkdir(parents=True)
+    (folder / "weights.bin").write_text("others")
+    client.create_registered_model("old")
+    assert client.create_model_version("old", str(folder), run).version == 1
+    (changes,) = world.night().point.of_kind("changes")
+    assert changes.details["deleted"]["named"] == [
+        "version 4 of model old",
+        "alias live of model old, which was version 4",
+        "version 1 of model old, in whose place another one was made",
+    ]
+    assert world.vault.point(good.point.point).holds
+
+
 def test_a_model_that_is_renamed_is_gone_under_its_name(world: World) -> None:
     """MLflow sends no event for that either, and whoever loads it by its name finds nothing."""
     world.night()

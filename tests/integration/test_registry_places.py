@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,32 @@ from muster.adapters.mlflow_registry import MlflowTarget
 from muster.errors import IntegrityError, SourceInvalid, TargetNotEmpty
 from postgres import Cluster
 from registry_seed import Captured, SmallStore, capture, query, spoil_a_row
+
+
+@pytest.mark.parametrize("spelled", ["{}", "/{}", "file://{}", "file:///{}", "file://localhost{}"])
+def test_artifacts_are_found_however_their_place_was_spelled(
+    spelled: str, small_store: SmallStore, tmp_path: Path
+) -> None:
+    """Below the root and outside of it, restored elsewhere and to the same root: MLflow's own client lists them where they are now."""
+    from mlflow import MlflowClient
+
+    outside = tmp_path / "outside"
+    for run, folder in (("r1", small_store.artifacts / "0" / "r1"), ("r2", outside / "r2")):
+        folder.mkdir(parents=True)
+        (folder / "a.txt").write_text(run)
+        small_store.add_run(run, spelled.format(folder))
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+    small_store.file.unlink()
+    shutil.rmtree(small_store.artifacts)
+    shutil.rmtree(outside)
+    for url, root in (
+        (f"sqlite:///{tmp_path}/new.db", tmp_path / "new"),
+        (small_store.url, small_store.artifacts),
+    ):
+        MlflowTarget(url, str(root)).restore(details, tree)
+        client = MlflowClient(url)
+        assert [[file.path for file in client.list_artifacts(run)] for run in ("r1", "r2")] == [["a.txt"], ["a.txt"]]
+        shutil.rmtree(root)
 
 
 def test_users_come_back(small_store: SmallStore, tmp_path: Path, embedded_postgres: Cluster) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from muster.adapters.mlflow_lines import in_batches
-from muster.adapters.mlflow_locations import LocationMap, Place, home_of, place_of, root_place, roots_of
+from muster.adapters.mlflow_locations import LocationMap, Place, home_of, place_of, placed_values, root_place, roots_of
 from muster.adapters.mlflow_rows import Column, Table
 from muster.errors import IntegrityError, SourceInvalid
 
@@ -20,6 +20,8 @@ TRACE_TAGS = Table("trace_tags", tuple(Column(n, "text", True) for n in ("key", 
         ("file:///data/a%20b", Place("file", "/data/a b")),
         ("file://localhost/data", Place("file", "/data")),
         ("file:/data", Place("file", "/data")),
+        ("file:////data", Place("file", "/data")),
+        ("file://server/data", None),
         ("s3://bucket/prefix/", Place("s3", "bucket/prefix")),
         ("s3://KEY:SE%2FCRET@bucket/prefix?endpoint=http://h:1", Place("s3", "bucket/prefix")),
         ("mlflow-artifacts:/1/r/artifacts", Place("proxied", "1/r/artifacts")),
@@ -104,6 +106,14 @@ def between(old: str, new: str) -> LocationMap:
         ("/ml", "/ml/restored", "/ml/1", "/ml/restored/1"),
         ("/ml", "/new", "mlflow-artifacts:/1", "mlflow-artifacts:/1"),
         ("/ml", "/ml", "/ml/1", "/ml/1"),
+        ("/ml", "/new", "//ml//1", "/new/1"),
+        ("/ml", "/new", "/ml//1", "/new//1"),
+        ("/ml", "/c d", "file:////ml/1", "file:///c%20d/1"),
+        ("/ml", "/new", "file://localhost/ml", "file:///new"),
+        ("/ml/art", "/new", "file:///ml/%61rt/a%20b", "file:///new/a%20b"),
+        ("/ml", "s3://bucket/x", "file:////ml/1", "s3://bucket/x/1"),
+        ("s3://bucket/x", "/new", "s3://KEY:SECRET@bucket/x/1?endpoint=http://h", "/new/1"),
+        ("/ml", "/new", "file:////ml2/1", "file:////ml2/1"),
     ],
 )
 def test_locations_move_with_their_root(old: str, new: str, value: str, moved: str) -> None:
@@ -132,6 +142,25 @@ def test_similar_text_is_not_taken_for_the_old_root(value: str) -> None:
     list(
         between("/ml", "/new").inspected(Table("archive", (Column("place", "text", True),), ()), in_batches([[value]]))
     )
+
+
+@pytest.mark.parametrize("value", ["//ml/1", "file:////ml/1", "file://localhost/ml", "file:///%6dl/1"])
+def test_a_location_that_still_lies_below_an_old_root_is_found(value: str) -> None:
+    """By what it means, whichever way it is spelled; elsewhere it is nobody's business."""
+    with pytest.raises(IntegrityError, match=r"runs\.artifact_uri still names an old artifact root"):
+        list(between("/ml", "/new").inspected(RUNS, in_batches([["r", value]])))
+    list(between("/other", "/new").inspected(RUNS, in_batches([["r", value]])))
+
+
+def test_a_path_that_mlflow_reads_as_another_one_is_refused() -> None:
+    """It takes %20 for a space in a plain path, too: artifacts would be looked for where none are."""
+    for plain in ("/x/a%20b", "/x/100%25 sure"):
+        with pytest.raises(SourceInvalid, match="which MLflow reads as /x/"):
+            placed_values({"runs.artifact_uri": [plain]})
+        with pytest.raises(SourceInvalid, match="the artifact root names the path"):
+            root_place(plain)
+    found = placed_values({"runs.artifact_uri": ["/x/100% sure", "file:///x/a%20b"]})
+    assert [place.path for place in found["runs.artifact_uri"]] == ["/x/100% sure", "/x/a b"]
 
 
 def test_new_root_below_the_old_one_is_told_apart() -> None:

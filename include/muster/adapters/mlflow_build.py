@@ -252,7 +252,8 @@ def _building_file(store: StoreUrl) -> Iterator[_File]:
                 raise
     finally:
         for path in (partial, partial.with_name(f"{partial.name}-journal")):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # what failed before is what is told
+                path.unlink()
         take_back(made)
 
 

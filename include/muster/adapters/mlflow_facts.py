@@ -143,7 +143,12 @@ def holdings_of(connection: Connection, tables: Tables) -> Holdings:
         kind: {str(id_): str(name) for id_, name, *gone in values(connection, tables, table, columns) if not any(gone)}
         for kind, (table, *columns) in _NAMED.items()
     }
-    return Holdings(experiments, tuple(sorted(prompts)), others=others)
+    made: dict[str, dict[str, str]] = {}
+    columns = ("workspace", "name", "version", "current_stage", "creation_time", "run_id")
+    for workspace, name, version, stage, created, run in values(connection, tables, "model_versions", columns):
+        if stage != DELETED:
+            made.setdefault(label_of(workspace, name), {})[str(version)] = f"{created} {run}"
+    return Holdings(experiments, tuple(sorted(prompts)), others=others, made=made)
 
 
 def server_keys(connection: Connection, tables: Tables) -> list[str]:

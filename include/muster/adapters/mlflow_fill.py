@@ -109,7 +109,7 @@ class Filled:
     def rows(self, table: Table, locations: LocationMap) -> Iterator[Row]:
         """The rows of a table as they must be here, from what is stored; not after an upgrade, which only MLflow knows to do."""
         batches = for_here(self.here, table, read_batches(self.stored.files[table.name]), {})
-        for batch in LocationMap(locations.prefixes).applied(table, batches):
+        for batch in LocationMap(locations.prefixes, locations.places).applied(table, batches):
             yield from map(list, batch.rows)
 
 

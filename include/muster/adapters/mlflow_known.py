@@ -57,7 +57,8 @@ class Known:
     def __init__(self, previous: TreeReader | None) -> None:
         self._previous = previous
         self._entries: dict[str, TreeEntry] = {e.path: e for e in previous.entries()} if previous else {}
-        self._cut_at = float(self._json("schema.json").get("cut_at", 0.0))
+        cut_at = self._json("schema.json").get("cut_at")
+        self._cut_at = float(cut_at) if isinstance(cut_at, int | float) else 0.0
         self._versions = self._json(VERSIONS)
 
     @property

@@ -112,7 +112,8 @@ def place_of(value: str) -> Place | None:
         return Place("proxied", proxied.group(1).strip("/"))
     if value.startswith("file:"):
         path = re.sub(r"^file:(?://(?:localhost)?(?=/))?", "", value)
-        return Place("file", _folder(unquote(path))) if path.startswith("/") else None
+        there = path.startswith("/") and not re.match(r"file://[^/]", value.replace("://localhost/", ":///"))
+        return Place("file", _folder(unquote(path))) if there else None
     if value.startswith("/"):
         return Place("file", _folder(value))
     scheme, separator, rest = value.partition("://")
@@ -136,6 +137,7 @@ def root_place(artifact_root: str) -> Place:
     :raises SourceInvalid: if it is relative, proxied, or of a scheme that is not supported
     :raises UsageError: if it is one in Azure that is written as a vault's, and is wrong
     """
+    require_one_reading("the artifact root", artifact_root)
     place = _azure_place(artifact_root) if artifact_root.startswith("azure://") else place_of(artifact_root)
     if place is None or place.base == "proxied":
         raise SourceInvalid(
@@ -227,6 +229,7 @@ class LocationMap:
     """
 
     prefixes: tuple[tuple[str, str], ...]
+    places: tuple[tuple[Place, Place], ...] = ()
     mentions: dict[str, int] = field(default_factory=dict)
     moves: dict[str, int] = field(default_factory=dict)
 
@@ -235,7 +238,8 @@ class LocationMap:
         """The map of a restore to a new artifact root; roots that stay where they are need none."""
         moves = [(root.place, root.moved(new)) for root in roots if root.moved(new) != root.place]
         pairs = [pair for old, moved in moves for pair in _spellings(old, moved)]
-        return LocationMap(tuple(sorted(pairs, key=lambda pair: -len(pair[0]))))
+        places = sorted(moves, key=lambda move: -len(move[0].path))
+        return LocationMap(tuple(sorted(pairs, key=lambda pair: -len(pair[0]))), tuple(places))
 
     def apply(self, table: Table, row: Sequence[Any]) -> Row:
         """The row with its locations mapped; every other value is left alone."""
@@ -254,10 +258,15 @@ class LocationMap:
         return (Batch([self.apply(table, row) for row in batch.rows]) for batch in batches)
 
     def moved(self, value: str) -> str:
-        """A location below its new root."""
+        """A location below its new root: spelled as before if its spelling is a usual one, else as MLflow would write it."""
         for old, new in self.prefixes:
             if value == old or value.startswith(old.rstrip("/") + "/"):
                 return new.rstrip("/") + value[len(old.rstrip("/")) :]
+        place = place_of(value) if self.places else None
+        for root, to in self.places:
+            if place and (below := place.below(root)) is not None:
+                path = f"{to.path.rstrip('/')}/{below}" if below else to.path
+                return _written(Place(to.base, path), as_url=value.startswith("file:"))
         return value
 
     def inspected(self, table: Table, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -269,7 +278,11 @@ class LocationMap:
         :raises IntegrityError: if one is left where it is not history
         """
         olds = [text_in_line(old) for old, _ in self.prefixes]
+        placed = self.places and table.name in LOCATIONS
         for batch in batches:
+            if placed:
+                for row in batch.rows:
+                    self._inspect_places(table, row)
             if any(old in batch.lines for old in olds):
                 for row in batch.rows:
                     self._inspect(table, row)
@@ -280,11 +293,20 @@ class LocationMap:
             if isinstance(row[index], str) and self._names_old(row[index]):
                 where = f"{table.name}.{column}"
                 if is_location(table, column, row) or not _is_history(table.name, column):
-                    raise IntegrityError(
-                        f"{where} still names an old artifact root after the restore",
-                        "restore to the same artifact root, and report this column to us",
-                    )
+                    raise _forgotten(where)
                 self.mentions[where] = self.mentions.get(where, 0) + 1
+
+    def _inspect_places(self, table: Table, row: Sequence[Any]) -> None:
+        """The same of values that are places, whichever way they are spelled."""
+        for index, column in enumerate(table.names):
+            if isinstance(row[index], str) and is_location(table, column, row) and self._is_old(row[index]):
+                raise _forgotten(f"{table.name}.{column}")
+
+    def _is_old(self, value: str) -> bool:
+        place = place_of(value)
+        return place is not None and any(
+            place.below(old) is not None and place.below(new) is None for old, new in self.places
+        )
 
     def _names_old(self, text: str) -> bool:
         if not any(old in text for old, _ in self.prefixes):
@@ -317,8 +339,30 @@ def _spellings(old: Place, new: Place) -> list[tuple[str, str]]:
     return list(dict([(old.path, new.location), *quoted, *plain]).items())
 
 
+def _written(place: Place, *, as_url: bool) -> str:
+    return f"file://{quote(place.path)}" if as_url and place.base == "file" else place.location
+
+
+def _forgotten(where: str) -> IntegrityError:
+    return IntegrityError(
+        f"{where} still names an old artifact root after the restore",
+        "restore to the same artifact root, and report this column to us",
+    )
+
+
 def _mention(location: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w.\-/]){re.escape(location)}(?![\w.\-])")
+
+
+def require_one_reading(where: str, value: str) -> None:
+    """
+    :raises SourceInvalid: if it is a plain path that MLflow takes for another one: it reads ``%20`` as a space, in a URL or not
+    """
+    if value.startswith("/") and unquote(value) != value:
+        raise SourceInvalid(
+            f"{where} names the path {value}, which MLflow reads as {unquote(value)}",
+            "name it as file:// URL, in which % stands for itself as %25, or choose a path without %",
+        )
 
 
 def placed_values(rows: Mapping[str, Iterable[str]]) -> dict[str, list[Place]]:
@@ -330,6 +374,7 @@ def placed_values(rows: Mapping[str, Iterable[str]]) -> dict[str, list[Place]]:
     found: dict[str, list[Place]] = {}
     for where, values in rows.items():
         for value in values:
+            require_one_reading(where, value)
             place = place_of(value)
             if place is not None:
                 found.setdefault(where, []).append(place)

@@ -142,7 +142,7 @@ def batches_of(connection: Connection, table: Table, only: Any = None, *, lock: 
         given = list(zip(*raws, strict=True))
         try:
             columns, types = zip(*map(_canonical, kinds, given), strict=True)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, ArithmeticError):
             raise SourceInvalid(_misfit(table, raws), "mend the row: MLflow itself could not have written it") from None
         as_given = type(raws[0]) is tuple and all(map(operator.is_, columns, given))
         yield Batch(raws if as_given else list(zip(*columns, strict=True)), columns=columns, types=types)
@@ -209,7 +209,7 @@ def _misfit(table: Table, raws: Iterable[Any]) -> str:
         for column, value in zip(table.columns, raw, strict=True):
             try:
                 _canonical(column.kind, [value])
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, ArithmeticError):
                 return f"{table.name}.{column.name} holds a {type(value).__name__} where a {column.kind} belongs"
     return f"{table.name} holds a row that cannot be read"
 

@@ -103,7 +103,7 @@ def _refusal(shown: str, error: Exception) -> MusterError | None:
     if isinstance(error, DBAPIError):
         if mysql.speaks(error.orig):
             return mysql.refusal(shown, error.orig)
-        said = (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0]
+        said = (_without_values(error.orig).splitlines() or [type(error.orig).__name__])[0]
         if getattr(error.orig, "pgcode", None) == _NO_RIGHT:
             return SourceInvalid(f"{shown} refuses: {said}", _GRANT)
         away = isinstance(error, OperationalError | InterfaceError) and not isinstance(error.orig, sqlite3.Error)
@@ -117,9 +117,14 @@ def _refusal(shown: str, error: Exception) -> MusterError | None:
         hint = "see space and permissions of the folder for temporary files"
         return StoreUnavailable(f"{shown} cannot be worked on: {error.strerror}", hint)
     if isinstance(error, _other_errors()):
-        said = type(error).__name__ if isinstance(error, SQLAlchemyError) else str(error)
+        said = type(error).__name__ if isinstance(error, SQLAlchemyError) else _without_values(error)
         return SourceInvalid(f"{shown} cannot be used: {said}", "see that it is an MLflow store")
     return None
+
+
+def _without_values(error: object) -> str:
+    """What a driver says, without what stands in the row: SQLite's quotes a text that is not UTF-8."""
+    return str(error).strip().partition(" with text ")[0]
 
 
 def _other_errors() -> tuple[type[Exception], ...]:
@@ -183,6 +188,8 @@ class Copy:
         if self.file:
             with closing(sqlite3.connect(self.file)) as connection:
                 (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+                if verdict != "ok":  # of tables without rowid it says so of what is sound
+                    (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             if verdict != "ok":
                 raise SourceInvalid(
                     f"the SQLite file {self.store.file} is damaged: {verdict}", "restore it from a recovery point"

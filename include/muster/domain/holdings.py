@@ -56,12 +56,14 @@ class Holdings:
     :param prompts: which of the models are prompts
     :param missing: artifacts that were named and not there
     :param others: what else people make by name, such as webhooks and gateway endpoints: id to name, by kind
+    :param made: when and of which run each version was made, by model and number: MLflow counts from 1 again when a model was deleted
     """
 
     experiments: dict[str, str] = field(default_factory=dict)
     prompts: tuple[str, ...] = ()
     missing: tuple[Missing, ...] = ()
     others: dict[str, dict[str, str]] = field(default_factory=dict)
+    made: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def deleted(before: Holdings | None, models_before: Models, now: Holdings | None, models: Models) -> list[str]:
@@ -76,6 +78,8 @@ def deleted(before: Holdings | None, models_before: Models, now: Holdings | None
     for name, earlier in sorted(models_before.items()):
         kind = "prompt" if name in prompts else "model"
         found += _gone(kind, name, earlier, models.get(name))
+        if before and now:
+            found += _replaced(kind, name, before.made.get(name, {}), now.made.get(name, {}))
     if before and now:
         experiments = sorted(before.experiments.items(), key=lambda item: (len(item[0]), item[0]))
         found += [f"experiment {shown(name)} ({id_})" for id_, name in experiments if id_ not in now.experiments]
@@ -100,6 +104,13 @@ def shown(name: str) -> str:
     """A name that somebody gave, fit for a line of a log."""
     plain = "".join(c if c.isprintable() else " " for c in name)
     return plain if len(plain) <= LONGEST_NAME else f"{plain[:LONGEST_NAME]}…"
+
+
+def _replaced(kind: str, name: str, before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    """Versions of which only the number is the same."""
+    for version, made in before.items():
+        if now.get(version, made) != made:
+            yield f"version {version} of {kind} {shown(name)}, in whose place another one was made"
 
 
 def _gone(kind: str, name: str, earlier: Mapping[str, Any], now: Mapping[str, Any] | None) -> Iterator[str]:
