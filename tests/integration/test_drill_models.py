@@ -60,8 +60,7 @@ def test_a_drill_killed_while_a_model_answers_leaves_no_process_of_it(site: Dril
         finally:
             os._exit(0)
     try:
-        seen = _wait_for("worker.py")
-        assert any("mlflow" in " ".join(process.cmdline()) for process in seen)
+        seen = _wait_for("worker.py", "mlflow")
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -72,15 +71,16 @@ def test_a_drill_killed_while_a_model_answers_leaves_no_process_of_it(site: Dril
     assert site.sandboxes == []
 
 
-def _wait_for(program: str) -> list[psutil.Process]:
-    """All processes of sandboxes, as soon as one of them runs this."""
+def _wait_for(*programs: str) -> list[psutil.Process]:
+    """All processes of sandboxes, as soon as each of these is run by one of them."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         found = [process for process in psutil.process_iter() if _is_of_a_sandbox(process)]
-        if any(program in " ".join(_words(process)) for process in found):
+        commands = [" ".join(_words(process)) for process in found]
+        if all(any(program in command for command in commands) for program in programs):
             return found
         time.sleep(0.05)
-    raise AssertionError(f"{program} was not begun")
+    raise AssertionError(f"{', '.join(programs)} were not begun together")
 
 
 def _is_of_a_sandbox(process: psutil.Process) -> bool:
