@@ -112,8 +112,8 @@ def place_of(value: str) -> Place | None:
         return Place("proxied", proxied.group(1).strip("/"))
     if value.startswith("file:"):
         path = re.sub(r"^file:(?://(?:localhost)?(?=/))?", "", value)
-        there = path.startswith("/") and not re.match(r"file://[^/]", value.replace("://localhost/", ":///"))
-        return Place("file", _folder(unquote(path))) if there else None
+        elsewhere = re.match(r"file://(?!localhost/|/|\Z)", value)  # on another machine
+        return Place("file", _folder(unquote(path))) if path.startswith("/") and not elsewhere else None
     if value.startswith("/"):
         return Place("file", _folder(value))
     scheme, separator, rest = value.partition("://")

@@ -11,7 +11,7 @@ from muster.domain.restore_request import RestoreRequest
 from muster.domain.restore_target import RestoreTarget
 
 UNPROVEN = "the point was neither verified nor drilled since it was sealed"
-_OVERRIDE = "say why this one all the same, as the reason of an override (--override, or the form's override)"
+_OVERRIDE = "as the reason of an override (--override, or the form's override)"
 HEADROOM = 1.05
 """Space that must be free, as a multiple of the plain bytes: folders and indexes of the file system take some, too."""
 
@@ -134,7 +134,7 @@ def _other_point(circumstances: Circumstances) -> str:
         if other
         else "run `muster verify POINT`; there is no verified one yet"
     )
-    return f"{take}; or {_OVERRIDE}"
+    return f"{take}; or say why this one all the same, {_OVERRIDE}"
 
 
 def _past(status: PointStatus, request: RestoreRequest) -> Verdict:
@@ -145,7 +145,7 @@ def _past(status: PointStatus, request: RestoreRequest) -> Verdict:
         "before the loss",
         False,
         f"the point was cut {after:.0f} s after the platform was lost, so it may show the damage",
-        f"take an older point, or {_OVERRIDE}",
+        f"take an older point, or say why this one all the same, {_OVERRIDE}",
     )
 
 
@@ -184,7 +184,7 @@ def _alone(circumstances: Circumstances) -> Iterator[Verdict]:
             "alone",
             False,
             f"{what} is at work on the same workload",
-            f"wait until it has ended, or end it; or {_OVERRIDE}",
+            f"wait until it has ended, or end it; or say why not, {_OVERRIDE}",
         )
     if circumstances.running is not None and not circumstances.running:
         yield Verdict("alone", True, "nothing else is at work on the workload")
