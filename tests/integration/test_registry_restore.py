@@ -12,7 +12,9 @@ import pytest
 
 from fakes_trees import FolderTree
 from muster.adapters import mlflow_fill
+from muster.adapters.mlflow_lines import BATCH_SIZE, read_batches
 from muster.adapters.mlflow_registry import MlflowTarget
+from muster.adapters.mlflow_rows import batches_of, tables_of
 from muster.errors import IntegrityError, SourceInvalid, StoreUnavailable, TargetNotEmpty
 from postgres import Cluster
 from registry_seed import Captured, SmallStore, capture, content, driven, empty_store, query, spoil_a_row
@@ -169,6 +171,41 @@ def test_unknown_table_comes_back(small_store: SmallStore, tmp_path: Path, targe
     details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
     facts = MlflowTarget(target_url, str(tmp_path / "new")).restore(details, tree)
     assert facts["tables"]["site_notes"] == details["tables"]["site_notes"]
+
+
+def test_unknown_columns_come_back(small_store: SmallStore, tmp_path: Path, target_url: str) -> None:
+    """Columns that somebody gave a table of MLflow's are made, with what is in them; and such a store is known again as what it is."""
+    small_store.add_run("r1").mkdir(parents=True)
+    small_store.execute("ALTER TABLE runs ADD COLUMN owner VARCHAR(20) NOT NULL DEFAULT 'nobody'")
+    small_store.execute('ALTER TABLE runs ADD COLUMN "cost in €" FLOAT')
+    small_store.execute("UPDATE runs SET \"cost in €\" = 0.1, owner = 'ada'")
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+    target = MlflowTarget(target_url, str(tmp_path / "new"))
+    facts = target.restore(details, tree)
+    assert facts["tables"]["runs"]["rows"] == details["tables"]["runs"]["rows"] == 1
+    quoted = "`cost in €`" if target_url.startswith("mysql") else '"cost in €"'
+    assert query(target_url, f"SELECT owner, {quoted} FROM runs") == [("ada", 0.1)]
+    if not target_url.startswith("mysql"):
+        assert target.holds(details, tree)
+
+
+def test_long_rows_are_handled_few_at_a_time(small_store: SmallStore, tmp_path: Path, target_url: str) -> None:
+    """Texts of any length, such as spans with pictures in them, fill no memory: neither read, nor stored, nor put in."""
+    import sqlalchemy as sa
+
+    rows, length = 60, 200_000
+    small_store.execute("CREATE TABLE site_notes (id INTEGER PRIMARY KEY, note TEXT)")
+    for number in range(rows):
+        small_store.execute("INSERT INTO site_notes VALUES (?, ?)", number, f"{number:03}" + "x" * length)
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+    MlflowTarget(target_url, str(tmp_path / "new")).restore(details, tree)
+    stored = tmp_path / "site_notes.jsonl"
+    stored.write_bytes(tree.read(tree.entry("tables/site_notes.jsonl")))
+    with sa.create_engine(driven(target_url), poolclass=sa.NullPool).connect() as connection:
+        table = tables_of(connection)["site_notes"]
+        for batches in (list(batches_of(connection, table)), list(read_batches(stored))):
+            assert max(len(batch.lines) for batch in batches) <= BATCH_SIZE + 16 * (length + 20)
+            assert [row[0] for batch in batches for row in batch.rows] == list(range(rows))
 
 
 def test_unfinished_jobs_come_back_failed(small_store: SmallStore, tmp_path: Path) -> None:

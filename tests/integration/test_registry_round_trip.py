@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fakes_trees import FolderTree
-from muster.adapters.mlflow_locations import LOCATIONS
+from muster.adapters.mlflow_location_map import LOCATIONS
 from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
 from muster.codec import from_json
 from muster.domain.fidelity import FidelityReport

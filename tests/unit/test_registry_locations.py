@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from muster.adapters.mlflow_lines import in_batches
-from muster.adapters.mlflow_locations import LocationMap, Place, home_of, place_of, placed_values, root_place, roots_of
+from muster.adapters.mlflow_location_map import LocationMap
+from muster.adapters.mlflow_locations import Place, home_of, place_of, placed_values, root_place, roots_of
 from muster.adapters.mlflow_rows import Column, Table
 from muster.errors import IntegrityError, SourceInvalid
 
@@ -114,6 +115,10 @@ def between(old: str, new: str) -> LocationMap:
         ("/ml", "s3://bucket/x", "file:////ml/1", "s3://bucket/x/1"),
         ("s3://bucket/x", "/new", "s3://KEY:SECRET@bucket/x/1?endpoint=http://h", "/new/1"),
         ("/ml", "/new", "file:////ml2/1", "file:////ml2/1"),
+        ("/50%25 off", "/100% sure", "/50%25 off/1", "/100%25 sure/1"),
+        ("/50%25 off", "/100% sure", "/50% off/1", "/100%25 sure/1"),
+        ("/50% off", "/100%25 sure", "file:///50%25%20off/1", "file:///100%25%20sure/1"),
+        ("/a%20b", "/new", "/a b/x%20y", "/new/x%20y"),
     ],
 )
 def test_locations_move_with_their_root(old: str, new: str, value: str, moved: str) -> None:
@@ -152,15 +157,14 @@ def test_a_location_that_still_lies_below_an_old_root_is_found(value: str) -> No
     list(between("/other", "/new").inspected(RUNS, in_batches([["r", value]])))
 
 
-def test_a_path_that_mlflow_reads_as_another_one_is_refused() -> None:
-    """It takes %20 for a space in a plain path, too: artifacts would be looked for where none are."""
-    for plain in ("/x/a%20b", "/x/100%25 sure"):
-        with pytest.raises(SourceInvalid, match="which MLflow reads as /x/"):
-            placed_values({"runs.artifact_uri": [plain]})
-        with pytest.raises(SourceInvalid, match="the artifact root names the path"):
-            root_place(plain)
-    found = placed_values({"runs.artifact_uri": ["/x/100% sure", "file:///x/a%20b"]})
-    assert [place.path for place in found["runs.artifact_uri"]] == ["/x/100% sure", "/x/a b"]
+@pytest.mark.parametrize("value", ["/x/a%20b", "/x/100%25 sure", "/x/100% sure", "file:///x/a%20b", "/x/%ff"])
+def test_a_local_path_is_read_as_mlflow_reads_it(value: str) -> None:
+    """It takes %20 for a space in a plain path, too; and what we write of a place is read as that place."""
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    found = placed_values({"runs.artifact_uri": [value]})["runs.artifact_uri"][0]
+    assert found.path == local_file_uri_to_path(value) == root_place(value).path
+    assert local_file_uri_to_path(found.location) == found.path == place_of(found.location).path  # type: ignore[union-attr]
 
 
 def test_new_root_below_the_old_one_is_told_apart() -> None:

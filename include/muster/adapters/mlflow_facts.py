@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from muster.adapters.mlflow_closure import ChosenTables
-from muster.adapters.mlflow_locations import LOCATIONS, TRACE_LOCATION_KEYS, Place, place_of, placed_values
+from muster.adapters.mlflow_location_map import LOCATIONS, TRACE_LOCATION_KEYS
+from muster.adapters.mlflow_locations import Place, place_of, placed_values
 from muster.adapters.mlflow_rows import Table
 from muster.domain.holdings import Holdings
 from muster.domain.selection import label_of

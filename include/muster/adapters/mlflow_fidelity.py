@@ -17,7 +17,7 @@ from muster.adapters.mlflow_entities import EntityCount, Take, entity_of, finer_
 from muster.adapters.mlflow_facts import models_of, server_keys
 from muster.adapters.mlflow_fill import Filled
 from muster.adapters.mlflow_lines import Batch, Row, RowSum, in_batches, line_of, sum_of
-from muster.adapters.mlflow_locations import LocationMap
+from muster.adapters.mlflow_location_map import LocationMap
 from muster.adapters.mlflow_received import Digests, Received, digests_of, files_line
 from muster.adapters.mlflow_rows import Table, batches_of, rows_of, tables_of
 from muster.adapters.mlflow_store import StoreUrl, connect, translated

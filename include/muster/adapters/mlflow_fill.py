@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from muster.adapters import mlflow_mysql as mysql
 from muster.adapters.mlflow_engines import NAMES, Fit, float_fits, held_by_all
 from muster.adapters.mlflow_lines import Batch, Row, RowSum, read_batches, sum_of
-from muster.adapters.mlflow_locations import LocationMap
+from muster.adapters.mlflow_location_map import LocationMap
 from muster.adapters.mlflow_mysql_json import MySqlJson
 from muster.adapters.mlflow_mysql_types import single_columns
 from muster.adapters.mlflow_rows import Table, batches_of, insert_rows, tables_of
 from muster.adapters.mlflow_schema import (
+    add_unknown,
     create_schema,
     create_unknown,
     indexes_made_last,
@@ -31,6 +33,8 @@ from muster.errors import IntegrityError, SourceInvalid
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+logger = logging.getLogger(__name__)
 
 UNFINISHED_JOBS = (0, 1, 6)
 FAILED_JOB = 3
@@ -213,12 +217,17 @@ def _upgraded(
 
 
 def _order(connection: Connection, schema: Schema) -> list[Table]:
-    """The stored tables, parents first; tables that MLflow does not make are made."""
+    """The stored tables, parents first; tables and columns that MLflow does not make are made."""
     stored = {table.name: table for table in schema.tables}
     here = tables_of(connection)
-    if unknown := stored.keys() - here.keys():
-        for name in unknown:
+    unknown = [name for name, table in stored.items() if name not in here or {*table.names} > {*here[name].names}]
+    for name in unknown:
+        if name in here:
+            add_unknown(connection, stored[name], here[name])
+            logger.warning("%s has columns that MLflow did not make; they are made without limits and indexes", name)
+        else:
             create_unknown(connection, stored[name])
+    if unknown:
         here = tables_of(connection)
     for name, table in stored.items():
         if not same_columns(table, here[name]):

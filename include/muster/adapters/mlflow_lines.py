@@ -14,13 +14,16 @@ from typing import Any
 
 import msgspec
 
-from muster.batches import batched
 from muster.cycles import no_collecting
 from muster.errors import IntegrityError
 
 Row = list[Any]
 BATCH = 1000
-"""Rows that are handled at once."""
+"""Rows that are handled at once, at most when they are read from a store."""
+BATCH_SIZE = 1 << 20
+"""Characters or bytes after which no row is added to those that are handled at once."""
+_READ_AT_ONCE = 128 << 10
+"""Bytes of lines that are handled at once: about a thousand points of a metric."""
 _COLLECTED = 64
 """Batches after which garbage in cycles is looked for."""
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
@@ -95,8 +98,28 @@ class Batch:
 
 
 def in_batches(rows: Iterable[Row]) -> Iterator[Batch]:
-    """Rows, `BATCH` at a time."""
-    return map(Batch, batched(rows, BATCH))
+    """Rows, some at a time: at most `BATCH`, and one at least."""
+    some: list[Row] = []
+    size = 0
+    for row in rows:
+        some.append(row)
+        size += size_of(row)
+        if size >= BATCH_SIZE or len(some) == BATCH:
+            yield Batch(some)
+            some, size = [], 0
+    if some:
+        yield Batch(some)
+
+
+def size_of(row: Iterable[Any]) -> int:
+    """About as many characters or bytes as a row has, as an engine gives it or canonical; numbers and moments count nothing."""
+    size = 0
+    for value in row:
+        if isinstance(value, dict):
+            size += size_of(value.values())
+        elif isinstance(value, str | bytes | memoryview):
+            size += len(value)
+    return size
 
 
 def line_of(row: Sequence[Any]) -> bytes:
@@ -159,10 +182,10 @@ def read_lines(path: Path) -> Iterator[Row]:
 
 
 def read_batches(path: Path) -> Iterator[Batch]:
-    """As `read_lines`, `BATCH` at a time."""
+    """As `read_lines`, some at a time: as many as make `_READ_AT_ONCE` bytes, and one at least."""
     read = 0
     with path.open("rb") as file:
-        for lines in batched(file, BATCH):
+        while lines := file.readlines(_READ_AT_ONCE):
             joined = b"".join(lines)
             yield Batch(_parsed(joined, len(lines)) or list(_parsed_one_by_one(lines, read, path.name)), joined)
             read += len(lines)

@@ -14,15 +14,8 @@ from muster.adapters.mlflow_fill import Here, Stored
 from muster.adapters.mlflow_lines import read_lines
 from muster.adapters.mlflow_links import Read
 from muster.adapters.mlflow_live import alone, require_revision, working
-from muster.adapters.mlflow_locations import (
-    TRACE_LOCATION_KEYS,
-    LocationMap,
-    Place,
-    Root,
-    place_of,
-    root_place,
-    roots_from_json,
-)
+from muster.adapters.mlflow_location_map import TRACE_LOCATION_KEYS, LocationMap
+from muster.adapters.mlflow_locations import Place, Root, place_of, root_place, roots_from_json
 from muster.adapters.mlflow_merge_files import Added, FileMerge, look
 from muster.adapters.mlflow_merge_rows import RowMerge, TableMerge, choose, put, require_put, weigh
 from muster.adapters.mlflow_missing import still_missing

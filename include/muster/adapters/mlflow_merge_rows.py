@@ -12,7 +12,7 @@ from muster.adapters.mlflow_closure import Closure
 from muster.adapters.mlflow_fill import Here, Stored, for_here
 from muster.adapters.mlflow_lines import Row, RowSum, in_batches, line_of, read_lines, sum_of, write_lines
 from muster.adapters.mlflow_live import count_on
-from muster.adapters.mlflow_locations import LocationMap
+from muster.adapters.mlflow_location_map import LocationMap
 from muster.adapters.mlflow_relations import Relations, picked
 from muster.adapters.mlflow_rows import Table, insert_rows, rows_of, updated_row
 from muster.adapters.mlflow_store import VERSION_TABLES

@@ -102,7 +102,8 @@ def missing_artifacts(
     homes = []
     for version in versions:
         root, relative = home_of(version.place, roots)
-        homes.append(Home(str(version), f"{root.place.location.rstrip('/')}/{relative}", root.tree, relative))
+        named = replace(root.place, path=posixpath.join(root.place.path, relative))
+        homes.append(Home(str(version), named.location, root.tree, relative))
     earlier = Earlier(known_holdings(known.read(ABOUT)), {tree: known.artifacts(tree) for tree in listed})
     return missing_at(homes, listed, earlier, lambda tree, artifact: folders[tree].open(artifact))
 

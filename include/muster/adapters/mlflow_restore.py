@@ -16,7 +16,8 @@ from muster.adapters.mlflow_fetch import fetch
 from muster.adapters.mlflow_fidelity import compare
 from muster.adapters.mlflow_fill import Filled, Stored, already, fill, require_same
 from muster.adapters.mlflow_keys import KEYS, Keys, Mark, require_same_keys
-from muster.adapters.mlflow_locations import LocationMap, Root, root_place, roots_from_json
+from muster.adapters.mlflow_location_map import LocationMap
+from muster.adapters.mlflow_locations import Root, root_place, roots_from_json
 from muster.adapters.mlflow_received import Received
 from muster.adapters.mlflow_store import (
     StoreUrl,

@@ -12,26 +12,22 @@ no key). A line is an array with one value for each column, in the order of ``sc
 
 from __future__ import annotations
 
-import base64
-import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
-from decimal import Decimal
-from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql_types as mysql_types
-from muster.adapters.mlflow_engines import TAKEN, for_driver, inserter
-from muster.adapters.mlflow_lines import BATCH, Batch, Row, RowSum, sum_of
+from muster.adapters.mlflow_engines import inserter
+from muster.adapters.mlflow_lines import BATCH, BATCH_SIZE, Batch, Row, RowSum, size_of, sum_of
+from muster.adapters.mlflow_values import canonical, decoder, for_engine
 from muster.errors import IntegrityError, SourceInvalid
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-
-_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
+_FEW = 16
+"""Rows that are read at once while nobody knows how long they are: a span of a trace may hold pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,45 +127,74 @@ def rows_of(connection: Connection, table: Table, only: Any = None, *, lock: boo
 
 
 def batches_of(connection: Connection, table: Table, only: Any = None, *, lock: bool = False) -> Iterator[Batch]:
-    """As `rows_of`, `BATCH` at a time."""
+    """As `rows_of`, some at a time: at most `BATCH`, and not many more bytes than `BATCH_SIZE`."""
     statement = _select(connection, table)
     if only is not None:
         statement = statement.where(only)
     if lock:
         statement = statement.with_for_update(key_share=True)
     kinds = [column.kind for column in table.columns]
-    for raws in _read_raw(connection, statement):
+    for raws in _read_raw(connection, statement, table.name):
         given = list(zip(*raws, strict=True))
         try:
-            columns, types = zip(*map(_canonical, kinds, given), strict=True)
+            columns, types = zip(*map(canonical, kinds, given), strict=True)
         except (TypeError, ValueError, ArithmeticError):
             raise SourceInvalid(_misfit(table, raws), "mend the row: MLflow itself could not have written it") from None
         as_given = type(raws[0]) is tuple and all(map(operator.is_, columns, given))
         yield Batch(raws if as_given else list(zip(*columns, strict=True)), columns=columns, types=types)
 
 
-def _read_raw(connection: Connection, statement: Any) -> Iterator[Sequence[Sequence[Any]]]:
-    """Rows as the driver gives them, `BATCH` at a time: those of SQLite without SQLAlchemy's, which take as long again."""
-    if connection.dialect.name != "sqlite":
-        yield from connection.execute(statement, execution_options={"yield_per": BATCH}).partitions(BATCH)
-        return
-    # Closed at its end alone: whoever gives up half way may have closed the connection before anybody looks at this generator again.
-    result = connection.execute(statement)
-    while raws := result.cursor.fetchmany(BATCH):
-        yield raws
+def _read_raw(connection: Connection, statement: Any, table: str) -> Iterator[Sequence[Sequence[Any]]]:
+    """
+    Rows as the driver gives them, those of SQLite without SQLAlchemy's, which take as long again.
+
+    As many at once as a batch may have; `_FEW` at a time, until they are enough, if there is no telling how long they are.
+    """
+    engine = connection.dialect.name
+    # MySQL answers nothing else before it has given all rows; elsewhere most tables have so few that nobody need ask
+    any_length = engine == "mysql" and _any_length(connection, table)
+    if engine == "sqlite":
+        result = connection.execute(statement)
+        fetch: Callable[[int], Sequence[Sequence[Any]]] = result.cursor.fetchmany
+    else:
+        result = connection.execute(statement, execution_options={"stream_results": True})
+        fetch = result.fetchmany
+    raws = list(fetch(_FEW))
+    if any_length or (engine != "mysql" and len(raws) == _FEW and _any_length(connection, table)):
+        yield from _filled(raws, lambda: fetch(_FEW))
+    else:
+        while raws:
+            yield raws
+            raws = list(fetch(BATCH))
+    # Not closed before its end: whoever gives up half way may have closed the connection before anybody looks at this generator again.
     result.close()
 
 
-def _canonical(kind: str, values: Sequence[Any]) -> tuple[Sequence[Any], set[type]]:
-    """The values of one column, and their types. Those that stand for themselves, as most do, are not looked at one by one."""
-    found = set(map(type, values))
-    if found <= _PLAIN.get(kind, set()) and (kind != "float" or all(map(math.isfinite, values))):
-        return values, found
-    if kind == "boolean" and found == {int} and set(values) <= {0, 1}:  # as SQLite and MySQL give them
-        return list(map(bool, values)), {bool}
-    encode = _ENCODERS[kind]
-    encoded = [None if value is None else encode(value) for value in values]
-    return encoded, set(map(type, encoded))
+def _any_length(connection: Connection, table: str) -> bool:
+    """
+    Whether a row can be of any length: it has texts, bytes or JSON for which no limit is declared.
+
+    SQLite lets in what is longer than declared; MLflow does not.
+    """
+    import sqlalchemy as sa
+
+    types = [column["type"] for column in sa.inspect(connection).get_columns(table)]
+    return any(isinstance(t, sa.String | sa.LargeBinary | sa.JSON) and not getattr(t, "length", None) for t in types)
+
+
+def _filled(raws: Sequence[Sequence[Any]], more: Callable[[], Sequence[Sequence[Any]]]) -> Iterator[Sequence[Any]]:
+    """Batches that end when they are large enough."""
+    batch: list[Sequence[Any]] = []
+    size = 0
+    while raws:
+        batch += raws
+        size += sum(map(size_of, raws))
+        if size >= BATCH_SIZE or len(batch) >= BATCH:
+            yield batch
+            batch, size = [], 0
+        raws = more()
+    if batch:
+        yield batch
 
 
 def _select(connection: Connection, table: Table) -> Any:
@@ -208,7 +233,7 @@ def _misfit(table: Table, raws: Iterable[Any]) -> str:
     for raw in raws:
         for column, value in zip(table.columns, raw, strict=True):
             try:
-                _canonical(column.kind, [value])
+                canonical(column.kind, [value])
             except (TypeError, ValueError, ArithmeticError):
                 return f"{table.name}.{column.name} holds a {type(value).__name__} where a {column.kind} belongs"
     return f"{table.name} holds a row that cannot be read"
@@ -224,7 +249,7 @@ def insert_rows(connection: Connection, table: Table, batches: Iterable[Batch]) 
     :raises IntegrityError: if a row does not have the columns of the table
     """
     insert = inserter(connection, table.name, table.names)
-    decode = _decoder(connection.dialect.name)
+    decode = decoder(connection.dialect.name)
     return sum_of(batches, lambda batch: insert(_decoded(table, decode, batch)))
 
 
@@ -232,7 +257,7 @@ def updated_row(connection: Connection, table: Table, due: Row, live: Row) -> bo
     """Change what differs in the row that has the key of another; False if it is not there as it was."""
     import sqlalchemy as sa
 
-    decode = _decoder(connection.dialect.name)
+    decode = decoder(connection.dialect.name)
     new, old = (dict(zip(table.names, map(decode, row), strict=True)) for row in (due, live))
     changed = [name for name, was, now in zip(table.names, live, due, strict=True) if was != now]
     same = [sa.column(name).is_not_distinct_from(old[name]) for name in {*table.key, *changed}]
@@ -246,111 +271,9 @@ def _decoded(table: Table, decode: Callable[[Any], Any], batch: Batch) -> Sequen
     names = table.names
     try:
         columns = [values for _, values in zip(names, batch.columns, strict=True)]
-        given = [_for_engine(decode, *column) for column in zip(columns, batch.types, strict=True)]
+        given = [for_engine(decode, *column) for column in zip(columns, batch.types, strict=True)]
         return batch.rows if all(map(operator.is_, columns, given)) else list(zip(*given, strict=True))
     except (TypeError, ValueError, KeyError, ArithmeticError):
         raise IntegrityError(
             f"a stored row of {table.name} does not have its columns {', '.join(names)}", "verify the vault"
         ) from None
-
-
-def _for_engine(decode: Callable[[Any], Any], values: Sequence[Any], types: set[type]) -> Sequence[Any]:
-    """The values of one column; most are taken as they are."""
-    if types <= TAKEN or (types == {int} and min(values) >= _LEAST and max(values) <= _MOST):
-        return values
-    return [decode(value) for value in values]
-
-
-def _decoder(engine: str) -> Callable[[Any], Any]:
-    for_here = for_driver(engine)
-
-    def decode(value: Any) -> Any:
-        if isinstance(value, dict):
-            ((tag, text),) = value.items()
-            value = _DECODERS[tag](text)
-        if isinstance(value, list) or (isinstance(value, int) and not _LEAST <= value <= _MOST):
-            raise ValueError("no column holds this")
-        return for_here(value)
-
-    return decode
-
-
-# --- values -----------------------------------------------------------------------------------------------------------
-
-
-def _exactly(*kinds: type) -> Callable[[Any], Any]:
-    def encode(value: Any) -> Any:
-        if type(value) not in kinds:
-            raise TypeError
-        return value
-
-    return encode
-
-
-def _boolean(value: Any) -> bool:
-    if value is True or value is False:
-        return bool(value)
-    if type(value) is int and value in (0, 1):
-        return value == 1
-    raise TypeError
-
-
-def _float(value: Any) -> Any:
-    if type(value) not in (float, int):
-        raise TypeError
-    number = float(value)
-    if not math.isfinite(number):
-        return {"float": "nan" if math.isnan(number) else "inf" if number > 0 else "-inf"}
-    return number
-
-
-def _bytes(value: Any) -> Mapping[str, str]:
-    if not isinstance(value, bytes | memoryview):
-        raise TypeError
-    return {"bytes": base64.b64encode(bytes(value)).decode()}
-
-
-def _moment(tag: str, type_: Any) -> Callable[[Any], Mapping[str, str]]:
-    def encode(value: Any) -> Mapping[str, str]:
-        moment = type_.fromisoformat(value) if isinstance(value, str) else value
-        if type(moment) is not type_:
-            raise TypeError
-        return {tag: moment.isoformat()}
-
-    return encode
-
-
-def _decimal(value: Any) -> Mapping[str, str]:
-    if type(value) not in (Decimal, int, float, str):
-        raise TypeError
-    return {"decimal": str(Decimal(str(value)))}
-
-
-_ENCODERS: dict[str, Callable[[Any], Any]] = {
-    "text": _exactly(str),
-    "json": _exactly(str),
-    "integer": _exactly(int),
-    "boolean": _boolean,
-    "float": _float,
-    "bytes": _bytes,
-    "decimal": _decimal,
-    "date": _moment("date", date),
-    "datetime": _moment("datetime", datetime),
-    "time": _moment("time", time),
-}
-_PLAIN: dict[str, set[type]] = {
-    "text": {str, NoneType},
-    "json": {str, NoneType},
-    "integer": {int, NoneType},
-    "boolean": {bool, NoneType},
-    "float": {float},
-}
-"""Kinds of column whose values of these types are canonical as they are, floats if they are finite."""
-_DECODERS: dict[str, Callable[[str], Any]] = {
-    "float": float,
-    "bytes": base64.b64decode,
-    "decimal": Decimal,
-    "date": date.fromisoformat,
-    "datetime": datetime.fromisoformat,
-    "time": time.fromisoformat,
-}

@@ -121,6 +121,35 @@ def create_unknown(connection: Connection, table: Table) -> None:
     """Make a table that MLflow's migrations do not know: columns, types, key; without indexes and foreign keys."""
     import sqlalchemy as sa
 
+    types = _unknown_types(connection, table)
+    columns = [
+        sa.Column(
+            c.name,
+            types.get(f"key {c.kind}", types[c.kind]) if c.name in table.key else types[c.kind],
+            primary_key=c.name in table.key,
+            nullable=c.nullable,
+            autoincrement=False,
+        )
+        for c in table.columns
+    ]
+    sa.Table(table.name, sa.MetaData(), *columns).create(connection)
+
+
+def add_unknown(connection: Connection, stored: Table, here: Table) -> None:
+    """Add the columns of a stored table that MLflow's migrations do not know to the one that they made; null may be put in."""
+    types = _unknown_types(connection, stored)
+    quote = connection.dialect.identifier_preparer.quote
+    for column in stored.columns:
+        if column.name not in here.names:
+            type_: Any = types[column.kind]
+            declared = (type_() if isinstance(type_, type) else type_).compile(connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {quote(stored.name)} ADD COLUMN {quote(column.name)} {declared}")
+
+
+def _unknown_types(connection: Connection, table: Table) -> dict[str, Any]:
+    """Types for columns that MLflow does not make, by kind; ``key text`` and the like for those of a key, where they are others."""
+    import sqlalchemy as sa
+
     types: dict[str, Any] = {
         "text": sa.Text,
         "json": sa.JSON,
@@ -133,19 +162,7 @@ def create_unknown(connection: Connection, table: Table) -> None:
         "datetime": sa.DateTime,
         "time": sa.Time,
     }
-    if connection.dialect.name == "mysql":
-        types |= mysql_types.unknown_types(table)
-    columns = [
-        sa.Column(
-            c.name,
-            types.get(f"key {c.kind}", types[c.kind]) if c.name in table.key else types[c.kind],
-            primary_key=c.name in table.key,
-            nullable=c.nullable,
-            autoincrement=False,
-        )
-        for c in table.columns
-    ]
-    sa.Table(table.name, sa.MetaData(), *columns).create(connection)
+    return types | (mysql_types.unknown_types(table) if connection.dialect.name == "mysql" else {})
 
 
 def reflected(connection: Connection) -> Any:
