@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import time
 from concurrent.futures import CancelledError
@@ -15,8 +16,9 @@ import pytest
 from fakes_trees import FolderTree
 from muster.adapters import mlflow_registry
 from muster.adapters.beside import beside
-from muster.adapters.mlflow_registry import MlflowSource
+from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
 from muster.adapters.sqlite_copy import copy_sqlite
+from muster.domain.restore_target import percent_kept, sqlite_url, target_below
 from muster.errors import SourceChanged, SourceInvalid, StoreUnavailable
 from postgres import Cluster
 from registry_seed import SmallStore, driven, empty_store
@@ -116,6 +118,51 @@ def test_unsupported_store_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(SourceInvalid, match="names no MLflow store") as caught:
         MlflowSource("w", url, str(tmp_path))
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://u@se:cret/d", "stands where its port belongs"),
+        ("postgresql://u:secret@[::1/d", "stands where its port belongs"),
+        ("mysql://u:secret@h:port/d", "stands where its port belongs"),
+        ("mysql://u:secret@127.0.0.1/d?nonsense=1", "the driver knows no option nonsense"),
+    ],
+)
+def test_a_url_that_cannot_be_read_is_named_without_its_password(url: str, said: str, tmp_path: Path) -> None:
+    """Also if what is taken for its port is a part of that."""
+    with (
+        pytest.raises(SourceInvalid, match=said) as caught,
+        MlflowSource("w", url, str(tmp_path)).capture(None),
+    ):
+        pass
+    assert "cret" not in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("name", ["50% off", "a%20b", "who?"])
+def test_a_store_below_an_odd_folder_is_found_and_restored(name: str, small_store: SmallStore, tmp_path: Path) -> None:
+    """SQLAlchemy and MLflow read %20 as a space. MLflow's own client opens what came back, and lists the artifacts."""
+    from mlflow import MlflowClient
+
+    folder = tmp_path / name
+    folder.mkdir()
+    run = folder / "artifacts" / "0" / "r1"
+    run.mkdir(parents=True)
+    (run / "a.txt").write_text("a")
+    small_store.add_run("r1", percent_kept(str(run)))
+    shutil.move(small_store.file, folder / "mlflow.db")
+    url, root = sqlite_url(folder / "mlflow.db"), percent_kept(str(folder / "artifacts"))
+    assert [file.path for file in MlflowClient(url).list_artifacts("r1")] == ["a.txt"]
+    source = MlflowSource("w", url, root)
+    with source.capture(None) as cut:
+        tree = FolderTree(tmp_path / "tree").store(cut.files())
+        details = cut.details()
+    shutil.rmtree(folder)
+    target = target_below(f"{folder} again", [])
+    MlflowTarget(str(target.store), str(target.artifacts)).restore(details, tree)
+    client = MlflowClient(str(target.store))
+    assert Path(f"{folder} again/registry/mlflow.db").is_file()
+    assert [file.path for file in client.list_artifacts("r1")] == ["a.txt"]
 
 
 @pytest.mark.parametrize(

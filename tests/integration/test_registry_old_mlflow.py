@@ -15,7 +15,7 @@ import pytest
 
 import muster
 from muster.adapters.mlflow_registry import MlflowTarget
-from muster.adapters.mlflow_store import mlflow_version
+from muster.adapters.mlflow_revisions import mlflow_version
 from registry_seed import ROWS, Captured, capture
 
 pytestmark = pytest.mark.servers

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from muster.adapters.mlflow_store import (
+from muster.adapters.mlflow_revisions import (
     VERSION_TABLES,
     known_revisions,
     migration_scripts,
@@ -18,7 +18,7 @@ from muster.errors import SourceInvalid
 
 CHEAP = """
 import sys
-from muster.adapters.mlflow_store import VERSION_TABLES, known_revisions, newest_revision
+from muster.adapters.mlflow_revisions import VERSION_TABLES, known_revisions, newest_revision
 assert all(newest_revision(table) in known_revisions(table) for table in VERSION_TABLES)
 sys.exit("mlflow" in sys.modules)
 """

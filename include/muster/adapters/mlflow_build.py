@@ -15,6 +15,7 @@ from muster.adapters.made_folders import missing_folders, take_back
 from muster.adapters.mlflow_schema import drop_unused
 from muster.adapters.mlflow_store import StoreUrl, connect, translated
 from muster.adapters.mlflow_unused import MARK, Unused, drop_mark, make_mark, make_unused, occupied, unused_of
+from muster.domain.restore_target import sqlite_url
 from muster.errors import IntegrityError, MusterError, StoreUnavailable, TargetNotEmpty
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ class _File:
         with translated(self.store.shown):
             self.connection.commit()
             self.connection.close()
-        return StoreUrl(f"sqlite:///{self.partial}", self.store.shown)
+        return StoreUrl(sqlite_url(self.partial), self.store.shown)
 
     def publish(self) -> None:
         _publish(self.partial, self.store.file)
@@ -240,7 +241,7 @@ def _building_file(store: StoreUrl) -> Iterator[_File]:
     partial = store.file.with_name(f".{store.file.name}.{secrets.token_hex(4)}")
     try:
         _make_folder(store.file.parent)
-        engine = connect(StoreUrl(f"sqlite:///{partial}", store.shown))
+        engine = connect(StoreUrl(sqlite_url(partial), store.shown))
         event.listen(engine, "connect", _no_sync)
         with translated(store.shown), engine.connect() as connection:
             build = _File(store, partial, connection)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from muster.adapters.mlflow_live import working
 from muster.adapters.mlflow_rest_api import MlflowApi, RestServer
-from muster.adapters.mlflow_store import StoreUrl, revisions_of
+from muster.adapters.mlflow_revisions import revisions_of
+from muster.adapters.mlflow_store import StoreUrl
 from muster.domain.freshness import Newest
 from muster.domain.selection import DEFAULT_WORKSPACE
 from muster.errors import NotFound, Refused, SourceChanged, SourceInvalid

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from muster.adapters.mlflow_lines import Row
 from muster.adapters.mlflow_links import PAIR, Links, Read
 from muster.adapters.mlflow_relations import Key, Node, Relations, picked
+from muster.adapters.mlflow_revisions import VERSION_TABLES
 from muster.adapters.mlflow_rows import Table
-from muster.adapters.mlflow_store import VERSION_TABLES
 from muster.domain.selection import Wanted, label_of, selected
 
 DEFAULT_EXPERIMENT = ("experiments", (0,))

@@ -14,6 +14,7 @@ from muster.adapters.mlflow_lines import Batch, Row, RowSum, read_batches, sum_o
 from muster.adapters.mlflow_location_map import LocationMap
 from muster.adapters.mlflow_mysql_json import MySqlJson
 from muster.adapters.mlflow_mysql_types import single_columns
+from muster.adapters.mlflow_revisions import newest_revision, revisions_of
 from muster.adapters.mlflow_rows import Table, batches_of, insert_rows, tables_of
 from muster.adapters.mlflow_schema import (
     add_unknown,
@@ -26,7 +27,7 @@ from muster.adapters.mlflow_schema import (
     rows_moved_by,
     set_sequences,
 )
-from muster.adapters.mlflow_store import StoreUrl, newest_revision, revisions_of
+from muster.adapters.mlflow_store import StoreUrl
 from muster.adapters.mlflow_tables import Schema, same_columns
 from muster.codec import to_json
 from muster.errors import IntegrityError, SourceInvalid

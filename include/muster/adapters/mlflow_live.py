@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql as mysql
-from muster.adapters.mlflow_store import StoreUrl, connect, revisions_of, translated
+from muster.adapters.mlflow_revisions import revisions_of
+from muster.adapters.mlflow_store import StoreUrl, connect, translated
 from muster.adapters.sqlite_copy import LOCK_WAIT
 from muster.errors import Refused, SourceChanged, SourceInvalid
 

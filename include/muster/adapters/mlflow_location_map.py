@@ -18,8 +18,9 @@ from typing import Any
 from urllib.parse import quote
 
 from muster.adapters.mlflow_lines import Batch, Row, text_in_line
-from muster.adapters.mlflow_locations import Place, Root, percent_kept, place_of
+from muster.adapters.mlflow_locations import Place, Root, place_of
 from muster.adapters.mlflow_rows import Table
+from muster.domain.restore_target import percent_kept
 from muster.errors import IntegrityError
 
 LOCATIONS: dict[str, tuple[str, ...]] = {

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from muster.adapters.addresses import for_artifacts
 from muster.adapters.azure_location import AZURE_FORM, azure_location
 from muster.domain.restore_plan import without_secrets
+from muster.domain.restore_target import percent_kept
 from muster.errors import IntegrityError, SourceInvalid
 
 _PROXIED = re.compile(r"mlflow-artifacts:(?://[^/]*)?/+(.*)", re.DOTALL)
@@ -81,11 +82,6 @@ def place_of(value: str) -> Place | None:
         return Place(scheme, path) if WASBS.match(path) else None
     bucket, slash, key = path.partition("/")
     return Place(scheme, bucket.rpartition("@")[2] + slash + key) if scheme in ("s3", "gs") else None
-
-
-def percent_kept(path: str) -> str:
-    """A path as a location that is read as this path."""
-    return path.replace("%", "%25")
 
 
 def _folder(path: str) -> str:

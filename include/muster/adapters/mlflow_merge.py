@@ -21,8 +21,9 @@ from muster.adapters.mlflow_merge_rows import RowMerge, TableMerge, choose, put,
 from muster.adapters.mlflow_missing import still_missing
 from muster.adapters.mlflow_relations import Relations
 from muster.adapters.mlflow_rest_tally import REDUCED
+from muster.adapters.mlflow_revisions import require_known
 from muster.adapters.mlflow_rows import Table, tables_of
-from muster.adapters.mlflow_store import StoreUrl, require_known
+from muster.adapters.mlflow_store import StoreUrl
 from muster.adapters.mlflow_tables import same_columns
 from muster.domain.merge_plan import Conflict, MergePlan, OnConflict
 from muster.domain.restore_plan import without_secrets

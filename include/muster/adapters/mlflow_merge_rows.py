@@ -14,8 +14,8 @@ from muster.adapters.mlflow_lines import Row, RowSum, in_batches, line_of, read_
 from muster.adapters.mlflow_live import count_on
 from muster.adapters.mlflow_location_map import LocationMap
 from muster.adapters.mlflow_relations import Relations, picked
+from muster.adapters.mlflow_revisions import VERSION_TABLES
 from muster.adapters.mlflow_rows import Table, insert_rows, rows_of, updated_row
-from muster.adapters.mlflow_store import VERSION_TABLES
 from muster.batches import batched
 from muster.domain.merge_plan import ALIASES, CONTAINERS, AliasMove, Change, Conflict, RowCounts, Verdict, judge
 from muster.domain.selection import label_of

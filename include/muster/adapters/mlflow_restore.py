@@ -19,19 +19,14 @@ from muster.adapters.mlflow_keys import KEYS, Keys, Mark, require_same_keys
 from muster.adapters.mlflow_location_map import LocationMap
 from muster.adapters.mlflow_locations import Root, root_place, roots_from_json
 from muster.adapters.mlflow_received import Received
-from muster.adapters.mlflow_store import (
-    StoreUrl,
-    connect,
-    mlflow_version,
-    newest_revision,
-    require_known,
-    translated,
-)
+from muster.adapters.mlflow_revisions import mlflow_version, newest_revision, require_known
+from muster.adapters.mlflow_store import StoreUrl, connect, translated
 from muster.adapters.moved_aside import MovedPaths, Together
 from muster.codec import from_json, to_json
 from muster.domain.content import TreeEntry, checked_path
 from muster.domain.fidelity import FidelityReport
 from muster.domain.restore_plan import without_secrets
+from muster.domain.restore_target import sqlite_url
 from muster.errors import NotFound, PermanentError, Refused, SourceChanged, SourceInvalid, TargetNotEmpty
 from muster.ports import TreeReader
 from muster.scratch import scratch_folder
@@ -232,7 +227,7 @@ def _looked_at(stored: Stored, locations: LocationMap) -> Filled | None:
 def _beside(store: StoreUrl) -> StoreUrl:
     if store.engine != "sqlite":
         return store
-    return StoreUrl.parse(f"sqlite:///{store.file.with_name('basic_auth.db')}")
+    return StoreUrl.parse(sqlite_url(store.file.with_name("basic_auth.db")))
 
 
 def _due(wanted: Sequence[tuple[TreeEntry, str]]) -> dict[str, tuple[int, str]]:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql_types as mysql_types
+from muster.adapters.mlflow_revisions import VERSION_TABLES, migration_scripts
 from muster.adapters.mlflow_rows import Table
-from muster.adapters.mlflow_store import VERSION_TABLES, migration_scripts
 from muster.errors import SourceInvalid
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The databases behind MLflow: how they are named, opened for one consistent look, and told apart by their schema revision."""
+"""The databases behind MLflow: how they are named, and opened for one consistent look."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +15,17 @@ from muster.adapters import mlflow_mysql as mysql
 from muster.adapters.beside import beside
 from muster.adapters.sqlite_copy import copy_sqlite
 from muster.domain.restore_plan import without_secrets
+from muster.domain.restore_target import sqlite_url
 from muster.errors import MusterError, SourceInvalid, StoreUnavailable
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
+    from sqlalchemy.exc import DBAPIError
 
 POSTGRESQL = "postgresql+psycopg2"
-VERSION_TABLES = {"alembic_version": "store/db_migrations", "alembic_version_auth": "server/auth/db/migrations"}
-"""Where Alembic keeps the revision of MLflow's two schemas, and where below the package their migrations are."""
-_REVISION = re.compile(r"""^(revision|down_revision)\b[^=\n]*=\s*["'](\w+)["']""", re.MULTILINE)
+_NAMES_OF_STORES = (
+    "give sqlite:////absolute/path.db, or postgresql:// or mysql:// with user:password@host:port/database"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class StoreUrl:
             return StoreUrl(f"sqlite:///{path}", f"sqlite:///{path}")
         raise SourceInvalid(
             f"{without_secrets(url)} names no MLflow store that can be read",
-            "give sqlite:////absolute/path.db, or postgresql:// or mysql:// with user:password@host/database",
+            _NAMES_OF_STORES,
         )
 
     def __repr__(self) -> str:
@@ -72,9 +71,16 @@ class StoreUrl:
     @property
     def file(self) -> Path:
         """The file of an SQLite store."""
-        return Path(self.url.removeprefix("sqlite:///")).absolute()
+        return Path(_database(self.url) if "%" in self.url else self.url.removeprefix("sqlite:///")).absolute()
 
 
+def _database(url: str) -> str:
+    from sqlalchemy import make_url
+
+    return make_url(url).database or ""
+
+
+_UNKNOWN_OPTION = re.compile(r"got an unexpected keyword argument '(\w+)'")
 _NO_RIGHT = "42501"  # insufficient_privilege, https://www.postgresql.org/docs/current/errcodes-appendix.html
 _GRANT = (
     "GRANT what is missing: for a snapshot SELECT on all tables and sequences of the schema, and BYPASSRLS where policies hide rows; for a "
@@ -98,21 +104,14 @@ def translated(shown: str) -> Iterator[None]:
 
 def _refusal(shown: str, error: Exception) -> MusterError | None:
     """What an error means; None if no database nor disk says it."""
-    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
     if isinstance(error, DBAPIError):
-        if mysql.speaks(error.orig):
-            return mysql.refusal(shown, error.orig)
-        said = (_without_values(error.orig).splitlines() or [type(error.orig).__name__])[0]
-        if getattr(error.orig, "pgcode", None) == _NO_RIGHT:
-            return SourceInvalid(f"{shown} refuses: {said}", _GRANT)
-        away = isinstance(error, OperationalError | InterfaceError) and not isinstance(error.orig, sqlite3.Error)
-        if away or "locked" in said or "is full" in said:
-            hint = "see that the server runs, that this machine may reach it, and that database and password are right"
-            return StoreUnavailable(f"{shown} does not answer: {said}", hint)
-        return SourceInvalid(f"{shown} refuses: {said}", "compare its schema with the one of the installed MLflow")
+        return _refused_by_engine(shown, error)
     if isinstance(error, sqlite3.OperationalError) and ("locked" in str(error) or "is full" in str(error)):
         return StoreUnavailable(f"{shown} does not answer: {error}", "see who holds it, and the space of its disk")
+    if isinstance(error, TypeError) and (unknown := _UNKNOWN_OPTION.search(str(error))):
+        return SourceInvalid(f"{shown}: the driver knows no option {unknown[1]}", "leave it out of the URL")
     if isinstance(error, OSError):
         hint = "see space and permissions of the folder for temporary files"
         return StoreUnavailable(f"{shown} cannot be worked on: {error.strerror}", hint)
@@ -120,6 +119,21 @@ def _refusal(shown: str, error: Exception) -> MusterError | None:
         said = type(error).__name__ if isinstance(error, SQLAlchemyError) else _without_values(error)
         return SourceInvalid(f"{shown} cannot be used: {said}", "see that it is an MLflow store")
     return None
+
+
+def _refused_by_engine(shown: str, error: DBAPIError) -> MusterError:
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    if mysql.speaks(error.orig):
+        return mysql.refusal(shown, error.orig)
+    said = (_without_values(error.orig).splitlines() or [type(error.orig).__name__])[0]
+    if getattr(error.orig, "pgcode", None) == _NO_RIGHT:
+        return SourceInvalid(f"{shown} refuses: {said}", _GRANT)
+    away = isinstance(error, OperationalError | InterfaceError) and not isinstance(error.orig, sqlite3.Error)
+    if away or "locked" in said or "is full" in said:
+        hint = "see that the server runs, that this machine may reach it, and that database and password are right"
+        return StoreUnavailable(f"{shown} does not answer: {said}", hint)
+    return SourceInvalid(f"{shown} refuses: {said}", "compare its schema with the one of the installed MLflow")
 
 
 def _without_values(error: object) -> str:
@@ -136,15 +150,26 @@ def _other_errors() -> tuple[type[Exception], ...]:
 
 
 def connect(store: StoreUrl, **options: Any) -> Engine:
-    """An engine without a pool: when its connection closes, nothing of it is left."""
+    """
+    An engine without a pool: when its connection closes, nothing of it is left.
+
+    :raises SourceInvalid: if the URL cannot be read
+    """
     from sqlalchemy import create_engine, make_url
     from sqlalchemy.pool import NullPool
 
+    try:
+        url = make_url(store.url)
+    except ValueError:
+        raise SourceInvalid(
+            f"{store.shown} is no URL of a database: what stands where its port belongs is no number",
+            "write /, : and @ of a password as %2F, %3A and %40",
+        ) from None
     if store.engine == "postgresql":
         options["connect_args"] = {"connect_timeout": 10, "application_name": "muster"}
     if store.engine == "mysql":
-        options["connect_args"] = mysql.arguments(make_url(store.url).password)
-    engine = create_engine(store.url, poolclass=NullPool, hide_parameters=True, **options)
+        options["connect_args"] = mysql.arguments(url.password)
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True, **options)
     if store.engine == "mysql":
         mysql.guard(engine)
     return engine
@@ -240,102 +265,4 @@ def _seeing_one_moment(store: StoreUrl, snapshot: str | None = None) -> Iterator
 
 
 def _at(file: Path, store: StoreUrl) -> StoreUrl:
-    return StoreUrl(f"sqlite:///{file}", store.shown)
-
-
-def revisions_of(connection: Connection) -> dict[str, str]:
-    """
-    The schema revisions of a database: version table to revision, for MLflow's own and its basic-auth schema.
-
-    :raises SourceInvalid: if a version table holds not exactly one revision
-    """
-    from sqlalchemy import inspect, text
-
-    present = set(inspect(connection).get_table_names())
-    found: dict[str, str] = {}
-    for table in VERSION_TABLES:
-        if table in present:
-            rows = list(connection.execute(text(f"SELECT version_num FROM {table}")).scalars())  # noqa: S608 (a constant)
-            if len(rows) != 1:
-                raise SourceInvalid(f"{table} holds {len(rows)} revisions instead of one", "finish `mlflow db upgrade`")
-            found[table] = str(rows[0])
-    return found
-
-
-def mlflow_version() -> str:
-    """
-    The version of MLflow that is installed here.
-
-    :raises SourceInvalid: if none is
-    """
-    for package in ("mlflow", "mlflow-skinny"):
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            continue
-    raise SourceInvalid("MLflow is not installed here", "install mlflow: its own migrations make the schema")
-
-
-@cache
-def migration_scripts(table: str) -> Any:
-    """The `alembic.script.ScriptDirectory` of the schema whose revision is kept in this version table."""
-    from alembic.script import ScriptDirectory
-
-    return ScriptDirectory(str(_migrations(table)))
-
-
-def known_revisions(table: str) -> frozenset[str]:
-    """All revisions of a schema that the installed MLflow has a migration to."""
-    return frozenset(_named_revisions(table)["revision"])
-
-
-def newest_revision(table: str) -> str:
-    """
-    The revision of a schema to which the installed MLflow brings it.
-
-    :raises SourceInvalid: if its migrations lead to none, or to several
-    """
-    named = _named_revisions(table)
-    newest = named["revision"] - named["down_revision"]
-    if len(newest) != 1:
-        raise SourceInvalid(
-            f"the migrations of the installed MLflow {mlflow_version()} lead to {len(newest)} revisions ({table})",
-            "install MLflow again",
-        )
-    return next(iter(newest))
-
-
-@cache
-def _named_revisions(table: str) -> dict[str, set[str]]:
-    """
-    What the migrations of a schema are called, and what they build on.
-
-    It is read out of the texts: Alembic imports every migration, and one of them all of MLflow, which takes seconds.
-    """
-    named: dict[str, set[str]] = {"revision": set(), "down_revision": set()}
-    for path in (_migrations(table) / "versions").glob("*.py"):
-        for what, revision in _REVISION.findall(path.read_text()):
-            named[what].add(revision)
-    return named
-
-
-def _migrations(table: str) -> Path:
-    spec = find_spec("mlflow")
-    if spec is None or spec.origin is None:
-        raise SourceInvalid("MLflow is not installed here", "install mlflow: its own migrations make the schema")
-    return Path(spec.origin).parent / VERSION_TABLES[table]
-
-
-def require_known(revisions: dict[str, str], what: str, needed: str) -> None:
-    """
-    See that the installed MLflow knows the revisions of a store.
-
-    :param needed: the MLflow that would know them, in words for the hint
-    :raises SourceInvalid: if it does not
-    """
-    for table, revision in revisions.items():
-        if revision not in known_revisions(table):
-            raise SourceInvalid(
-                f"{what} is at schema revision {revision} ({table}), which the installed MLflow {mlflow_version()} does not know",
-                f"install {needed}",
-            )
+    return StoreUrl(sqlite_url(file), store.shown)

@@ -21,9 +21,10 @@ from muster.adapters.mlflow_locations import Root
 from muster.adapters.mlflow_pages import page_digests
 from muster.adapters.mlflow_reader import Reader
 from muster.adapters.mlflow_relations import Relations
+from muster.adapters.mlflow_revisions import mlflow_version, require_known, revisions_of
 from muster.adapters.mlflow_rows import Column, Table, batches_of, rows_of, tables_of
 from muster.adapters.mlflow_schema import sequences_of
-from muster.adapters.mlflow_store import Copy, mlflow_version, require_known, revisions_of
+from muster.adapters.mlflow_store import Copy
 from muster.adapters.rereading import due
 from muster.codec import from_json, to_json
 from muster.domain.selection import Wanted

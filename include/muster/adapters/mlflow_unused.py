@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql as mysql
 from muster.adapters.mlflow_lines import Row, in_batches
+from muster.adapters.mlflow_revisions import VERSION_TABLES, revisions_of
 from muster.adapters.mlflow_rows import Table, insert_rows, rows_of, tables_of
 from muster.adapters.mlflow_schema import create_schema, reflected
-from muster.adapters.mlflow_store import VERSION_TABLES, revisions_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

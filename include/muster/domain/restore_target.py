@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +64,24 @@ class RestoreTarget:
     switch: Switch | None = None
 
 
+def percent_kept(path: str) -> str:
+    """A path as it is written where ``%20`` is read as a space: in URLs, and in plain locations of MLflow."""
+    return path.replace("%", "%25")
+
+
+def sqlite_url(file: Path | str) -> str:
+    """The URL of an SQLite database, as SQLAlchemy reads it since its version 2.1."""
+    return f"sqlite:///{percent_kept(str(file)).replace('?', '%3F')}"
+
+
 def target_below(directory: str, datasets: list[str]) -> RestoreTarget:
     """Everything below one folder: what a drill's sandbox and ``restore --to DIR`` use."""
     return RestoreTarget(
         name=directory,
         datasets={name: f"{directory}/datasets/{name}" for name in datasets},
         remotes={name: f"{directory}/datasets/{name}.remote" for name in datasets},
-        store=f"sqlite:///{directory}/registry/mlflow.db",
-        artifacts=f"{directory}/registry/artifacts",
+        store=sqlite_url(f"{directory}/registry/mlflow.db"),
+        artifacts=percent_kept(f"{directory}/registry/artifacts"),
         environment=f"{directory}/environment",
         configuration=f"{directory}/configuration",
     )
