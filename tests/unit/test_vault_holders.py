@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -287,6 +288,30 @@ def test_the_last_holder_who_is_known_to_open_the_vault_cannot_be_revoked(
 def test_whoever_opened_the_vault_is_proven_by_that(store: MemoryStore, vault: Vault) -> None:
     """Others can be revoked without a test."""
     assert reopen(store).holders.revoke("recovery")
+
+
+def test_two_who_revoke_each_other_leave_somebody(
+    vault: Vault, recovery: RecoveryKey, store: MemoryStore, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has looked who would be left, and found the other; who looks once more after the other's record gives up, and records that."""
+    vault.add_passphrase("second", SECOND, cost=CHEAP)
+    vault.holders.revoke("recovery")
+    first, second = reopen(store, clock=clock), reopen(store, SECOND, clock)
+    record, asked = first.record, list[str]()
+
+    def beside(action: str, *rest: Any, **more: Any) -> Any:
+        if not asked:
+            asked.append(action)
+            assert list(second.holders.revoke("first").values()) == [True]
+        return record(action, *rest, **more)
+
+    monkeypatch.setattr(first, "record", beside)
+    with pytest.raises(Refused, match="without second nobody is left"):
+        first.holders.revoke("second")
+    assert names(reopen(store, SECOND)) == ["second"]
+    said = [(r.details["name"], r.outcome) for r in reopen(store, SECOND).audit() if r.action == "keys.remove"]
+    assert said[1:] == [("first", "removed"), ("second", "removed"), ("second", "taken back")]
+    assert reopen(store, SECOND).verify(share=1.0).ok
 
 
 def test_nobody_is_revoked_by_a_name_that_is_not_there(vault: Vault) -> None:

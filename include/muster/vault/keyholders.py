@@ -22,6 +22,7 @@ from muster.vault.layout import KEYS, digest, get_small, point_key, put_named, s
 from muster.vault.opening import Opened, unlock
 from muster.vault.shares import Share, share_out
 from muster.vault.slots import KeySlot, SlotMaker, describe_slot, slot_key, unwrap
+from muster.vault.told import REFUSED, TAKEN_BACK
 
 PROVEN_FOR = timedelta(days=90)
 """How long a proof that a holder can open the vault is taken for one."""
@@ -138,6 +139,8 @@ class KeyHolders:
         for record in self._trail.readable():
             if record.action == "keys.add":
                 made.add(str(record.details.get("sha256")))
+            elif record.action == "keys.remove" and record.outcome == TAKEN_BACK:
+                removed.discard(record.subject)
             elif record.action == "keys.remove":
                 removed.add(record.subject)
             elif record.action == "keys.test":
@@ -271,7 +274,9 @@ class KeyHolders:
         """
         Take away every slot of a holder, as far as the store lets us.
 
-        The record comes before the removal. Whoever kept a copy of the slot, or ever opened the vault, is shut out by a rotation only.
+        The record comes before the removal, and before it is looked once more who would be left: of two who take away each other's
+        at the same moment, one sees the record of the other. Whoever kept a copy of the slot, or ever opened the vault, is shut out
+        by a rotation only.
 
         :return: each slot, and whether it is gone; one that is locked stays until its lock ends
         :raises NotFound: if there is no holder of that name
@@ -282,12 +287,22 @@ class KeyHolders:
         if not named:
             there = ", ".join(sorted({holder.slot.name for holder in holders}))
             raise NotFound(f"no holder named {name} can open this vault", f"its holders are: {there}")
-        left = [holder for holder in holders if holder.standing == "holder" and holder.slot.name != name]
-        if any(holder.standing == "holder" for holder in named):
-            self._keep_one_provable(name, left)
+        held = [holder for holder in named if holder.standing == "holder"]
+        if held:
+            self._keep_one_provable(name, holders)
+        for holder in named:
+            self._say(holder, "removed")
+        try:
+            if held:
+                self._keep_one_provable(name, self.all())
+        except Refused:
+            for holder in held:
+                self._say(holder, TAKEN_BACK)
+            raise
         return {holder.slot.slot: self._remove(holder) for holder in named}
 
-    def _keep_one_provable(self, name: str, left: Sequence[Holder]) -> None:
+    def _keep_one_provable(self, name: str, holders: Sequence[Holder]) -> None:
+        left = [holder for holder in holders if holder.standing == "holder" and holder.slot.name != name]
         if any(holder.slot == self._opened.slot or holder.proven(self._now()) for holder in left):
             return
         names = ", ".join(holder.slot.name for holder in left)
@@ -299,17 +314,18 @@ class KeyHolders:
         )
 
     def _remove(self, holder: Holder) -> bool:
-        key = slot_object(holder.slot.slot)
-        details = {"name": holder.slot.name, "sha256": holder.slot.slot}
-        self._record("keys.remove", key, "removed", details)
         try:
-            self._store.delete(key)
+            self._store.delete(slot_object(holder.slot.slot))
         except NotFound:
             return True
         except Refused:
-            self._record("keys.remove", key, "refused", details)
+            self._say(holder, REFUSED)
             return False
         return True
+
+    def _say(self, holder: Holder, outcome: str) -> None:
+        slot = holder.slot
+        self._record("keys.remove", slot_object(slot.slot), outcome, {"name": slot.name, "sha256": slot.slot})
 
 
 def warnings(holders: Sequence[Holder], created_at: datetime, now: datetime) -> list[str]:

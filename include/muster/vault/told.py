@@ -12,6 +12,9 @@ WRITES = ("seal", "mark", "keys.add", "keys.rotate", "keys.adopt")
 REMOVALS = ("expire", "keys.remove")
 REFUSED = "refused"
 """Outcome of a removal that the store did not allow: what it speaks of is still there."""
+TAKEN_BACK = "taken back"
+"""Outcome of a removal that was announced and not done."""
+STILL_THERE = (REFUSED, TAKEN_BACK)
 
 
 def told(
@@ -28,7 +31,7 @@ def told(
     there = dict(first)
     gone: set[str] = set()
     for record in records:
-        if record.action in WRITES or (record.action in REMOVALS and record.outcome == REFUSED):
+        if record.action in WRITES or (record.action in REMOVALS and record.outcome in STILL_THERE):
             there[record.subject] = record.details.get("sha256")
             gone.discard(marks_of(record.subject))
         elif record.action in REMOVALS:
@@ -41,9 +44,9 @@ def expired(records: Iterable[AuditRecord]) -> dict[str, AuditRecord]:
     """The manifests that were expired and not sealed again, each with the record that says so."""
     found: dict[str, AuditRecord] = {}
     for record in records:
-        if record.action == "expire" and record.subject.startswith(POINTS) and record.outcome != REFUSED:
+        if record.action == "expire" and record.subject.startswith(POINTS) and record.outcome not in STILL_THERE:
             found[record.subject] = record
-        elif record.action in WRITES or record.outcome == REFUSED:
+        elif record.action in WRITES or record.outcome in STILL_THERE:
             found.pop(record.subject, None)
     return found
 
