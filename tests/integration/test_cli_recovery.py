@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from muster.adapters.local_store import LocalStore
+from muster.cli import main as cli
+from muster.errors import Refused
 from protected_project import PASSPHRASE, RESTORE, UNPROVEN, Project, contents, make_project
 
 PLAN = ("plan", "latest", *UNPROVEN)
@@ -336,3 +339,42 @@ def test_the_doctor_names_what_is_amiss(tmp_path: Path) -> None:
     (tmp_path / ".muster/secrets.yaml").chmod(0o600)
     failed = {c["check"]: c for c in json.loads(project.run("--json", "doctor").stdout)["checks"] if not c["ok"]}
     assert "small dataset/numbers can be cut" in failed
+
+
+def test_a_vault_that_cannot_be_written_to_is_verified_and_restored_from(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A write-protected copy, or a disk that is full: everything comes back, and it is said that nothing of it is recorded."""
+    copy = tmp_path / "copy"
+    shutil.copytree(project.vault, copy)
+
+    def refused(_store: LocalStore, key: str, _data: bytes) -> None:
+        raise Refused(f"no permission for {key}: Read-only file system")
+
+    monkeypatch.setattr(LocalStore, "put", refused)
+    monkeypatch.chdir(tmp_path)
+    named = (
+        "--vault",
+        f"file://{copy}",
+        "--recovery-key-file",
+        str(project.recovery_key),
+        "--state",
+        f"{tmp_path}/state",
+    )
+    before = contents(copy)
+    for words, note in (
+        (("verify",), "no point is marked as verified or suspect: no permission for"),
+        (("keys", "test"), ""),
+        (
+            ("restore", "latest", "-w", "small", "--to", f"{tmp_path}/back", *RESTORE[2:]),
+            "nothing of this is recorded, the reason neither",
+        ),
+    ):
+        code = cli.run((*named, *words))
+        said = capsys.readouterr()
+        assert code == (1 if words == ("keys", "test") else 0), said.err
+        assert note in said.err
+    assert "1 of 2 holders are proven" not in said.err
+    assert contents(tmp_path / "back/datasets/numbers/data") == contents(project.root / "numbers/data")
+    assert contents(copy) == before
+    assert list((tmp_path / "state/reports/small").iterdir())

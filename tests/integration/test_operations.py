@@ -480,3 +480,48 @@ def test_the_newest_verified_point_that_the_loss_cannot_have_touched(world: Worl
     with pytest.raises(errors.NotFound, match="no verified point that was taken before"):
         chosen(points[0].taken_at)
     assert choose_point(world.vault, "flights", "latest", None, points[1].taken_at).point == points[3]
+
+
+@pytest.mark.parametrize("action", ["restore", "undo", "rollback"])
+def test_nothing_is_cut_while_another_state_comes(world: World, action: str) -> None:
+    """Neither begun nor sealed beside a restore, its undo or a rollback, on whatever machine: it would be a state that never was."""
+    first = world.snapshot()
+    subject = f"flights/{first.point.point}"
+    world.vault.record("restore", "others/x", "begun")
+    world.snapshot()
+    world.vault.record(action, subject, "begun")
+    with pytest.raises(errors.SourceChanged, match=f"{action} of {subject}, begun at .* moves flights"):
+        world.snapshot()
+    world.vault.record(action, subject, "failed")
+    pin = pin_point(world.vault, "flights", world.clock)
+    handover = capture(world.vault, pin, world.sources["dataset"])
+    world.clock.advance(1)
+    for outcome in ("begun", "passed"):
+        world.vault.record(action, subject, outcome)
+        with pytest.raises(errors.SourceChanged, match="take the snapshot when that has ended"):
+            _seal(world, pin, [handover], ["dataset/flights"])
+    world.clock.advance(1)
+    assert not world.snapshot().suspect
+
+
+def test_a_restore_that_was_killed_keeps_nobody_from_a_snapshot_for_ever(world: World) -> None:
+    """It tells no end; after a day it is taken for one."""
+    world.vault.record("restore", "flights/x", "begun")
+    with pytest.raises(errors.SourceChanged):
+        world.snapshot()
+    world.clock.advance(24 * 3600)
+    assert not world.snapshot().suspect
+
+
+def test_a_restore_to_where_it_was_tells_when_it_begins_and_ends(world: World, tmp_path: Path) -> None:
+    """By its records; one to elsewhere moves nothing that is captured, and tells its end alone."""
+    world.snapshot()
+    job = world.restore_job(tmp_path / "to")
+    recover(world.vault, job, world.incident(), world.tools)
+    assert [r.outcome for r in world.vault.audit() if r.action == "restore"] == ["passed"]
+    origin = replace(world.restore_job(tmp_path / "back"), target=replace(job.target, name="origin"))
+    recover(world.vault, origin, world.incident(), world.tools)
+    outcomes = [r.outcome for r in world.vault.audit() if r.action == "restore"]
+    assert outcomes == ["passed", *["begun"] * 4, "passed"]
+    world.clock.advance(1)
+    assert not world.snapshot().suspect

@@ -271,4 +271,4 @@ def test_who_cannot_be_asked_hides_nothing_that_is_wrong_here(
     header.unlink()
     for named in ((), ("--replica", "witness")):
         code, document = catalogued(*named)
-        assert (code, document["error"]["kind"]) == (4, "NotFound")
+        assert (code, document["error"]["kind"]) == (3, "IntegrityError")

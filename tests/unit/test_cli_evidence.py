@@ -113,7 +113,7 @@ def test_all_runbooks_are_rendered_without_any_vault(run: Run, tmp_path: Path) -
     (tmp_path / "books/flights.md").write_text("by hand")
     assert run("runbook", "--all", "--catalog-only", "--out", "books")[0] == 0
     assert "Ask the vault, for it changes" in (tmp_path / "books/flights.md").read_text()
-    assert run("runbook", "--all", "--out", "books")[0] == 4
+    assert run("runbook", "--all", "--out", "books")[0] == 3
 
 
 @pytest.mark.parametrize(

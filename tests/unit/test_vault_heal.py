@@ -15,7 +15,7 @@ from muster.adapters.local_store import LocalStore
 from muster.domain.content import TreeRef
 from muster.domain.recovery_point import Mark
 from muster.errors import IntegrityError, SourceInvalid, StoreUnavailable, UsageError
-from muster.operations.heal import Help, heal
+from muster.operations.heal import Help, heal, usable
 from muster.operations.hold import hold_point, release_point
 from muster.operations.take import SnapshotJob
 from muster.operations.verify import Thoroughness, examine
@@ -155,16 +155,16 @@ def test_what_is_gone_comes_back_under_its_name(
     assert_whole(store, trees, tmp_path)
 
 
-def test_audit_records_that_others_name_come_back(
+def test_all_audit_records_come_back(
     vault: Vault, store: MemoryStore, replica: MemoryStore, trees: tuple[TreeRef, TreeRef], tmp_path: Path
 ) -> None:
-    """All but the newest are named by another: the trail is whole again, and those that only the replica has stay there."""
+    """Those that others name, and those that only the replica has: none is ever removed, and the trail is whole again."""
     for key in keys(store, "audit/")[:-1]:
         del store.objects[key]
     reopen(replica).record("replicate", "here", "copied")
     (foreign,) = replica.objects.keys() - store.objects.keys() - set(keys(replica, "audit/")[:-1])
     heal(vault, Help([replica]), vault._clock)
-    assert foreign not in store.objects
+    assert foreign in store.objects
     assert_whole(store, trees, tmp_path)
 
 
@@ -467,3 +467,48 @@ def test_a_heal_that_was_cut_short_goes_on(
         else:
             break
     assert at > 8
+
+
+class Broken(MemoryStore):
+    """A replica that does not answer."""
+
+    def get(self, key: str) -> bytes:
+        raise StoreUnavailable(f"{self.url} does not answer")
+
+
+def test_a_replica_that_is_of_no_use_keeps_no_other_from_helping(
+    vault: Vault, store: MemoryStore, replica: MemoryStore, trees: tuple[TreeRef, TreeRef], tmp_path: Path
+) -> None:
+    """It is silent, damaged or another vault's; it is named, and the next one heals. If none is left, what is wrong is the answer."""
+    other, damaged = MemoryStore(name="other"), MemoryStore(name="damaged")
+    make_vault(other)
+    damaged.objects = {**replica.objects, "vault.json": b"garbage"}
+    useless = [Broken(name="silent"), damaged, other]
+    for alone in useless:
+        with pytest.raises((StoreUnavailable, IntegrityError, UsageError), match=alone.url):
+            heal(vault, Help([alone]), vault._clock)
+    damage_packs(store)
+    healed = heal(vault, Help([*useless, replica]), vault._clock)
+    assert [why.split(": ")[0] for why in healed.unasked] == [one.url for one in useless]
+    assert f"could not help: {useless[0].url}" in str(healed)
+    assert_whole(store, trees, tmp_path)
+    copies, failures = usable(vault, [*useless, replica])
+    assert copies == [replica]
+    assert [alone.url in failure.message for alone, failure in zip(useless, failures, strict=True)] == [True] * 3
+
+
+def test_what_only_a_copy_has_comes_back(
+    vault: Vault,
+    store: MemoryStore,
+    replica: MemoryStore,
+    trees: tuple[TreeRef, TreeRef],
+    clock: FrozenClock,
+    tmp_path: Path,
+) -> None:
+    """A disk that was put back to an older state gets the points that came after it from the copy, but for those that expired."""
+    newer = Ticking(replica, clock).vault
+    seal(newer, store_tree(newer, {"new": noise(4000, 9)}), number=2)
+    heal(vault, Help([replica]), vault._clock)
+    assert [status.point.point for status in reopen(store).points()] == [f"{POINT}{number}" for number in range(3)]
+    assert_whole(store, trees, tmp_path)
+    vault.auditing.check(copies=[replica])

@@ -18,7 +18,7 @@ from muster.vault.keyholders import PROVEN_FOR, Holder, warnings
 from muster.vault.layout import digest
 from muster.vault.slots import KeySlot, slot_key, unwrap
 from muster.vault.vault import Passphrase, Vault
-from vaults import CHEAP, PASSPHRASE, make_vault, reopen, seal, store_tree
+from vaults import ACTOR, CHEAP, PASSPHRASE, make_vault, reopen, seal, store_tree
 
 SECOND = Passphrase("second of them")
 
@@ -379,3 +379,64 @@ def test_points_sealed_by_any_holder_are_of_one_vault(store: MemoryStore, vault:
     seal(other, store_tree(other, {"a": b"x"}))
     assert len(vault.points()) == 1
     assert vault.verify().ok
+
+
+def test_a_vault_without_any_slot_says_so(vault: Vault, recovery: RecoveryKey, store: MemoryStore) -> None:
+    """No key is mistyped then; and one whose head is gone is no empty place."""
+    kept = {key: store.objects.pop(key) for key in list(store.objects) if key.startswith("keys/")}
+    for secret in (PASSPHRASE, recovery):
+        with pytest.raises(IntegrityError, match="has no key slots any more"):
+            reopen(store, secret)
+    store.objects |= kept
+    del store.objects["vault.json"]
+    with pytest.raises(IntegrityError, match=r"no vault\.json: that of the vault that lies there is gone"):
+        reopen(store)
+
+
+@pytest.mark.parametrize("text", ["words\n", "wo\trds", "words\r\n", "\x00words"])
+def test_no_holder_gets_a_passphrase_that_nobody_can_type(vault: Vault, text: str) -> None:
+    """As YAML's ``|`` makes one: by night it would open the vault, and by hand nothing would. One that is in use goes on."""
+    with pytest.raises(UsageError, match="nobody can type"):
+        vault.add_passphrase("second", Passphrase(text), cost=CHEAP)
+    with pytest.raises(UsageError, match="nobody can type"):
+        Vault.create(MemoryStore(), Passphrase(text), clock=FrozenClock(), actor=ACTOR, cost=CHEAP)
+    assert names(vault) == ["first", "recovery"]
+
+
+def test_a_key_is_kept_before_it_opens_anything(vault: Vault, store: MemoryStore, clock: FrozenClock) -> None:
+    """Whoever is killed between the two has a key too many, not a holder whom nobody holds."""
+
+    def full(_: object) -> None:
+        raise StoreUnavailable("no space left for the key")
+
+    before = dict(store.objects)
+    for add in (
+        lambda: vault.holders.add_recovery_key("safe", full),
+        lambda: vault.holders.add_shares("board", 2, 3, full),
+    ):
+        with pytest.raises(StoreUnavailable, match="no space left"):
+            add()
+    assert store.objects == before
+    empty = MemoryStore(clock)
+    with pytest.raises(StoreUnavailable, match="no space left"):
+        Vault.create(empty, PASSPHRASE, clock=clock, actor=ACTOR, cost=CHEAP, keep=full)
+    assert empty.objects == {}
+
+
+def test_a_vault_whose_creation_could_not_be_recorded_is_whole(clock: FrozenClock) -> None:
+    """Its key is handed out all the same, and the next record comes after the first."""
+
+    class Full(MemoryStore):
+        full = True
+
+        def put(self, key: str, data: bytes) -> None:
+            if self.full and key.startswith("audit/"):
+                raise StoreUnavailable("no space left")
+            super().put(key, data)
+
+    store = Full(clock)
+    created, key = make_vault(store, clock)
+    store.full = False
+    reopen(store, key, clock).record("a", "b", "c")
+    assert [record.action for record in created.audit()] == ["create", "a"]
+    assert created.verify().ok

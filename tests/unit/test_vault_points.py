@@ -248,3 +248,17 @@ def test_a_damaged_manifest_is_named(vault: Vault, tree: TreeRef, store: MemoryS
     with pytest.raises(IntegrityError, match=key) as raised:
         vault.points()
     assert f"flights/{POINT}1" in raised.value.hint
+
+
+def test_a_point_of_the_future_is_not_the_latest(store: MemoryStore, vault: Vault, tree: TreeRef) -> None:
+    """A clock that ran ahead once would hide every point that comes after it; by its id it can be had, and when its time has come."""
+    seal(vault, tree, number=0)
+    early = FrozenClock()
+    early.advance(-3600)
+    seen = reopen(store, clock=early)
+    with pytest.raises(NotFound, match="lie in the future of this machine's clock"):
+        seen.point("latest", "flights")
+    assert seen.readable_points("flights", "latest") == []
+    assert seen.point(f"{POINT}0").point.point == f"{POINT}0"
+    early.advance(3000)
+    assert seen.point("latest", "flights") == reopen(store).point("latest", "flights")

@@ -17,6 +17,7 @@ from kms import Kms
 from muster.adapters.local_store import LocalStore
 from muster.domain.recovery_point import Mark
 from muster.errors import IntegrityError, KeysRotated, MusterError, NotFound, Refused, StoreUnavailable, WrongKey
+from muster.operations.heal import Help, heal
 from muster.vault.holders import RecoveryKey, Secret, Shares, generate_recovery_key
 from muster.vault.keys import MasterKey
 from muster.vault.rotation import RotationPlan
@@ -460,15 +461,76 @@ def test_a_lost_generation_is_named_by_whoever_has_only_its_key(store: MemorySto
 
 
 def test_a_lost_generation_is_noticed_by_whoever_held_a_key_before(store: MemoryStore, vault: Vault) -> None:
-    """They come in as if it had never been; the trail, signed with a key that is nowhere, and every later point tell them."""
+    """They read as if it had never been, and write nothing: what they would write would not count, and thieves could read it."""
     rotate(vault)
     seal(vault, store_tree(vault, NEW), number=1)
+    copy = MemoryStore()
+    copy.objects = dict(store.objects)
     del store.objects["generations/0001.json"]
     opened = reopen(store)
     for look in (opened.audit, opened.points):
         with pytest.raises(IntegrityError, match="does not carry a valid signature of this vault"):
             look()
     assert not opened.verify().ok
+    before = dict(store.objects)
+    for write in (lambda: store_tree(opened, NEW), lambda: opened.record("a", "b", "c"), lambda: rotate(opened)):
+        with pytest.raises(IntegrityError, match="the object that tells of generation 1 of the keys"):
+            write()
+    assert store.objects == before
+    healed = heal(opened, Help([copy]), FrozenClock())
+    assert healed.left.ok
+    assert store.objects["generations/0001.json"] == copy.objects["generations/0001.json"]
+    assert len(reopen(store).points()) == 2
+
+
+def test_a_generation_comes_back_beside_what_lies_in_its_place(store: MemoryStore, vault: Vault) -> None:
+    """Nothing is overwritten; it is believed by the signature of the one before, wherever it lies."""
+    rotate(vault)
+    rotate(vault)
+    copy = MemoryStore()
+    copy.objects = dict(store.objects)
+    store.objects["generations/0001.json"] = flip(store.objects["generations/0001.json"], 40)
+    del store.objects["generations/0002.json"]
+    opened = reopen(store)
+    assert opened.put_back_keys(copy) == ["generations/0002.json", "generations/0003.json"]
+    assert len(opened.points()) == len(reopen(store).points()) == 1
+    assert opened.holders.generation == 2
+
+
+def test_a_rotation_that_was_cut_short_keeps_nobody_from_writing(store: MemoryStore, vault: Vault) -> None:
+    """Slots of a generation that never was are no lost one: no record is signed with its key."""
+    plan = vault.rotation.plan((), ())
+    for slot in plan.slots:
+        store.put(slot_key(slot), slot)
+    opened = reopen(store)
+    seal(opened, store_tree(opened, NEW), number=1)
+    rotate(opened)
+    assert len(reopen(store).points()) == 2
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_lost_roll_comes_back(store: MemoryStore, vault: Vault, late: bool) -> None:
+    """That of the rotation, without which nothing can be told, and that of what came too late."""
+    before = reopen(store)
+    rotate(vault)
+    if late:
+        before._authority.confirm = lambda: None  # type: ignore[method-assign] - it has looked a moment before the rotation
+        before.mark(Mark("flights", f"{POINT}0", "drilled", FrozenClock().now()))
+        reopen(store).rotation.adopt(reopen(store).rotation.late())
+    copy = MemoryStore()
+    copy.objects = dict(store.objects)
+    (_, *others) = rolls = sorted(key for key in store.objects if key.startswith("rolls/"))
+    lost = {key for key in rolls if not late or store.objects[key] == min(map(store.objects.get, rolls), key=len)}  # type: ignore[arg-type]
+    assert bool(others) == late
+    for key in lost:
+        del store.objects[key]
+    if not late:
+        with pytest.raises(
+            IntegrityError, match=r"what was there when the keys were rotated cannot be told.*rolls/0001"
+        ):
+            reopen(store).points()
+    assert heal(reopen(store), Help([copy]), FrozenClock()).left.ok
+    assert {key: store.objects[key] for key in rolls} == {key: copy.objects[key] for key in rolls}
 
 
 def test_a_lost_roll_is_named(store: MemoryStore, vault: Vault) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -103,11 +103,14 @@ class Platform:
             self._vaults[name] = Vault.open(store, secret, clock=self.clock, actor=self._actor)
         return self._vaults[name]
 
-    def create_vault(self, name: str, *, cost: ScryptCost | None = None) -> tuple[Vault, RecoveryKey]:
+    def create_vault(
+        self, name: str, *, cost: ScryptCost | None = None, keep: Callable[[RecoveryKey], object] = lambda _: None
+    ) -> tuple[Vault, RecoveryKey]:
         """
         Create a vault of the catalog at its place. The recovery key is in no file: show it once, for keeping offline.
 
         :param cost: of trying a passphrase; what OWASP asks for, if left out
+        :param keep: is given the key before it opens anything
         :raises AlreadyExists: if there is one
         :raises UsageError: if the catalog does not refer to a passphrase for it
         """
@@ -117,7 +120,7 @@ class Platform:
                 f"the catalog opens the vault {name} with a {KINDS[type(secret)]}, and a vault is created with a passphrase",
                 "create it with --vault URL and a passphrase; then add the other holder with `muster keys add`",
             )
-        return Vault.create(store, secret, clock=self.clock, actor=self._actor, cost=cost)
+        return Vault.create(store, secret, clock=self.clock, actor=self._actor, cost=cost, keep=keep)
 
     def replicas(self, name: str) -> list[BlobStore]:
         """Where copies of a vault may lie: the replicas of all workloads that are kept in it."""

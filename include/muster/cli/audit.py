@@ -143,7 +143,9 @@ def _elsewhere(session: Session, name: str, replicas: Sequence[str]) -> Elsewher
     """Copies of a vault, and others that know of it: those that were named, or else those of the catalog."""
     if replicas:
         return _apart(session, session.vault(name), replicas)
-    return session.copies(name), [other.auditing for other in session.witnesses(name)]
+    healing = session.vault(name).healing
+    copies = [replica for replica in session.replicas(name) if healing.is_copy(replica)]
+    return copies, [other.auditing for other in session.witnesses(name)]
 
 
 def _apart(session: Session, vault: Vault, replicas: Sequence[str]) -> Elsewhere:

@@ -11,7 +11,7 @@ import click
 
 from muster.cli.session import Session
 from muster.cli.typed_keys import secret_in
-from muster.errors import Refused
+from muster.errors import Refused, StoreUnavailable
 
 if TYPE_CHECKING:
     from muster.domain.approval import Approval
@@ -47,7 +47,10 @@ def break_the_glass(
     """
     Let a plan pass without Airflow, and record who did it, on which plan, and why.
 
-    :return: the approval; None if the key that opened the vault was replaced, and can record nothing
+    In an emergency a key that was replaced still brings old points back, and so does a copy of a vault that is write-protected, or on a
+    disk that is full; nothing is recorded then.
+
+    :return: the approval; None if nothing can be recorded
     :raises Refused: if neither a reason nor a second holder stands for it, or the plan is another than the given digest says
     """
     from muster.domain.approval import Approval
@@ -56,16 +59,18 @@ def break_the_glass(
 
     let_pass(vault, plan, "restore", digest)
     agreed = agreement(vault, reason, second_key)
-    if vault.outdated:  # what a replaced key signs does not count, and in an emergency it still brings old points back
-        session.screen.note(
-            "the reason is not recorded: the key that opened the vault was replaced, and writes nothing"
-        )
-        return None
     who = session.actor.name
     decision = Approval(
         plan.digest, who, agreed or who, session.platform.clock.now(), (reason or "").strip(), BREAK_GLASS
     )
-    record_decision(vault, plan, APPROVED, decision, f"{BREAK_GLASS} {secrets.token_hex(8)}")
+    try:
+        if not vault.silent:
+            record_decision(vault, plan, APPROVED, decision, f"{BREAK_GLASS} {secrets.token_hex(8)}")
+    except (Refused, StoreUnavailable) as error:
+        vault.leave_alone(error.message)
+    if vault.silent:
+        session.screen.note(f"nothing of this is recorded, the reason neither: {vault.silent}")
+        return None
     return decision
 
 

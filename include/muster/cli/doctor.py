@@ -15,8 +15,8 @@ import click
 from muster.cli.finding import Finding, tried, verdict_on
 from muster.cli.session import Session
 from muster.cli.vault_checks import check_lock, examine_vault
-from muster.domain.recovery_point import RecoveryPoint, latest_good
-from muster.errors import MusterError, NotFound, SourceInvalid, UsageError
+from muster.domain.recovery_point import AHEAD, RecoveryPoint, latest_good
+from muster.errors import IntegrityError, MusterError, NotFound, SourceInvalid, UsageError
 from muster.operations.seal import keys_not_held
 from muster.report import seconds_in_words, size_in_words
 
@@ -144,6 +144,11 @@ def _age(session: Session, workload: Workload) -> str:
     if point is None:
         raise NotFound("there is no good recovery point", f"run: muster snapshot {workload.workload}")
     age = (datetime.now(UTC) - point.taken_at).total_seconds()
+    if age < -AHEAD.total_seconds():
+        raise IntegrityError(
+            f"{point.point} was taken {seconds_in_words(-age)} after now, by a clock that ran ahead, or this one is behind",
+            "set the clocks; `latest` passes such a point by until its time has come, and `muster points` lists it",
+        )
     promised = workload.objectives.rpo.total_seconds()
     if age > promised:
         raise NotFound(

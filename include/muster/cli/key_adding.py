@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from muster.errors import UsageError
 
 if TYPE_CHECKING:
     from muster.vault.holders import Passphrase
+    from muster.vault.shares import Share
     from muster.vault.vault import Vault
 
 KEPT = """\
@@ -84,8 +86,7 @@ def add_recovery(session: Session, name: str, file: Path | None) -> None:
         shown = KEPT.format(letters=key.text)
     else:
         with new_private_file(file) as write:
-            _, key = vault.holders.add_recovery_key(name)
-            write(key.text + "\n")
+            vault.holders.add_recovery_key(name, lambda key: write(key.text + "\n"))
         shown = f"It is in {file}: take that file offline now, and remove it here."
     _added(session, vault, name, f"{vault.url}: the recovery key {name} opens it from now on", shown)
 
@@ -109,9 +110,12 @@ def add_shares(session: Session, name: str, threshold: int, count: int, folder: 
         with ExitStack() as files:
             names = [folder / f"share-{number}-of-{count}.txt" for number in range(1, count + 1)]
             writes = [files.enter_context(new_private_file(path)) for path in names]
-            _, shares = vault.holders.add_shares(name, threshold, count)
-            for write, share in zip(writes, shares, strict=True):
-                write(share.text + "\n")
+
+            def keep(shares: Sequence[Share]) -> None:
+                for write, share in zip(writes, shares, strict=True):
+                    write(share.text + "\n")
+
+            vault.holders.add_shares(name, threshold, count, keep)
         shown = f"They are in {folder}: give each to its keeper now, and remove it here."
     _added(
         session, vault, name, f"{vault.url}: any {threshold} of the {count} shares {name} open it from now on", shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,7 @@ def init(session: Session, vault: str | None, key_file: Path | None) -> None:
         shown = KEEP_OFFLINE.format(key=key.text)
     else:
         with new_private_file(key_file) as write:
-            created, key = _create(session, name)
-            write(key.text + "\n")
+            created, _ = _create(session, name, lambda key: write(key.text + "\n"))
         shown = f"Its recovery key is in {key_file}: take that file offline now, and remove it here."
     document = {
         "vault": created.id,
@@ -81,19 +81,21 @@ def init(session: Session, vault: str | None, key_file: Path | None) -> None:
     )
 
 
-def _create(session: Session, name: str) -> tuple[Vault, RecoveryKey]:
+def _create(
+    session: Session, name: str, keep: Callable[[RecoveryKey], object] = lambda _: None
+) -> tuple[Vault, RecoveryKey]:
     from muster.adapters.system_clock import SystemClock
     from muster.vault.vault import Passphrase, Vault
 
     secret = session.given_secret() or (asked_passphrase(session.screen) if session.vault_url else None)
     if secret is None:
-        return session.platform.create_vault(name)
+        return session.platform.create_vault(name, keep=keep)
     if not isinstance(secret, Passphrase):
         raise UsageError(
             "a vault is created with a passphrase; the recovery key comes out of it",
             "give --passphrase-file FILE instead",
         )
-    return Vault.create(session.store(name), secret, clock=SystemClock(), actor=session.actor)
+    return Vault.create(session.store(name), secret, clock=SystemClock(), actor=session.actor, keep=keep)
 
 
 @click.command()

@@ -167,10 +167,9 @@ class Session:
                 )
         return self._opened[name]
 
-    def copies(self, name: str) -> list[BlobStore]:
-        """What holds a copy of a vault, of the replicas that the catalog names; none for a vault that was named by its URL."""
-        healing = self.vault(name).healing
-        return [] if self.vault_url else [store for store in self.platform.replicas(name) if healing.is_copy(store)]
+    def replicas(self, name: str) -> list[BlobStore]:
+        """Where the catalog says that copies of a vault lie; nowhere for a vault that was named by its URL."""
+        return [] if self.vault_url else self.platform.replicas(name)
 
     def witnesses(self, name: str) -> list[Vault]:
         """The other vaults of the catalog in whose trails this one's is anchored; none for a vault that was named by its URL."""

@@ -65,7 +65,7 @@ def read_lines(path: Path) -> list[str]:
     :raises UsageError: if there is no such file, or nothing in it
     """
     read_secret(path)
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
 
 
 def read_secret(path: Path) -> str:
@@ -75,7 +75,7 @@ def read_secret(path: Path) -> str:
     :raises UsageError: if there is no such file, or nothing in it
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise UsageError(

@@ -56,10 +56,15 @@ def verify(
     if head and len(vaults) != 1:
         raise UsageError("an audit record is of one vault, and several would be verified", "name one with --vault")
     how = Thoroughness(_share(read_data), whole=not point and not workload, files=files, heads=tuple(head.split()))
+
+    def unmarked(why: str) -> None:
+        session.screen.note(f"no point is marked as verified or suspect: {why}")
+
     checked = []
     for vault, statuses in vaults:
         with session.screen.progress() as progress:
-            report = examine(vault, statuses, seen.asked_for(how, vault), SystemClock(), progress)
+            wanted = seen.asked_for(how, vault)
+            report = examine(vault, statuses, wanted, SystemClock(), progress, unmarked)
         seen.note(vault, report)
         if not report.ok:
             raise damaged(vault, report)
@@ -91,7 +96,7 @@ def heal(session: Session, replicas: Sequence[str], sources: Sequence[str], file
 
     name = _vault_to_heal(session, sources)
     vault = session.vault(name)
-    stores = [session.store_at(place) for place in replicas] or session.copies(name)
+    stores = [session.store_at(place) for place in replicas] or session.replicas(name)
     jobs = [session.platform.snapshot_job(session.catalog.workload(workload)) for workload in sources]
     if not stores and not jobs:
         raise UsageError(

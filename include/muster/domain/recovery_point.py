@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from muster.domain.content import TreeRef
@@ -15,6 +15,8 @@ ComponentKind = Literal[
 MarkKind = Literal["verified", "drilled", "restored", "suspect", "accepted", "replicated", "held", "released"]
 Json = Any
 
+AHEAD = timedelta(minutes=10)
+"""How far the clock of the machine that took a point may be ahead of ours."""
 CHANGES = "changes"
 """What made a point suspect because it differs too much from those before: the cause that its marks name."""
 DELETIONS = "deletions"

@@ -102,7 +102,7 @@ def verified(status: PointStatus) -> bool:
 def newest_verified(statuses: Sequence[PointStatus], before: datetime | None = None) -> PointStatus | None:
     """The newest verified point whose cut is not later than a time, or None."""
     good = [s for s in statuses if verified(s) and (before is None or s.point.taken_at <= before)]
-    return max(good, key=lambda s: s.point.point, default=None)
+    return max(good, key=lambda s: (s.point.taken_at, s.point.point), default=None)
 
 
 def _overridden(verdict: Verdict, reason: str) -> Verdict:

@@ -153,8 +153,7 @@ def let_pass(
         if digest is not None:
             require_same_plan(plan, digest)
     except PermanentError as error:
-        if not vault.outdated:
-            vault.record(action, subject_of(plan), "refused", told(error.message))
+        vault.record_if_possible(action, subject_of(plan), "refused", told(error.message))
         raise
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from muster.domain.recovery_point import PointStatus
-from muster.errors import IntegrityError, MusterError
+from muster.errors import IntegrityError, MusterError, NotFound
 from muster.operations.runbook import render_again
 from muster.operations.snapshot import capture, pin_point
 from muster.operations.take import SnapshotJob
@@ -42,6 +42,7 @@ class Healed:
     :param chunks: number of chunks that were stored anew
     :param points: ids of the points that are no longer suspect
     :param left: what could not be healed
+    :param unasked: replicas that could not help, each with its reason
     :param unheld: what the store did not let be held of points that are, each with its reason; `muster hold` tries again
     """
 
@@ -50,10 +51,12 @@ class Healed:
     points: tuple[str, ...]
     left: VerifyReport
     unheld: tuple[str, ...] = ()
+    unasked: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         done = f"{len(self.objects)} objects put back, {self.chunks} chunks stored anew, {len(self.points)} points whole again"
-        return "; ".join([done, *(f"NOT held by the store as before: {why}" for why in self.unheld)])
+        unheld = [f"NOT held by the store as before: {why}" for why in self.unheld]
+        return "; ".join([done, *unheld, *(f"could not help: {why}" for why in self.unasked)])
 
 
 def heal(vault: Vault, help_: Help, clock: Clock, *, files: bool = False, progress: Progress | None = None) -> Healed:
@@ -62,8 +65,11 @@ def heal(vault: Vault, help_: Help, clock: Clock, *, files: bool = False, progre
 
     :param files: compute the digests of every file, too
     :raises IntegrityError: if anything could not be healed; the message names it, by file and point
-    :raises UsageError: if a replica is no copy of this vault
+    :raises MusterError: if none of the replicas can be asked, what the first one says, as that it is no copy of this vault
     """
+    put_back = _Replicas(help_.replicas).each(vault.put_back_keys)
+    if put_back:
+        logger.warning("what tells of the keys of %s was gone, and was put back: %s", vault.url, ", ".join(put_back))
     how = Thoroughness(whole=True, files=files)
     examine(vault, vault.readable_points(), how, clock, progress)
     healed = heal_found(vault, help_, clock, files=files, progress=progress)
@@ -80,8 +86,11 @@ def heal_found(
 
     Objects come back first, since a manifest may be among them; then chunks, from replicas before sources. At last everything is
     looked at again that was ever found damaged, so that what a point was suspect for is known to be gone.
+
+    :raises MusterError: as of `heal`
     """
-    objects = [key for replica in help_.replicas for key in vault.healing.put_back(replica)]
+    replicas = _Replicas(help_.replicas)
+    objects = replicas.each(vault.put_back_keys) + replicas.each(vault.healing.put_back)
     tried: set[str] = set()
     missing = 0
     after = vault.verify(share=0.0, files=files, progress=progress)
@@ -89,7 +98,7 @@ def heal_found(
         # A list of entries that comes back tells of files whose chunks are lost as well.
         lost = [chunk for chunk in after.lost if chunk not in tried]
         tried.update(lost)
-        missing += len(_bring_chunks(vault, help_, lost, clock, progress))
+        missing += len(_bring_chunks(vault, replicas, help_.sources, lost, clock, progress))
         vault.healing.index_all()
         after = vault.verify(share=0.0, files=files, progress=progress)
         if tried.issuperset(after.lost):
@@ -99,8 +108,38 @@ def heal_found(
     points = [status.point.point for status in whole]
     facts = {**came_back, "points": len(points), "put_back": objects[:100], "left": len(after.findings)}
     unheld = tuple(_hold_again(vault, whole))
-    vault.record("heal", vault.id, "whole" if after.ok else "not whole", facts | ({"unheld": unheld} if unheld else {}))
-    return Healed(tuple(objects), came_back["chunks"], tuple(points), after, unheld)
+    facts |= {"unheld": unheld} if unheld else {}
+    facts |= {"unasked": replicas.unasked} if replicas.unasked else {}
+    vault.record("heal", vault.id, "whole" if after.ok else "not whole", facts)
+    return Healed(tuple(objects), came_back["chunks"], tuple(points), after, unheld, tuple(replicas.unasked))
+
+
+class _Replicas:
+    """Replicas that are asked one after the other; one that fails is asked no more, and the others are."""
+
+    def __init__(self, replicas: Sequence[BlobStore]) -> None:
+        self._left = list(replicas)
+        self.unasked: list[str] = []
+
+    def each(self, work: Callable[[BlobStore], list[str]]) -> list[str]:
+        """
+        What came of this work with each of them.
+
+        :raises MusterError: if none of them is left, what the first one said
+        """
+        done: list[str] = []
+        failures: list[MusterError] = []
+        for replica in list(self._left):
+            try:
+                done += work(replica)
+            except MusterError as error:
+                logger.warning("the replica %s cannot help: %s", replica.url, error.message)
+                self._left.remove(replica)
+                self.unasked.append(f"{replica.url}: {error.message}")
+                failures.append(error)
+        if failures and not self._left:
+            raise failures[0]
+        return done
 
 
 def _hold_again(vault: Vault, healed: Iterable[PointStatus]) -> Iterator[str]:
@@ -117,18 +156,46 @@ def _hold_again(vault: Vault, healed: Iterable[PointStatus]) -> Iterator[str]:
             yield f"point {before.point.point} of {before.point.workload}: {error.message}"
 
 
-def _bring_chunks(vault: Vault, help_: Help, lost: list[str], clock: Clock, progress: Progress | None) -> list[str]:
+def _bring_chunks(
+    vault: Vault,
+    replicas: _Replicas,
+    sources: Sequence[SnapshotJob],
+    lost: list[str],
+    clock: Clock,
+    progress: Progress | None,
+) -> list[str]:
     """Store lost chunks anew, from replicas, from what manifests render, and from sources; return those that nobody has."""
     left = lost
-    for replica in help_.replicas:
+
+    def narrowed(replica: BlobStore) -> list[str]:
+        nonlocal left
         left = vault.healing.store_again(replica, left)
+        return []
+
+    replicas.each(narrowed)
     if left:
         render_again(vault)
         left = vault.healing.prove(left)
-    if left and help_.sources:
-        _read_sources(vault, help_.sources, clock, progress)
+    if left and sources:
+        _read_sources(vault, sources, clock, progress)
         left = vault.healing.prove(left)
     return left
+
+
+def usable(vault: Vault, replicas: Iterable[BlobStore]) -> tuple[list[BlobStore], list[MusterError]]:
+    """Those stores that hold a copy of a vault, and why each of the others is of no use."""
+    copies: list[BlobStore] = []
+    failures: list[MusterError] = []
+    for replica in replicas:
+        try:
+            if not vault.healing.is_copy(replica):
+                raise NotFound(
+                    f"{replica.url} holds no copy of the vault {vault.url}", "replicate the vault there anew"
+                )
+            copies.append(replica)
+        except MusterError as error:
+            failures.append(error)
+    return copies, failures
 
 
 def unhealed(vault: Vault, healed: Healed) -> IntegrityError:

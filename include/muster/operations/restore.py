@@ -13,11 +13,12 @@ from muster.codec import from_json
 from muster.domain.fidelity import FidelityReport
 from muster.domain.recovery_point import Component, PointStatus
 from muster.domain.recovery_report import ComponentOutcome
-from muster.domain.restore_plan import Action, Refusal, RestorePlan, draw_plan, overlaps
+from muster.domain.restore_plan import ORIGIN, Action, Refusal, RestorePlan, draw_plan, overlaps
 from muster.domain.restore_policy import judge, newest_verified
 from muster.domain.restore_request import below
 from muster.domain.timing import Span
 from muster.errors import NotFound, PermanentError, Refused, TargetNotEmpty, Unfaithful
+from muster.operations.at_rest import tell_begun
 from muster.operations.restore_job import RestoreJob
 from muster.ports import Clock, ComponentTarget, TreeReader
 from muster.vault.vault import Vault
@@ -73,6 +74,9 @@ def restore_component(vault: Vault, job: RestoreJob, action: Action, stamp: str,
     """
     component = _component(job.status, action.component)
     _require_planned_place(job, action)
+    if job.target.name == ORIGIN:
+        point = job.status.point
+        tell_begun(vault, "restore", f"{point.workload}/{point.point}", {"component": action.component})
     started = clock.now()
     try:
         facts = _there_or_restored(vault, job, action, stamp, component)
@@ -125,6 +129,11 @@ def _moved_aside(vault: Vault, job: RestoreJob, action: Action, stamp: str, targ
     aside, point = target.aside(), job.status.point
     place = {"component": action.component, "path": action.path, "where": action.where, "also": list(action.also)}
     details = {"stamp": stamp, "to": job.target.name, **place}
+    if vault.silent:
+        raise Refused(
+            f"what is at {action.where} cannot be moved aside: no record can say where it went ({vault.silent})",
+            "restore to a folder, or move it out of the way yourself",
+        )
     vault.record("set aside", f"{point.workload}/{point.point}", "begun", details)
     aside.set_aside(stamp)
     try:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from muster.domain.recovery_point import Component, RecoveryPoint
 from muster.errors import IntegrityError, NotFound
+from muster.operations.at_rest import require_at_rest
 from muster.operations.snapshot import Handover, Pin, hand_over, pin_point
 from muster.ports import Clock
 from muster.vault.vault import Vault
@@ -27,12 +28,14 @@ def pin_for_run(vault: Vault, workload: str, run: str, clock: Clock) -> Pin:
     A point that was sealed as suspect, or is damaged, is not taken up again: whoever repeats that run has mended something and
     wants another.
 
+    :raises SourceChanged: if something is being restored there
     :param run: what tells this run from all others; its digest is the second half of the point's id
     """
     own = hashlib.sha256(run.encode()).hexdigest()[:8]
     sealed = [point for point in vault.point_ids(workload) if point.endswith(f"-{own}")]
     if sealed and (point := _good(vault, workload, sealed[-1])):
         return Pin(workload, point.point, point.taken_at, point.previous)
+    require_at_rest(vault, workload, clock.now())
     pin = pin_point(vault, workload, clock)
     return replace(pin, point=f"{pin.point.partition('-')[0]}-{own}")
 

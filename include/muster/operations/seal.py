@@ -18,6 +18,7 @@ from muster.operations.anomaly import (
     hold_for_deletions,
     hold_last_good,
 )
+from muster.operations.at_rest import require_at_rest
 from muster.operations.runbook import runbook_component
 from muster.operations.snapshot import Handover, Pin, take_over
 from muster.ports import Clock
@@ -47,12 +48,15 @@ def seal_point(
     :param lock: for how long the store is to refuse to remove the point. A store that cannot is no reason to have no point: that is
         logged, recorded, and found by ``muster doctor``
     :param limits: from which changes on against the point before it is suspect; None does not look
+    :raises SourceChanged: if something was restored there meanwhile; nothing was sealed
     :raises IncompletePoint: if one of them was not handed over, or the vault lacks a chunk of it; nothing was sealed
     :raises ValidationFailed: if a check failed, it changed as if by ransomware, or artifacts are newly missing: the point was sealed, but
         marked suspect, so the last good point stays the latest; in the last two cases that one is held. It is held as well if the
         registry has no more what it had then, and that alone raises nothing
     """
     _reconcile(pin, handovers, expected)
+    if pin.point not in vault.point_ids(pin.workload):
+        require_at_rest(vault, pin.workload, clock.now(), pin.started_at)
     components = take_over(vault, handovers)
     changes = changes_since(vault, pin, components, limits)
     runbook = runbook_component(vault, pin, components, catalog)

@@ -10,6 +10,7 @@ from typing import Any
 from muster.domain.anomaly import Limits
 from muster.domain.recovery_point import PointStatus
 from muster.errors import PermanentError, SourceChanged
+from muster.operations.at_rest import require_at_rest
 from muster.operations.seal import seal_point
 from muster.operations.smoke import Question, golden_predictions
 from muster.operations.snapshot import Handover, Pin, capture, pin_point
@@ -64,8 +65,10 @@ def take_snapshot(vault: Vault, job: SnapshotJob, tools: Tools, progress: Progre
     Capture all components side by side, check them, and seal them.
 
     :raises MusterError: the first component's failure, after all have ended; nothing was sealed then
+    :raises SourceChanged: also if something is being restored there
     :raises ValidationFailed: if the point was sealed, but as suspect
     """
+    require_at_rest(vault, job.workload, tools.clock.now())
     pin = pin_point(vault, job.workload, tools.clock)
     try:
         handovers = _handovers(vault, job, pin, tools, progress)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from muster.domain.recovery_point import VERIFICATION, Mark, PointStatus
-from muster.errors import IntegrityError
+from muster.errors import IntegrityError, Refused, StoreUnavailable, WrongKey
 from muster.ports import Clock, Progress
 from muster.vault.findings import Finding
 from muster.vault.vault import Vault, VerifyReport
@@ -36,6 +36,7 @@ def examine(
     how: Thoroughness,
     clock: Clock,
     progress: Progress | None = None,
+    unmarked: Callable[[str], None] | None = None,
 ) -> VerifyReport:
     """
     Verify points and mark each: ``verified``, or ``suspect`` with what was found, so that it stops being the latest good one.
@@ -43,9 +44,24 @@ def examine(
     A point that is whole is marked ``verified`` although others are not. At a share of 1 that mark answers what earlier
     verifications found: then the point is no longer suspect for it. Packs that were found damaged are noted, on the points or in a
     note of their own: no later snapshot builds on them. The report's `head` is the record of this verification itself.
+
+    :param unmarked: is told why nothing can be marked, in a store that does not let us; None takes that for a failure
     """
     points = None if how.whole else [status.point for status in statuses]
     report = vault.verify(points, share=how.share, files=how.files, heads=how.heads, progress=progress)
+    try:
+        return replace(report, head=_recorded(vault, statuses, report, how, clock))
+    except (Refused, StoreUnavailable, WrongKey) as error:
+        if unmarked is None:
+            raise
+        unmarked(error.message)
+        return report
+
+
+def _recorded(
+    vault: Vault, statuses: Sequence[PointStatus], report: VerifyReport, how: Thoroughness, clock: Clock
+) -> str:
+    """Mark what was found out; the digest of the record that tells of it."""
     for status in statuses:
         if found := report.of(status.point.point):
             vault.mark(_suspect(status, found, report, clock))
@@ -55,8 +71,7 @@ def examine(
     if unnoted := set(report.damaged_packs) - vault.healing.noted():
         vault.healing.note(unnoted)
     facts = {"share": how.share, "files": how.files, "bytes": report.bytes, "findings": len(report.findings)}
-    record = vault.record("verify", vault.id, "ok" if report.ok else "damaged", facts)
-    return replace(report, head=record.digest)
+    return vault.record("verify", vault.id, "ok" if report.ok else "damaged", facts).digest
 
 
 def verified(status: PointStatus, how: Thoroughness, clock: Clock, summary: dict[str, Any]) -> Mark:

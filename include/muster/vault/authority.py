@@ -25,6 +25,7 @@ class Authority:
     def __init__(self, store: BlobStore, chain: Chain, signer: SigningKey, own: Generation) -> None:
         self._store, self.chain, self._signer, self.own = store, chain, signer, own
         self._rolls = Rolls(store, chain.newest)
+        self._lost = 0
 
     @property
     def fingerprint(self) -> str:
@@ -33,8 +34,12 @@ class Authority:
 
     @property
     def outdated(self) -> bool:
-        """Whether the vault was opened with a key of an earlier generation."""
-        return self.own.number < self.chain.newest.number
+        """Whether the vault was opened with a key of an earlier generation than there is, or was."""
+        return self.own.number < self.chain.newest.number or self._lost > 0
+
+    def lost(self, generation: int) -> None:
+        """There was a later generation, by which the vault was written to, and its object is gone: nothing is signed without it."""
+        self._lost = generation
 
     @property
     def signer(self) -> SigningKey:
@@ -42,6 +47,7 @@ class Authority:
         The key that signs now.
 
         :raises WrongKey: if the vault was opened with a key of an earlier generation
+        :raises IntegrityError: if the newest one is gone
         """
         self._refuse_if_outdated()
         return self._signer
@@ -68,6 +74,14 @@ class Authority:
             "there then",
             "if it was written while the keys were rotated, see `muster keys adopt`; if not, somebody has the earlier key: do not use it",
         )
+
+    def signed(self, key: str, data: bytes) -> bool:
+        """Whether any key that the vault has or had signed a document, whether it counts or not."""
+        try:
+            self._opened(key, data, None)
+        except IntegrityError:
+            return False
+        return True
 
     def signed_by(self, key: str, data: bytes) -> Generation:
         """
@@ -110,6 +124,12 @@ class Authority:
         self.chain = now
 
     def _refuse_if_outdated(self) -> None:
+        if self._lost:
+            raise IntegrityError(
+                f"the object that tells of generation {self._lost} of the keys of {self._store.url} is gone or damaged: what is written "
+                "without it would not count when it is back, and could be read by whoever was left out of it",
+                f"put back {GENERATIONS}: `muster heal --from` a replica",
+            )
         if self.outdated:
             newest = self.chain.newest
             raise WrongKey(

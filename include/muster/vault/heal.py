@@ -15,15 +15,16 @@ from functools import partial
 from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import AlreadyExists, IntegrityError, NotFound, UsageError
 from muster.ports import BlobStore, Clock
-from muster.vault.anchors import Anchor
 from muster.vault.audit import AuditTrail
 from muster.vault.authority import Authority
 from muster.vault.damage import Damages
+from muster.vault.foreign import own
 from muster.vault.gate import store_anew
+from muster.vault.generations import read_chain
 from muster.vault.header import Header, read_header
 from muster.vault.index import Index
 from muster.vault.keys import MasterKey
-from muster.vault.layout import AUDIT, HEADER, KEYS, MARKS, POINTS, RESTORE, digest, pack_key, slot_object
+from muster.vault.layout import AUDIT, HEADER, KEYS, MARKS, POINTS, RESTORE, ROLLS, digest, pack_key, slot_object
 from muster.vault.points import Points
 from muster.vault.reader import ChunkReader
 from muster.vault.rolls import read_roll, roll_key
@@ -64,11 +65,19 @@ class Healing:
         return [chunk for chunk in chunks if not self._index.holds(bytes.fromhex(chunk))]
 
     def is_copy(self, replica: BlobStore) -> bool:
-        """Whether a store holds a copy of this vault, by its id; what comes from there is proved piece by piece."""
+        """
+        Whether a store holds a copy of this vault, by its id; what comes from there is proved piece by piece.
+
+        :raises IntegrityError: if its ``vault.json`` is damaged
+        """
         try:
             return read_header(replica.get(HEADER)).id == self._header.id
         except NotFound:
             return False
+        except IntegrityError as error:
+            raise IntegrityError(
+                f"in the replica {replica.url}, {error.message}", "mend or replace the replica"
+            ) from error
 
     # --- chunks -------------------------------------------------------------------------------------------------------
 
@@ -111,11 +120,35 @@ class Healing:
 
     # --- objects ------------------------------------------------------------------------------------------------------
 
+    def put_back_keys(self, replica: BlobStore) -> list[str]:
+        """
+        Put back what tells of the keys, without which nothing else can be told: generations that are gone, and the rolls of the newest.
+
+        Each generation is proved by the signature of the one before; it comes to the next free place, as when it was made. The vault
+        must be opened anew if there were any.
+
+        :raises UsageError: if it is no copy of this vault
+        """
+        self._check_same(replica)
+        chain = self._authority.chain
+        done: list[str] = []
+        for later in read_chain(replica, chain.generations[0]).generations[len(chain.generations) :]:
+            self._store.put(chain.free, replica.get(later.object))
+            done.append(chain.free)
+            chain = read_chain(self._store, chain.generations[0])
+        there = {info.key for info in self._store.list(ROLLS)}
+        rolls = replica.list(f"{ROLLS}{chain.newest.number:04d}-") if chain.newest.number else ()
+        prove = partial(read_roll, chain.newest)
+        done += [info.key for info in rolls if info.key not in there and self._bring(replica, info.key, prove)]
+        self._lock(done)
+        return done
+
     def put_back(self, replica: BlobStore) -> list[str]:
         """
         Put back what is gone and a replica still has; return the keys.
 
-        That is what other objects here speak of, and only that: a replica may have points that expired here, and records of its own.
+        That is every record of the audit trail, for none is ever removed, and what the trail and other objects here say is there:
+        a replica may have points that expired here.
 
         :raises UsageError: if it is no copy of this vault
         """
@@ -128,8 +161,8 @@ class Healing:
 
     def _put_back_once(self, replica: BlobStore) -> list[str]:
         points = self._readable()
-        anchors = [found for found in self._points.anchors().values() if isinstance(found, Anchor)]
-        wanted = self._records(replica, {head for anchor in anchors for head in anchor.heads}) | self._documents()
+        wanted: dict[str, Prove] = {info.key: self._trail.parse for info in own(replica.list(AUDIT))}
+        wanted |= self._documents()
         wanted |= {pack_key(pack): _prove_named for point in points for pack in point.packs}
         there = {info.key for info in self._store.list()}
         return [key for key, prove in wanted.items() if key not in there and self._bring(replica, key, prove)]
@@ -143,12 +176,6 @@ class Healing:
             return False  # what is still missing then is found by the verification that follows
         return True
 
-    def _records(self, replica: BlobStore, heads: set[str]) -> dict[str, Prove]:
-        """The audit records that others name and that are not there, by the keys that the replica has them under."""
-        named = heads | {parent for record in self._trail.readable() for parent in record.parents}
-        keys = {info.key.rpartition("-")[2].removesuffix(".json"): info.key for info in replica.list(AUDIT)}
-        return {keys[name]: self._trail.parse for name in sorted(named & keys.keys())}
-
     def _documents(self) -> dict[str, Prove]:
         """What the audit trail tells of, the instructions, and what proves the keys that were replaced."""
         generations = self._authority.chain.generations
@@ -158,7 +185,12 @@ class Healing:
         return wanted | {roll_key(each.number, each.roll): partial(read_roll, each) for each in generations[1:]}
 
     def _proof(self, key: str, sha256: str | None) -> Prove:
-        kinds: dict[str, Prove] = {KEYS: describe_slot, POINTS: self._points.parse, MARKS: self._points.parse_mark}
+        kinds: dict[str, Prove] = {
+            KEYS: describe_slot,
+            POINTS: self._points.parse,
+            MARKS: self._points.parse_mark,
+            ROLLS: partial(read_roll, self._authority.chain.newest),
+        }
         parse = kinds.get(f"{key.partition('/')[0]}/", _refuse)
 
         def prove(key: str, data: bytes) -> None:

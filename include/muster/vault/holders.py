@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -75,6 +76,17 @@ KINDS: dict[type[Secret], str] = {
     KmsKey: "KMS key",
 }
 """What people call each kind."""
+
+
+def require_typeable(passphrase: Passphrase) -> None:
+    """
+    :raises UsageError: if nobody could type a new passphrase at a terminal, nor keep it in the first line of a file
+    """
+    if any(unicodedata.category(letter) == "Cc" for letter in passphrase.text):
+        raise UsageError(
+            "the passphrase holds the end of a line, or another character that nobody can type: by hand it would open nothing",
+            "write it without; in YAML that is |- instead of |",
+        )
 
 
 def generate_recovery_key() -> RecoveryKey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,18 +12,20 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from muster.codec import to_json
 from muster.domain.recovery_point import RecoveryPoint, listed
-from muster.errors import AlreadyExists, IntegrityError, MusterError, NotFound, Refused
+from muster.errors import AlreadyExists, IntegrityError, MusterError, NotFound, Refused, StoreUnavailable
 from muster.ports import BlobStore
 from muster.vault.audit import AuditTrail
 from muster.vault.foreign import own
 from muster.vault.generations import Generation
-from muster.vault.holders import KmsKey, Passphrase, RecoveryKey, Secret, generate_recovery_key
+from muster.vault.holders import KmsKey, Passphrase, RecoveryKey, Secret, generate_recovery_key, require_typeable
 from muster.vault.keys import ScryptCost
 from muster.vault.layout import KEYS, digest, get_small, point_key, put_named, slot_object
 from muster.vault.opening import Opened, unlock
 from muster.vault.shares import Share, share_out
 from muster.vault.slots import KeySlot, SlotMaker, describe_slot, slot_key, unwrap
 from muster.vault.told import REFUSED, TAKEN_BACK
+
+logger = logging.getLogger(__name__)
 
 PROVEN_FOR = timedelta(days=90)
 """How long a proof that a holder can open the vault is taken for one."""
@@ -173,7 +176,12 @@ class KeyHolders:
     # --- adding -------------------------------------------------------------------------------------------------------
 
     def add_passphrase(self, name: str, passphrase: Passphrase, cost: ScryptCost) -> KeySlot:
-        """Let another passphrase open the vault. Errors as in `add_recovery_key`."""
+        """
+        Let another passphrase open the vault. Errors as in `add_recovery_key`.
+
+        :raises UsageError: also if nobody could type it
+        """
+        require_typeable(passphrase)
         return self._add(name, lambda maker: maker.passphrase(name, passphrase, cost))
 
     def add_kms(self, name: str, key: KmsKey) -> KeySlot:
@@ -187,24 +195,32 @@ class KeyHolders:
         self._tell({"proven": [slot.slot], "unproven": []}, "proven")
         return slot
 
-    def add_recovery_key(self, name: str) -> tuple[KeySlot, RecoveryKey]:
+    def add_recovery_key(
+        self, name: str, keep: Callable[[RecoveryKey], object] = lambda _: None
+    ) -> tuple[KeySlot, RecoveryKey]:
         """
         Make a recovery key that opens the vault. It is nowhere else: show it once.
 
+        :param keep: is given the key before it opens anything, so that no holder is left whom nobody holds
         :raises AlreadyExists: if a holder has that name
         :raises WrongKey: if the vault was opened with a key of an earlier generation
         """
         key = generate_recovery_key()
+        keep(key)
         return self._add(name, lambda maker: maker.recovery(name, key.private().public_key())), key
 
-    def add_shares(self, name: str, threshold: int, count: int) -> tuple[KeySlot, list[Share]]:
+    def add_shares(
+        self, name: str, threshold: int, count: int, keep: Callable[[Sequence[Share]], object] = lambda _: None
+    ) -> tuple[KeySlot, list[Share]]:
         """
         Make recovery shares, of which `threshold` open the vault together. They are nowhere else. Errors as in `add_recovery_key`.
 
+        :param keep: is given them before they open anything
         :raises UsageError: also if there can be no such shares
         """
         private = X25519PrivateKey.generate()
         shares = share_out(private, threshold, count)
+        keep(shares)
         return self._add(name, lambda maker: maker.shares(name, private.public_key(), threshold, count)), shares
 
     def _add(self, name: str, make: Callable[[SlotMaker], bytes]) -> KeySlot:
@@ -240,7 +256,10 @@ class KeyHolders:
             "proven": [proof.slot.slot for proof in proofs if proof.proven],
             "unproven": [proof.slot.slot for proof in proofs if not proof.proven],
         }
-        self._tell(facts, "incomplete" if facts["unproven"] else "proven")
+        try:
+            self._tell(facts, "incomplete" if facts["unproven"] else "proven")
+        except (Refused, StoreUnavailable) as error:
+            logger.warning("that it was tried who can open the vault is not recorded: %s", error.message)
         return proofs
 
     def prove(self, secrets: Sequence[Secret]) -> list[Proof]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ from muster.vault.buffers import keep_freed_memory
 from muster.vault.foreign import own
 from muster.vault.generations import Chain, first_generation, open_generation, read_chain
 from muster.vault.header import Actor, make_header, new_id, open_signing_key
-from muster.vault.holders import KINDS, Passphrase, RecoveryKey, Secret, generate_recovery_key
+from muster.vault.holders import KINDS, Passphrase, RecoveryKey, Secret, generate_recovery_key, require_typeable
 from muster.vault.keys import MasterKey, ScryptCost
 from muster.vault.layout import AUDIT, GENERATIONS, HEADER, KEYS, PACKS, POINTS, RESTORE, digest, get_small, put_named
 from muster.vault.slots import KeySlot, SlotMaker, describe_slot, generation_of, slot_key, unwrap
@@ -46,23 +46,28 @@ class Opened:
 
 
 def create(
-    store: BlobStore, passphrase: Passphrase, now: datetime, actor: Actor, cost: ScryptCost
+    store: BlobStore,
+    passphrase: Passphrase,
+    now: datetime,
+    actor: Actor,
+    cost: ScryptCost,
+    keep: Callable[[RecoveryKey], object],
 ) -> tuple[Opened, RecoveryKey]:
     """
     Make a vault: instructions and key slots, then ``vault.json``.
 
+    :param keep: is given the recovery key before it opens anything
+    :raises UsageError: if nobody could type the passphrase
     :raises AlreadyExists: if the store holds a vault, or what is left of one
     """
     keep_freed_memory()
     if list(store.list(HEADER)):
         raise _exists(store)
-    for left in own(info for prefix in (POINTS, PACKS, AUDIT) for info in store.list(prefix)):
-        raise AlreadyExists(
-            f"{store.url} holds {left.key}, and no {HEADER}: that of the vault that lies there is gone",
-            f"put {HEADER} back, from a replica or from beneath what hides it (`muster doctor --uncover`); a new vault in its place "
-            "would bar the way to it: create that elsewhere",
-        )
+    if left := _left_in(store):
+        raise AlreadyExists(*_beheaded(store, left).args)
+    require_typeable(passphrase)
     vault, master, recovery = new_id(), MasterKey.generate(), generate_recovery_key()
+    keep(recovery)
     restore = digest(_put_restore_text(store))
     maker = SlotMaker(master, vault, to_json(now))
     slots = [
@@ -90,12 +95,14 @@ def unlock(store: BlobStore, secret: Secret) -> Opened:
 
     :raises NotFound: if there is no vault in the store
     :raises WrongKey: if no key slot was made for this secret
-    :raises IntegrityError: if ``vault.json``, the key slots or the generations of the keys were damaged or forged
+    :raises IntegrityError: if ``vault.json``, the key slots or the generations of the keys were damaged, forged or removed
     """
     keep_freed_memory()
     try:
         header = store.get(HEADER)
     except NotFound as error:
+        if left := _left_in(store):
+            raise _beheaded(store, left) from error
         raise NotFound(
             f"there is no vault in {store.url}", "check the URL, or create one with `muster init`"
         ) from error
@@ -107,6 +114,19 @@ def unlock(store: BlobStore, secret: Secret) -> Opened:
     return _unlock(store, header, chain, secret, itertools.chain(filter(None, [first.result()]), ways), damaged)
 
 
+def _left_in(store: BlobStore) -> str | None:
+    """An object by which it shows that there is, or was, a vault."""
+    return next((info.key for prefix in (POINTS, PACKS, AUDIT) for info in own(store.list(prefix))), None)
+
+
+def _beheaded(store: BlobStore, left: str) -> IntegrityError:
+    return IntegrityError(
+        f"{store.url} holds {left}, and no {HEADER}: that of the vault that lies there is gone",
+        f"put {HEADER} back, from a replica or from beneath what hides it (`muster doctor --uncover`); a new vault in its place "
+        "would bar the way to it: create that elsewhere",
+    )
+
+
 def _unlock(
     store: BlobStore, header: bytes, chain: Chain, secret: Secret, ways: Iterable[Way], damaged: list[IntegrityError]
 ) -> Opened:
@@ -114,16 +134,28 @@ def _unlock(
     foreign: KeySlot | None = None
     for slot, master in ways:
         if opened := _opened(store, header, chain, master, slot, secret):
+            if foreign and foreign.generation > chain.newest.number and _written_to_since(store, opened.authority):
+                opened.authority.lost(foreign.generation)
             return opened
         foreign = foreign or slot
     if foreign:
         raise _forged(store, foreign)
     if damaged:
         raise damaged[0]
+    if not list(own(store.list(KEYS))):
+        raise IntegrityError(
+            f"the vault in {store.url} has no key slots any more: no key opens it without them",
+            f"put back {KEYS} from a replica or any copy of the vault, and find out who writes to the store",
+        )
     raise WrongKey(
         f"this {KINDS[type(secret)]} does not open the vault in {store.url}",
         "check for typing errors and the right vault; any other of its keys opens it as well",
     )
+
+
+def _written_to_since(store: BlobStore, authority: Authority) -> bool:
+    """Whether there is a record that no key signed which we know: not after a rotation that was cut short before it counted."""
+    return any(not authority.signed(info.key, get_small(store, info)) for info in own(store.list(AUDIT)))
 
 
 def _ways(store: BlobStore, secret: Secret, damaged: list[IntegrityError]) -> Iterator[Way]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 from muster.codec import from_json, to_json
-from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint, listed
+from muster.domain.recovery_point import AHEAD, Mark, PointStatus, RecoveryPoint, listed
 from muster.errors import AlreadyExists, IntegrityError, NotFound, UsageError
 from muster.ports import BlobStore
 from muster.vault.anchors import TRAIL, Anchor, anchor_of, anchored
@@ -92,29 +93,34 @@ class Points:
         marks = self._marks_of(self._mark_keys_of(keys))
         return [_status(point, marks[point.workload, point.point]) for point in points]
 
-    def readable(self, workload: str | None = None, name: str | None = None) -> list[PointStatus]:
+    def readable(
+        self, workload: str | None = None, name: str | None = None, now: datetime | None = None
+    ) -> list[PointStatus]:
         """
         All points whose manifests can be read, with those marks that can, oldest first.
 
         :param name: of the one that is meant, as in `find`; then there is none if its manifest is damaged
+        :param now: as of `find`
         :raises NotFound: if no point has that name, or several
         """
         if name == _LATEST:
-            return [status for status in self.readable(workload) if not status.suspect][-1:]
+            good = [status for status in self.readable(workload) if not status.suspect]
+            return [status for status in good if not now or status.point.taken_at <= now + AHEAD][-1:]
         keys = [self._named(name, workload)] if name else self.keys(workload)
         with ThreadPoolExecutor(_READERS) as readers:
             points = [point for point in readers.map(self._readable, keys) if point]
         marks = self._marks_of(self._mark_keys_of(keys), self._readable_mark)
         return [_status(point, marks[point.workload, point.point]) for point in points]
 
-    def find(self, name: str, workload: str | None) -> PointStatus:
+    def find(self, name: str, workload: str | None, now: datetime | None = None) -> PointStatus:
         """
         A point by its id, by a beginning of it that no other has, or the ``latest`` good one.
 
+        :param now: what was taken later, by a clock that ran ahead, is not the latest
         :raises NotFound: if there is none, or several
         """
         if name == _LATEST:
-            return self._latest(workload)
+            return self._latest(workload, now)
         return self._status_of(self._named(name, workload))
 
     def _named(self, name: str, workload: str | None) -> str:
@@ -125,7 +131,7 @@ class Points:
             raise self._not_found(name, workload, found)
         return (exact or found)[0]
 
-    def _latest(self, workload: str | None) -> PointStatus:
+    def _latest(self, workload: str | None, now: datetime | None) -> PointStatus:
         """The newest that is not suspect. Damage in an older point does not stand in its way; in a newer one it must be looked at."""
         keys = self.keys(workload)
         workloads = {key.split("/")[1] for key in keys}
@@ -134,12 +140,20 @@ class Points:
                 f"the vault holds points of {', '.join(sorted(workloads))}",
                 "say which workload's latest point you mean",
             )
+        ahead: list[str] = []
         for key in sorted(keys, reverse=True):
             status = self._status_of(key)
-            if not status.suspect:
+            if now and status.point.taken_at > now + AHEAD:
+                ahead.append(status.point.point)
+            elif not status.suspect:
                 return status
         if not workloads:
             raise self._not_found(_LATEST, workload, [])
+        if ahead:
+            raise NotFound(
+                f"{', '.join(ahead[:3])} in {self._store.url} lie in the future of this machine's clock, and there is no other good one",
+                "set the clock of this machine, or name a point by its id",
+            )
         raise NotFound(
             f"every point in {self._store.url} is marked suspect, so none is the latest good one",
             "see what speaks against them with `muster points`; name one by its id to use it all the same",

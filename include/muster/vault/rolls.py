@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from muster.codec import to_json
-from muster.errors import IntegrityError
+from muster.errors import IntegrityError, NotFound
 from muster.ports import BlobStore
 from muster.vault.envelope import SigningKey
 from muster.vault.generations import Generation
@@ -105,8 +105,11 @@ class Rolls:
             try:
                 self._read[key] = read_roll(self._generation, key, self._store.get(key))
                 found.append(self._read[key])
-            except IntegrityError:
+            except (IntegrityError, NotFound) as error:
                 if key == first:
-                    raise
+                    raise IntegrityError(
+                        f"what was there when the keys were rotated cannot be told, so that nothing from before it counts: {error.message}",
+                        f"put back {key}: `muster heal --from` a replica",
+                    ) from error
                 self._read[key] = frozenset()  # verification names it
         return found

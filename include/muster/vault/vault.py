@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from muster.codec import to_json
 from muster.domain.content import TreeRef
 from muster.domain.recovery_point import Mark, PointStatus, RecoveryPoint
-from muster.errors import AlreadyExists
+from muster.errors import AlreadyExists, Refused, StoreUnavailable
 from muster.ports import BlobStore, Clock
 from muster.vault.audit import AuditRecord, AuditTrail
 from muster.vault.condemned import Condemnations
@@ -51,6 +52,9 @@ __all__ = [
 ]
 
 
+logger = logging.getLogger(__name__)
+
+
 class Vault(Seldom):
     """
     An open vault. Cheap to open: the index is read when the first chunk is asked for.
@@ -61,6 +65,7 @@ class Vault(Seldom):
     def __init__(self, store: BlobStore, opened: Opened, *, clock: Clock, actor: Actor) -> None:
         self._store, self._clock, self._actor = store, clock, actor
         self._header: Header = read_header(opened.header)
+        self._left_alone = ""
         self._enter(opened)
 
     def _enter(self, opened: Opened) -> None:
@@ -85,17 +90,22 @@ class Vault(Seldom):
         clock: Clock,
         actor: Actor,
         cost: ScryptCost | None = None,
+        keep: Callable[[RecoveryKey], object] = lambda _: None,
     ) -> tuple[Vault, RecoveryKey]:
         """
         Make a vault in a store. The recovery key is nowhere else: show it once, for keeping offline.
 
         ``vault.json`` is written after the keys, so a creation that was cut short can be begun again.
 
+        :param keep: is given the recovery key before it opens anything, so that no vault has one that nobody holds
         :raises AlreadyExists: if the store holds a vault
         """
-        opened, recovery = create(store, passphrase, clock.now(), actor, cost or ScryptCost())
+        opened, recovery = create(store, passphrase, clock.now(), actor, cost or ScryptCost(), keep)
         created = cls(store, opened, clock=clock, actor=actor)
-        created._trail.begin()
+        try:
+            created._trail.begin()
+        except (Refused, StoreUnavailable) as error:  # whoever writes the next record writes this one, too
+            logger.warning("the creation of %s is not recorded yet: %s", store.url, error.message)
         return created, recovery
 
     @classmethod
@@ -133,6 +143,17 @@ class Vault(Seldom):
     def outdated(self) -> bool:
         """Whether it was opened with a key that was replaced: then it can be read, as far as that key goes, and not be written to."""
         return self._authority.outdated
+
+    @property
+    def silent(self) -> str:
+        """Why nothing can be recorded in it, in words; empty if something can, as far as is known."""
+        if self.outdated:
+            return "the key that opened the vault was replaced, and writes nothing"
+        return self._left_alone
+
+    def leave_alone(self, why: str) -> None:
+        """Write nothing to it from now on: its store does not let us. What can be read is read."""
+        self._left_alone = why
 
     # --- content ------------------------------------------------------------------------------------------------------
 
@@ -210,16 +231,16 @@ class Vault(Seldom):
 
         Never choose a point to restore from these: what speaks against one may be in a mark that is damaged.
         """
-        return self._points.readable(workload, point)
+        return self._points.readable(workload, point, self._clock.now())
 
     def point(self, point: str, workload: str | None = None) -> PointStatus:
         """
-        One point: by its id, by a beginning of it that no other has, or ``latest`` for the newest that is not suspect.
+        One point: by its id, by a beginning of it that no other has, or ``latest`` for the newest that is not suspect, nor of the future.
 
         :raises NotFound: if there is none; the hint lists what there is
         :raises UsageError: if ``latest`` could be of several workloads
         """
-        return self._points.find(point, workload)
+        return self._points.find(point, workload, self._clock.now())
 
     def mark(self, mark: Mark) -> None:
         """
@@ -263,6 +284,16 @@ class Vault(Seldom):
         self._authority.confirm()
         return record
 
+    def record_if_possible(self, action: str, subject: str, outcome: str, details: dict[str, Any]) -> bool:
+        """As `record`, where the want of a record is no reason to stop; whether there is one. The log says why not."""
+        try:
+            if not self.silent:
+                self.record(action, subject, outcome, details)
+        except (Refused, StoreUnavailable) as error:
+            logger.warning("%s of %s (%s) is not recorded: %s", action, subject, outcome, error.message)
+            return False
+        return not self.silent
+
     def audit(self) -> list[AuditRecord]:
         """
         The audit trail, oldest first.
@@ -298,6 +329,17 @@ class Vault(Seldom):
         """
         self._enter(self.rotation.carry_out(plan, self._actor, self._trail.head()))
         self.rotation.conclude(plan)
+
+    def put_back_keys(self, replica: BlobStore) -> list[str]:
+        """
+        Put back what tells of the keys from a copy of the vault (`Healing.put_back_keys`), and go on with them; return the objects.
+
+        :raises UsageError: if it is no copy of this vault
+        """
+        done = self.healing.put_back_keys(replica)
+        if done:
+            self._enter(unlock(self._store, self._opened.secret))
+        return done
 
     def _gate(self) -> Gate:
         """Nothing builds on packs that were found damaged, or that expiry is about to remove, nor is written with a replaced key."""

@@ -21,6 +21,7 @@ class VerifyVaultOperator(RecoveryOperator):
     :param vault: name of the vault in the catalog (templated)
     :param share: part of the packs whose bytes are read again, 0 to 1 (templated)
     :raises IntegrityError: if anything is damaged that no replica has, or the trail was tampered with; the message has all findings
+    :raises MusterError: if all is well, and a replica does not answer, or holds no copy
     """
 
     template_fields: Sequence[str] = ("vault", "share")
@@ -32,6 +33,7 @@ class VerifyVaultOperator(RecoveryOperator):
 
     def perform(self, at: Site) -> Any:
         from muster.operations.audit import watch
+        from muster.operations.heal import usable
         from muster.operations.seen import SeenHeads
         from muster.operations.verify import Thoroughness, examine
 
@@ -44,13 +46,17 @@ class VerifyVaultOperator(RecoveryOperator):
             self.log.info("%s", notice)
         for finding in report.findings:
             self.log.error("%s", finding)  # told before replicas are asked: one that is away must not hide it
-        copies = [store for store in at.platform.replicas(self.vault) if vault.healing.is_copy(store)]
+        copies, failures = usable(vault, at.platform.replicas(self.vault))
+        for failure in failures:
+            self.log.error("A replica is of no use: %s", failure)
         if not report.ok:
             self._heal(at, vault, report, copies)
         self.log.info("%d points of %s are whole: %d objects", len(statuses), vault.url, report.objects)
         trail = watch(vault, seen, copies, at.platform.anchored_in(self.vault))
         for notice in trail.notices:
             self.log.info("%s", notice)
+        if failures:
+            raise failures[0]
         self.log.info("The audit trail is whole: %d records, %d anchors agree", len(trail.records), trail.anchors)
         return {"vault": vault.id, "points": len(statuses), "objects": report.objects, "bytes": report.bytes}
 
