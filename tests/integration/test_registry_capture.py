@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fakes_trees import FolderTree
-from muster.adapters import mlflow_registry
+from muster.adapters import mlflow_known, mlflow_registry
 from muster.adapters.beside import beside
 from muster.adapters.mlflow_registry import MlflowSource, MlflowTarget
 from muster.adapters.sqlite_copy import copy_sqlite
@@ -123,7 +123,9 @@ def test_unsupported_store_is_refused(url: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgresql://u@se:cret/d", "stands where its port belongs"),
+        ("postgresql://u:pa@se:cret@127.0.0.1:1/d", "more than one @"),
+        ("mysql://u:pa@secret@127.0.0.1:1/d", "more than one @"),
+        ("u:secret@h/d", "names no MLflow store"),
         ("postgresql://u:secret@[::1/d", "stands where its port belongs"),
         ("mysql://u:secret@h:port/d", "stands where its port belongs"),
         ("mysql://u:secret@127.0.0.1/d?nonsense=1", "the driver knows no option nonsense"),
@@ -332,12 +334,14 @@ def test_unchanged_content_is_not_read_again(
 ) -> None:
     """The next point opens only what changed, and what is too young to be told apart by its time, if no file has its day."""
     monkeypatch.setattr(mlflow_registry, "due", lambda _path, _at: False)
+    monkeypatch.setattr(mlflow_known, "SETTLED", 0.0)
     folder = small_store.add_run("r1")
     long_ago = (time.time_ns() - 3_600 * 10**9,) * 2
     for name in ("same", "other", "young"):
         put(folder / name, name)
     for name in ("same", "other"):
         os.utime(folder / name, ns=long_ago)
+    os.utime(folder / "young", ns=(time.time_ns() + 3_600 * 10**9,) * 2)
     details, first = capture(small_store, tmp_path / "first")
     put(folder / "other", "OTHER")
     small_store.execute("INSERT INTO params (key, value, run_uuid) VALUES ('k', 'v', 'r1')")
@@ -350,6 +354,7 @@ def test_unchanged_content_is_not_read_again(
         "look.json",
         "schema.json",
         "tables/params.jsonl",
+        "versions.json",
     ]
     assert second.read(second.entry(f"{below}/same")) == b"same"
     assert again["tables"]["runs"] == details["tables"]["runs"]

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class World:
 
 
 def make_world(store: SmallStore, folder: Path, more: str = "") -> World:
-    clock = FrozenClock()
+    clock = FrozenClock(datetime.now(UTC))  # by which the registry is cut
     return World(store, folder, clock, platform_of(folder, store.url, store.artifacts, more, clock))
 
 

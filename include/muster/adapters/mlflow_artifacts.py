@@ -26,7 +26,9 @@ class Artifact:
     A file (or an empty folder) below a root.
 
     :param path: relative to the root
-    :param version: what changes when the content does: the ETag on S3 and Azure, the generation on Google Cloud Storage, empty on disk
+    :param version: what changes when the content does: the ETag on S3 and Azure, the generation on Google Cloud Storage; on disk inode and
+        ctime, which nobody sets, whereas MLflow gives a file that it logs the mtime of the one that it was copied from
+    :param ctime_ns: on disk, when the file was last changed in any way
     """
 
     path: str
@@ -35,6 +37,7 @@ class Artifact:
     mode: int | None = None
     version: str = ""
     kind: EntryKind = "file"
+    ctime_ns: int = 0
 
 
 class ArtifactFolder(Protocol):
@@ -120,8 +123,10 @@ class LocalFolder:
             raise SourceChanged(f"the artifact {path} vanished", "take the snapshot again")
         if kind == "file" and not stat.S_ISREG(found.st_mode):
             raise SourceInvalid(f"the artifact {path} is neither a file nor a folder", "remove it")
-        size = found.st_size if kind == "file" else 0
-        return Artifact(relative, size, found.st_mtime_ns, stat.S_IMODE(found.st_mode), kind=kind)
+        mode, changed = stat.S_IMODE(found.st_mode), found.st_ctime_ns
+        if kind == "dir":
+            return Artifact(relative, 0, found.st_mtime_ns, mode, kind="dir")
+        return Artifact(relative, found.st_size, found.st_mtime_ns, mode, _version(found), ctime_ns=changed)
 
     def is_empty(self) -> bool:
         return vacant(self.root, leftovers(self.root, self.root))
@@ -142,7 +147,7 @@ class LocalFolder:
                 found = (self.root / artifact.path).stat()
             except OSError:
                 return str(self.root / artifact.path)
-            if artifact.kind == "file" and (found.st_size, found.st_mtime_ns) != (artifact.size, artifact.mtime_ns):
+            if artifact.kind == "file" and (found.st_size, _version(found)) != (artifact.size, artifact.version):
                 return str(self.root / artifact.path)
         return None
 
@@ -179,6 +184,10 @@ class LocalFolder:
         if self._claim is not None:
             self._claim.release()
             self._claim = None
+
+
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_ino}-{found.st_ctime_ns}"
 
 
 def _is_folder(child: os.DirEntry[str]) -> bool:

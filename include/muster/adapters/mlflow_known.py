@@ -16,7 +16,7 @@ from muster.errors import IntegrityError, NotFound
 from muster.ports import TreeReader
 
 VERSIONS = "versions.json"
-"""What a bucket calls the content of each artifact (`muster.adapters.mlflow_artifacts.Artifact.version`), by its path in the tree."""
+"""What a bucket or a disk calls the content of each artifact (`Artifact.version`), by its path in the tree."""
 LOOK_FORMAT = 2
 """Another one as soon as the same rows are written in another way."""
 SETTLED = 2.0
@@ -88,10 +88,11 @@ class Known:
     def same_state(self, path: str, artifact: Artifact) -> ContentRef | None:
         """
         The content of an artifact that has the same size and time, and was old enough for that to mean something; and that its
-        bucket, if that told at the point before, calls the same: times of a bucket are whole seconds of another clock than ours.
+        bucket or disk, if the point before has that, calls the same. Times of a bucket are whole seconds of another clock than ours, and
+        a file gets whatever time somebody gives it.
         """
-        entry = self._entries.get(path)
-        if entry is None or entry.content is None or artifact.mtime_ns >= (self._cut_at - SETTLED) * 1e9:
+        entry, newest = self._entries.get(path), max(artifact.mtime_ns, artifact.ctime_ns)
+        if entry is None or entry.content is None or newest >= (self._cut_at - SETTLED) * 1e9:
             return None
         if self._versions.get(path, artifact.version) != artifact.version:
             return None

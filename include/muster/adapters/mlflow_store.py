@@ -48,6 +48,11 @@ class StoreUrl:
         :raises SourceInvalid: if the engine is none of SQLite, PostgreSQL, MySQL and MariaDB, or no file or database is named
         """
         scheme, separator, rest = url.partition("://")
+        if scheme != "sqlite" and rest.partition("?")[0].count("@") > 1:
+            raise SourceInvalid(
+                f"{without_secrets(url)} has more than one @ before it, so that nobody can tell password and host apart",
+                "write /, : and @ of a password as %2F, %3A and %40",
+            )
         if separator and scheme in mysql.SCHEMES and re.match(r"[^?]*/[^/?]", rest):
             return StoreUrl(f"{mysql.DRIVER}://{rest}", without_secrets(f"mysql://{rest}"))
         if separator and scheme in ("postgresql", "postgres", POSTGRESQL):

@@ -267,9 +267,12 @@ def without_secrets(url: str) -> str:
     """
     A URL with user and password taken out, wherever they stand: ``postgresql://…@host/db?sslpassword=…``.
 
-    What stands before the ``@`` of ``wasbs://container@account…`` is no secret, unless it is more than a name.
+    What stands before the ``@`` of ``wasbs://container@account…`` is no secret, unless it is more than a name. Of what looks like a URL
+    and is none (``s3:/key:secret@bucket``) nothing is shown before the ``@``.
     """
     scheme, separator, rest = url.partition("://")
+    if not separator and "@" in url and ":" in url.rpartition("@")[0]:
+        return f"…@{url.rpartition('@')[2]}"
     before, at, after = rest.rpartition("@")
     secret = separator and at and before and not (scheme == "wasbs" and _CONTAINER.fullmatch(before))
     shown = f"{scheme}{separator}…@{after}" if secret else url
