@@ -52,7 +52,7 @@ def restore_dag(workload: Workload) -> DAG:
         access_control=access_control("restore", name),
         default_args={**default_args(workload.owner), "workload": name},
         params={
-            "point": point_param(),
+            "point": point_param("verified"),
             "before": before_param(),
             "to": target_param(workload.targets),
             "only": only_param(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Literal
 
 from airflow.sdk import Param
 
@@ -67,10 +68,10 @@ CONFLICT_RULES: Sequence[OnConflict] = ("refuse", "keep")
 APPLY = "Whether points are removed. Switched off, the log only says which would be, and why."
 
 
-def point_param() -> Param:
+def point_param(default: Literal["latest", "verified"] = "latest") -> Param:
     """Which recovery point."""
     return Param(
-        "latest",
+        default,
         type="string",
         title="Recovery point",
         description_md=POINT,

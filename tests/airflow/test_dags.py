@@ -209,7 +209,7 @@ def test_the_restore_form_proposes_and_refuses(runs: Runs) -> None:
 
     params = runs.bag.dags["restore__penguins"].params
     assert params.dump() == {
-        "point": "latest",
+        "point": "verified",
         "before": None,
         "to": "origin",
         "only": None,

@@ -164,7 +164,7 @@ def test_nothing_has_to_be_filled_in_to_see_a_plan_and_no_is_an_answer(
 ) -> None:
     """With its first values the form complains of nothing; the plan leaves what is there already; rejected, the run is red."""
     form = engineer.form("restore__ledger")
-    expect(form.locator("#element_point")).to_have_value("latest")
+    expect(form.locator("#element_point")).to_have_value("verified")
     expect(form.locator("[aria-invalid=true]")).to_have_count(0)
     engineer.picture("restore form")
     engineer.trigger(form)

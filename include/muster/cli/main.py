@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import sys
 import threading
@@ -207,6 +208,13 @@ def _told(error: BaseException) -> tuple[str, str, str, int]:
             "interrupted; what is stored stays, and no half-made point is ever listed",
             "",
             INTERRUPTED,
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EPIPE, errno.EIO):
+        return (
+            type(error).__name__,
+            f"what came of it could not be written: {error.strerror}",
+            "see where the output goes",
+            1,
         )
     return (
         type(error).__name__,

@@ -119,10 +119,15 @@ def plan_lines(plan: RestorePlan) -> Lines:
 def report_lines(report: RecoveryReport) -> Lines:
     """What a restore or drill did, against what was promised."""
     verdict = "passed" if report.passed else f"FAILED: {report.failure}"
+    if report.passed and report.components and all(c.kept for c in report.components):
+        verdict += "; everything was there already, and nothing was written"
     yield f"{report.kind} of {report.workload} from {report.point} to {report.target}: {verdict}"
     yield ""
     rows: list[tuple[object, ...]]
-    rows = [(c.component, c.files, size_in_words(c.size), seconds_in_words(c.span.seconds)) for c in report.components]
+    rows = [
+        (c.component, c.files, "was there" if c.kept else size_in_words(c.size), seconds_in_words(c.span.seconds))
+        for c in report.components
+    ]
     rows += [
         (f"expectations/{v.dataset}", "", _verdict(v.success), seconds_in_words(v.span.seconds))
         for v in report.validations
@@ -174,4 +179,18 @@ def _summary(summary: dict[str, object]) -> str:
     if "reason" in summary:
         return str(summary["reason"])
     short = {key: value for key, value in summary.items() if not isinstance(value, (dict, list)) and value is not None}
-    return ", ".join(f"{key} {value}" for key, value in short.items())
+    return ", ".join(_fact(key, value) for key, value in short.items())
+
+
+def _fact(key: str, value: object) -> str:
+    """One of them, as people read it: ``bytes`` and ``…_s`` have units, a share is in percent."""
+    name = key.removesuffix("_s").replace("_", " ")
+    if isinstance(value, bool):
+        return name if value else f"not {name}"
+    if isinstance(value, int | float) and key.endswith("_s"):
+        return f"{name} {seconds_in_words(value)}"
+    if isinstance(value, int) and key in ("bytes", "size"):
+        return f"{name} {size_in_words(value)}"
+    if isinstance(value, float) and key == "share":
+        return f"{value:.0%} of the data read"
+    return f"{name} {value}"

@@ -26,6 +26,7 @@ class ComponentOutcome:
     :param fidelity: of a registry: what was captured beside what is there; identical, or it would not be there
     :param sha256: of the list of its files in the vault, with the digest of each; what came back was checked against it
     :param newest: the newest thing with a time that was found in what came back; None if nothing is looked for in such a component
+    :param kept: whether it was there already, whole and equal, so that nothing was written
     """
 
     component: str
@@ -36,6 +37,7 @@ class ComponentOutcome:
     fidelity: FidelityReport | None = None
     sha256: str = ""
     newest: Newest | None = None
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

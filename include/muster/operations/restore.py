@@ -79,7 +79,7 @@ def restore_component(vault: Vault, job: RestoreJob, action: Action, stamp: str,
         tell_begun(vault, "restore", f"{point.workload}/{point.point}", {"component": action.component})
     started = clock.now()
     try:
-        facts = _there_or_restored(vault, job, action, stamp, component)
+        facts, kept = _there_or_restored(vault, job, action, stamp, component)
     except Unfaithful as error:
         error.report = replace(error.report, component=action.component)
         raise
@@ -87,25 +87,31 @@ def restore_component(vault: Vault, job: RestoreJob, action: Action, stamp: str,
     fidelity = replace(from_json(FidelityReport, told), component=action.component) if told else None
     newest = None if action.path else job.newest_in(component)
     span = Span("restore", action.component, started, clock.now())
-    return ComponentOutcome(action.component, action.files, action.size, span, facts, fidelity, newest=newest)
+    return ComponentOutcome(
+        action.component, action.files, action.size, span, facts, fidelity, newest=newest, kept=kept
+    )
 
 
 def _there_or_restored(
     vault: Vault, job: RestoreJob, action: Action, stamp: str, component: Component
-) -> dict[str, Any]:
-    """What is free is filled; what is there and equal is left, also if an earlier try of this restore put it there; else as planned."""
+) -> tuple[dict[str, Any], bool]:
+    """
+    What is free is filled; what is there and equal is left, also if an earlier try of this restore put it there; else as planned.
+
+    :return: facts, and whether it was there
+    """
     target, tree = job.target_of(component, action.path), vault.tree(component.tree)
     try:
         target.check(component.details)
     except TargetNotEmpty:
         facts = target.holds(component.details, tree)
         if facts is not None:
-            return facts
+            return facts, True
         if action.effect != "replace":
             raise
         with _moved_aside(vault, job, action, stamp, target):
-            return target.restore(component.details, tree)
-    return target.restore(component.details, tree)
+            return target.restore(component.details, tree), False
+    return target.restore(component.details, tree), False
 
 
 def _require_planned_place(job: RestoreJob, action: Action) -> None:
