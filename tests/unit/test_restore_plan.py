@@ -120,6 +120,15 @@ def test_places_that_lie_inside_of_each_other_are_refused(target: RestoreTarget,
     assert sorted({refusal.component for refusal in found}) == told
 
 
+def test_nobody_is_told_to_restore_to_one_place_one_after_the_other() -> None:
+    """The second would move the first aside, and both would have succeeded."""
+    shared = replace(TARGET, remotes=dict.fromkeys(TARGET.remotes, "/srv/remote"))
+    found = overlaps(draw_plan(PointStatus(sealed(), ()), shared, ASKED))
+    assert {refusal.component for refusal in found} == {"dataset/flights", "dataset/notes"}
+    assert all("is the place of" in refusal.message and "a remote of its own" in refusal.hint for refusal in found)
+    assert not any("one after the other" in refusal.hint for refusal in found)
+
+
 def test_a_plan_names_every_place_without_its_secrets() -> None:
     """Artifact root, remote and users' database are taken, too; so they are shown, and approved."""
     target = replace(TARGET, artifacts="s3://KEY:hunter2@models/a", auth_store="postgresql://me:hunter2@db/users")

@@ -222,9 +222,14 @@ def overlaps(plan: RestorePlan) -> list[Refusal]:
     for (one, inner), (other, outer) in itertools.permutations(places, 2):
         if one.component != other.component and inner.is_relative_to(outer):
             told = f"{inner} lies inside of {outer}, the place of {other.component}"
-            found.append(
-                Refusal(one.component, "Refused", told, "give each a place of its own, or restore one after the other")
-            )
+            hint = "give each a place of its own, or restore one after the other"
+            if inner == outer:  # of one after the other, the second would move the first aside
+                told = f"{inner} is the place of {other.component}, too"
+                hint = (
+                    "restore to a folder, where each has its own; in the catalog, make datasets of one repository one dataset with several "
+                    "targets, and give each repository a remote of its own"
+                )
+            found.append(Refusal(one.component, "Refused", told, hint))
     return found
 
 
