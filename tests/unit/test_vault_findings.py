@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from math import ceil
 
 import pytest
@@ -17,6 +17,7 @@ from muster.domain.recovery_point import Mark
 from muster.errors import IntegrityError
 from muster.operations.verify import Thoroughness, examine
 from muster.ports import Hidden
+from muster.vault import verify as verify_module
 from muster.vault.findings import VerifyReport
 from muster.vault.index import Index, write_index
 from muster.vault.layout import digest, pack_key
@@ -24,7 +25,6 @@ from muster.vault.turns import chosen
 from muster.vault.vault import Finding, Vault
 from vaults import POINT, flip, make_vault, memory_file, noise, reopen, seal, store_tree, verify_points, write_entries
 
-DAY = timedelta(days=1)
 START = datetime(2026, 11, 23, 3, tzinfo=UTC)
 
 
@@ -306,28 +306,32 @@ shares = st.one_of(st.integers(1, 100).map(lambda percent: percent / 100), st.in
 
 @given(names, shares, st.integers(0, 100_000), st.data())
 def test_every_pack_has_its_turn(all_packs: set[str], share: float, first: int, data: st.DataObject) -> None:
-    """In any ceil(1/share) days in a row, each that is there on all of them; others may be added and removed meanwhile."""
-    days = ceil(round(1 / share, 9))
+    """In any ceil(1/share) turns in a row, each that is there at all of them; others may be added and removed meanwhile."""
     stay = data.draw(st.sets(st.sampled_from(sorted(all_packs))))
     read: set[str] = set()
-    for day in range(first, first + days):
+    for turn in range(first, first + ceil(round(1 / share, 9))):
         there = sorted(stay | data.draw(st.sets(st.sampled_from(sorted(all_packs)))))
-        read |= set(chosen(there, share, datetime(1970, 1, 1, 23, tzinfo=UTC) + day * DAY))
+        read |= set(chosen(there, share, turn))
     assert stay <= read
 
 
-@given(names, shares, st.integers(0, 100_000))
-def test_a_missed_day_costs_one_round(all_packs: set[str], share: float, missed: int) -> None:
-    """What it would have read is read when its turn comes again: within as many days as a round has."""
-    days = ceil(round(1 / share, 9))
-    packs_, start = sorted(all_packs), datetime(1970, 1, 1, tzinfo=UTC)
-    skipped = set(chosen(packs_, share, start + missed * DAY))
-    later = [set(chosen(packs_, share, start + day * DAY)) for day in range(missed + 1, missed + 1 + days)]
-    assert skipped <= set().union(*later)
+def test_a_share_comes_round_in_whatever_rhythm(
+    vault: Vault, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves on with each verification of the whole that is recorded, whenever that is; one of a single point has no turn."""
+    turns: list[int] = []
+    monkeypatch.setattr(verify_module, "chosen", lambda packs, _share, turn: turns.append(turn) or packs)
+    clock = FrozenClock()
+    for days in (0, 1, 7, 14, 7):
+        clock.advance(days * 86_400)
+        opened = reopen(store, clock=clock)
+        examine(opened, opened.points()[:1], Thoroughness(share=0.1), clock)
+        examine(opened, opened.points(), Thoroughness(share=0.1, whole=True), clock)
+    assert turns[1::2] == [0, 1, 2, 3, 4]
 
 
 def test_pack_names_are_those_of_their_keys() -> None:
     """What the windows are laid over."""
     name = digest(b"x")
     assert pack_key(name) == f"packs/{name[:2]}/{name}"
-    assert chosen([name], 0.0, START) == []
+    assert chosen([name], 0.0, 0) == []

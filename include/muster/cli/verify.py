@@ -29,7 +29,7 @@ _files = click.option("--files", is_flag=True, help="Compute the digests of ever
     default="100%",
     show_default=True,
     metavar="SHARE",
-    help="Part of the stored bytes that is read again; which one moves on from day to day, so run it every day: 10% come round in ten.",
+    help="Part of the stored bytes that is read again; which one moves on each time, so 10% come round in ten times.",
 )
 @_files
 @click.option(

@@ -70,7 +70,13 @@ def _recorded(
             vault.mark(verified(status, how, clock, summary))
     if unnoted := set(report.damaged_packs) - vault.healing.noted():
         vault.healing.note(unnoted)
-    facts = {"share": how.share, "files": how.files, "bytes": report.bytes, "findings": len(report.findings)}
+    facts = {
+        "share": how.share,
+        "whole": how.whole,
+        "files": how.files,
+        "bytes": report.bytes,
+        "findings": len(report.findings),
+    }
     return vault.record("verify", vault.id, "ok" if report.ok else "damaged", facts).digest
 
 

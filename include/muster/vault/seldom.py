@@ -90,14 +90,15 @@ class Seldom(ABC):
         Check the structure of everything, and read a share of the packs again. Changes nothing; raises nothing that it can report.
 
         :param points: whose packs and files to check; None for all, and for packs that no point needs
-        :param share: of the packs, 0 to 1; which ones moves on from day to day, so that after 1/share days each had its turn
+        :param share: of the packs, 0 to 1; which ones moves on with each verification of the whole that is recorded, so that after
+            1/share of them each had its turn
         :param files: compute the digests of every file anew as well
         :param heads: digests of audit records that were seen earlier: a vault that lacks one was put back to an older state
         """
         from muster.vault.verify import Extent, verify
 
-        at, extent = self._clock.now(), Extent(points, share, files, heads)
-        return verify(self._store, self._master, self._authority, self._header, extent, at, progress)
+        extent = Extent(points, share, files, heads)
+        return verify(self._store, self._master, self._authority, self._header, extent, progress)
 
     @property
     def healing(self) -> Healing:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 
 from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import UsageError
@@ -51,7 +50,6 @@ def verify(
     authority: Authority,
     header: Header,
     extent: Extent,
-    today: datetime,
     progress: Progress | None,
 ) -> VerifyReport:
     """See `Vault.verify`."""
@@ -66,7 +64,9 @@ def verify(
         packs = PackCheck(store, master, points, Points(store, authority, header.id).damaged_packs(), found)
         packs.look()
         wanted = packs.all() if extent.points is None else packs.of_points()
-        packs.read({*chosen(sorted(wanted), extent.share, today), *(packs.doubtful() & wanted)}, progress, strangers)
+        packs.read(
+            {*chosen(sorted(wanted), extent.share, documents.turns), *(packs.doubtful() & wanted)}, progress, strangers
+        )
     reader = ChunkReader(store, master, packs.index)
     trees = TreeCheck(reader, packs.index, packs.lost(), found)
     packs.report(trees.run(points))

@@ -28,13 +28,18 @@ _READERS = 8
 
 
 class DocumentCheck:
-    """One pass over all documents of a vault."""
+    """
+    One pass over all documents of a vault.
+
+    :param turns: afterwards: how often the trail tells that the whole vault was verified
+    """
 
     def __init__(
         self, store: BlobStore, master: MasterKey, authority: Authority, header: Header, found: Examination
     ) -> None:
         self._store, self._master, self._authority, self._header = store, master, authority, header
         self._found = found
+        self.turns = 0
         self._keys = KeyCheck(store, authority, found)
         self._points = Points(store, authority, header.id)
         self._trail = AuditTrail(store, authority, header)
@@ -57,8 +62,9 @@ class DocumentCheck:
         self._each(self._damages.keys(), lambda key: self._damages.parse(key, self._found.read(key)))
         marks = self._each(self._points.mark_keys(), self._read_mark)
         manifests = self._each(self._points.keys(), self._read_point)
-        history = HistoryCheck(self._store, self._keys, self._trail, self._found)
-        history.run(self._read_trail(), manifests, marks, heads)
+        trail = self._read_trail()
+        self.turns = sum(record.action == "verify" and bool(record.details.get("whole", True)) for record in trail)
+        HistoryCheck(self._store, self._keys, self._trail, self._found).run(trail, manifests, marks, heads)
         return [sealed.point for sealed in manifests.values()]
 
     # --- one object ---------------------------------------------------------------------------------------------------
