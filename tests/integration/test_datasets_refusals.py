@@ -123,6 +123,16 @@ def and_also(*added: TreeEntry) -> Damage:
     return add
 
 
+def other_ref(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, dict[str, Any]]:
+    """A branch that was captured is not in the stored history."""
+    name = "git/refs"
+    content = tree.read(tree.entry(name)) + b"%s refs/heads/other\n" % details["revision"].encode()
+    sha256 = hashlib.sha256(content).hexdigest()
+    ref = ContentRef(len(content), sha256, (sha256,))
+    entries = [dataclasses.replace(e, content=ref) if e.path == name else e for e in tree.entries()]
+    return MemoryTree(entries, tree.contents | {sha256: content}), details
+
+
 def swapped(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, dict[str, Any]]:
     """Two files have changed places: both are whole, but not where they were."""
     names = {"data/data/flights/jan.csv": "data/data/flights/feb.csv"}
@@ -148,6 +158,8 @@ def counting(key: str, value: object) -> Damage:
         pytest.param(without("data/data/flights/jan.csv"), id="file missing"),
         pytest.param(without("data/data/flights/empty/deep"), id="folder missing"),
         pytest.param(without("git/history.bundle"), id="history missing"),
+        pytest.param(without("git/refs"), id="refs missing"),
+        pytest.param(other_ref, id="branch missing"),
         pytest.param(and_also(TreeEntry("data/data/flights/more.csv")), id="file too many"),
         pytest.param(and_also(TreeEntry("repo/.git/hooks/post-checkout")), id="hook smuggled in"),
         pytest.param(

@@ -114,6 +114,25 @@ def test_repository_without_a_commit_comes_back(tmp_path: Path, dvc_site: Path) 
     assert "up to date" in back.dvc("status")
 
 
+def test_history_comes_back_where_the_branch_has_no_commit_yet(git_repository: Repository, tmp_path: Path) -> None:
+    """With a new branch without a commit, all other branches and tags come back, and the new branch is checked out."""
+    git_repository.git("tag", "v1")
+    git_repository.git("checkout", "--quiet", "--orphan", "fresh")
+    back = restored(git_repository, tmp_path / "back")
+    assert back.git("show-ref", "--head") == git_repository.git("show-ref", "--head")
+    assert "refs/heads/trunk" in back.git("show-ref")
+    assert back.git("branch", "--show-current").strip() == "fresh"
+    assert "up to date" in back.dvc("status")
+
+
+def test_branch_comes_back_that_is_called_as_a_tag(git_repository: Repository, tmp_path: Path) -> None:
+    """Branch and tag of one name are told apart, and the branch is checked out again."""
+    git_repository.git("tag", "trunk")
+    back = restored(git_repository, tmp_path / "back")
+    assert back.git("branch", "--show-current").strip() == "trunk"
+    assert back.git("show-ref", "--head") == git_repository.git("show-ref", "--head")
+
+
 def test_version_that_is_not_committed_comes_back(git_repository: Repository, tmp_path: Path) -> None:
     """A .dvc file that is newer than the commit is laid over it."""
     (git_repository.flights / "jan.csv").write_bytes(b"newer\n")

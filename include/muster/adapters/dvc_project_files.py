@@ -60,7 +60,7 @@ class ProjectFiles:
 
     def files(self) -> Iterator[SourceFile]:
         """History first, then metafiles and other files."""
-        if self.git is not None and self.git.revision is not None:
+        if self.git is not None and self.git.refs:
             yield self._bundle(self.git)
             yield document(REFS, _refs(self.git), 0o644)
         for name, content in self._metafiles.items():
@@ -90,8 +90,8 @@ class ProjectFiles:
     def _bundle(self, git: GitState) -> SourceFile:
         known = self._unchanged_bundle(git)
         if known is not None:  # without its size: written anew, the same history may be packed in another way
-            return SourceFile(BUNDLE, self._open_bundle, mode=0o644, known=known)
-        write_bundle(self._project.root, self._bundled)
+            return SourceFile(BUNDLE, functools.partial(self._open_bundle, git), mode=0o644, known=known)
+        self._write_bundle(git)
         size = self._bundled.stat().st_size
         return SourceFile(BUNDLE, ObjectFile(str(self._bundled)), size=size, mode=0o644)
 
@@ -99,9 +99,12 @@ class ProjectFiles:
     def _bundled(self) -> Path:
         return self._project.scratch / "history.bundle"
 
-    def _open_bundle(self) -> BinaryIO:
-        write_bundle(self._project.root, self._bundled)
+    def _open_bundle(self, git: GitState) -> BinaryIO:
+        self._write_bundle(git)
         return open_file(str(self._bundled))
+
+    def _write_bundle(self, git: GitState) -> None:
+        write_bundle(self._project.root, self._bundled, git)
 
     def _unchanged_bundle(self, git: GitState) -> ContentRef | None:
         return self._before.history(BUNDLE) if self._before.read_history(REFS) == _refs(git) else None

@@ -13,9 +13,9 @@ from muster.adapters.dvc_known import DATA, OBJECTS
 from muster.adapters.dvc_object_fill import ObjectFill, check_file
 from muster.adapters.dvc_objects_map import FolderStore, read_folder_object
 from muster.adapters.dvc_place import Place, Staging, remote_for_people, staged
-from muster.adapters.dvc_project_files import BUNDLE, REPO
+from muster.adapters.dvc_project_files import BUNDLE, REFS, REPO
 from muster.adapters.dvc_restored_remote import cache_kinds, fill_cloud_remote, write_local_config
-from muster.adapters.git_history import read_state, restore_history
+from muster.adapters.git_history import GitState, read_state, restore_history
 from muster.adapters.same_files import same_files
 from muster.domain.content import TreeEntry, checked_path
 from muster.errors import IntegrityError, PermanentError
@@ -86,14 +86,16 @@ class _Entries:
 def _history(directory: Path, details: Mapping[str, Json], tree: TreeReader) -> None:
     if details.get("scm") != "git":
         return
-    bundle = next((entry for entry in tree.entries() if entry.path == BUNDLE), None)
-    if bundle is None and details.get("revision") is not None:
+    bundle, refs = (next((entry for entry in tree.entries() if entry.path == path), None) for path in (BUNDLE, REFS))
+    if (bundle is None) != (refs is None) or (bundle is None and details.get("revision") is not None):
         raise IntegrityError("the captured dataset lacks its Git history", "verify the vault")
+    told = tree.read(refs).decode(errors="surrogateescape") if refs else ""
     file = directory.with_name(f"{directory.name}.bundle")
     try:
         if bundle is not None:
             tree.extract([(bundle, file)])
-        restore_history(file if bundle else None, directory, details.get("revision"), details.get("branch"))
+        captured = GitState(details.get("revision"), details.get("branch"), told)
+        restore_history(file if bundle else None, directory, captured)
     finally:
         file.unlink(missing_ok=True)
 
