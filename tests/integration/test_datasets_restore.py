@@ -143,6 +143,25 @@ def test_version_that_is_not_committed_comes_back(git_repository: Repository, tm
     assert back.git("status", "--short") == git_repository.git("status", "--short")
 
 
+def test_folder_comes_back_that_moved_from_git_to_dvc(git_repository: Repository, tmp_path: Path) -> None:
+    """A folder of which the commit has other files, and one of which it has a link, come back as DVC has them now."""
+    root = git_repository.root
+    (root / "tables").mkdir()
+    (root / "tables" / "old.csv").write_text("1\n")
+    (root / "linked").symlink_to("tables")
+    git_repository.commit()
+    git_repository.git("rm", "--quiet", "-r", "--cached", "tables", "linked")
+    (root / "tables" / "old.csv").rename(root / "tables" / "new.csv")
+    (root / "linked").unlink()
+    (root / "linked").mkdir()
+    (root / "linked" / "a.csv").write_text("2\n")
+    git_repository.dvc("add", "--quiet", "tables", "linked")
+    back = restored(git_repository, tmp_path / "back")
+    assert lay_of(back.root / "tables") == lay_of(root / "tables")
+    assert lay_of(back.root / "linked") == lay_of(root / "linked")
+    assert "up to date" in back.dvc("status")
+
+
 def test_older_revision_comes_back(git_repository: Repository, tmp_path: Path) -> None:
     """A revision captured by name is restored at that commit with its own data."""
     first = git_repository.git("rev-parse", "HEAD").strip()

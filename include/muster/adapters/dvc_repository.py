@@ -222,13 +222,14 @@ def _metafiles(repo: Any, stages: Iterable[Any], outputs: Iterable[Output]) -> l
         if posixpath.basename(path) == "dvc.yaml":
             names.add(posixpath.join(posixpath.dirname(path), "dvc.lock"))
     for path in (*described, *(output.path for output in outputs)):
-        for folder in _folders_above(path):
+        for folder in folders_above(path):
             names.update({f"{folder}/.gitignore", f"{folder}/.dvcignore"})
     names |= described
     return sorted(name for name in names if repo.fs.isfile(repo.fs.join(repo.root_dir, *name.split("/"))))
 
 
-def _folders_above(path: str) -> Iterator[str]:
+def folders_above(path: str) -> Iterator[str]:
+    """The folders that a relative path lies in, innermost first."""
     while path := posixpath.dirname(path):
         yield path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os.path import islink
 from pathlib import Path
@@ -14,11 +14,13 @@ from muster.adapters.dvc_object_fill import ObjectFill, check_file
 from muster.adapters.dvc_objects_map import FolderStore, read_folder_object
 from muster.adapters.dvc_place import Place, Staging, remote_for_people, staged
 from muster.adapters.dvc_project_files import BUNDLE, REFS, REPO
+from muster.adapters.dvc_repository import folders_above
 from muster.adapters.dvc_restored_remote import cache_kinds, fill_cloud_remote, write_local_config
 from muster.adapters.git_history import GitState, read_state, restore_history
 from muster.adapters.same_files import same_files
 from muster.domain.content import TreeEntry, checked_path
 from muster.errors import IntegrityError, PermanentError
+from muster.folders import remove_any
 from muster.ports import Json, TreeReader
 
 OBJECT_FOLDERS = ("files", "md5")
@@ -45,7 +47,7 @@ def rebuild(place: Place, details: Mapping[str, Json], tree: TreeReader) -> dict
     """
     with staged(place) as staging:
         _history(staging.directory, details, tree)
-        entries = _put_files(staging.directory, tree)
+        entries = _put_files(staging.directory, details, tree)
         write_local_config(staging.directory, place)
         _fill(staging, place, entries)
         facts = _measure(staging.directory, staging.remote, details, entries)
@@ -100,33 +102,41 @@ def _history(directory: Path, details: Mapping[str, Json], tree: TreeReader) -> 
         file.unlink(missing_ok=True)
 
 
-def _put_files(directory: Path, tree: TreeReader) -> _Entries:
+def _put_files(directory: Path, details: Mapping[str, Json], tree: TreeReader) -> _Entries:
     entries = _Entries(_below(tree, DATA), _below(tree, REPO), _below(tree, OBJECTS))
     cache = _cache(directory)
     workspace = entries.data | entries.repo
-    _check_paths(directory, workspace)
-    for path in workspace:
-        if (there := directory / path).is_file() or there.is_symlink():
-            there.unlink()  # Git's checkout; what was captured may be newer than its commit
+    outputs = [str(output["path"]) for output in details["outputs"]]
+    _check_paths(workspace, outputs)
+    _make_way(directory, workspace, outputs)
     wanted = [(entry, f"{directory}/{path}") for path, entry in workspace.items()]
     tree.extract([*wanted, *((entry, cache.path(oid)) for oid, entry in entries.objects.items())])
     return entries
 
 
-def _check_paths(directory: Path, entries: Mapping[str, TreeEntry]) -> None:
-    """Nothing may be written through a link, into Git's or DVC's own folders, or outside."""
+def _check_paths(entries: Mapping[str, TreeEntry], outputs: Sequence[str]) -> None:
+    """Nothing may be written or removed through a link, in Git's or DVC's own folders, or outside."""
     links = {path for path, entry in entries.items() if entry.kind == "link"}
-    for folder in {posixpath.dirname(checked_path(path)) for path in entries}:
-        above = folder
-        while above:
-            if above in links or (directory / above).is_symlink():
-                raise IntegrityError(f"the captured dataset has files behind the link {above}", "do not restore it")
-            above = posixpath.dirname(above)
-    inner = next(
-        (path for path in entries if path.startswith(tuple(f"{name}/" for name in INNER)) or path in INNER), None
-    )
-    if inner:
-        raise IntegrityError(f"the captured dataset holds {inner}, which is no file of a dataset", "do not restore it")
+    for path in (*entries, *outputs):
+        above = next((above for above in folders_above(checked_path(path)) if above in links), None)
+        if above:
+            raise IntegrityError(f"the captured dataset has files behind the link {above}", "do not restore it")
+        if path in INNER or path.startswith(tuple(f"{name}/" for name in INNER)):
+            raise IntegrityError(
+                f"the captured dataset holds {path}, which is no file of a dataset", "do not restore it"
+            )
+
+
+def _make_way(directory: Path, entries: Mapping[str, TreeEntry], outputs: Sequence[str]) -> None:
+    """Remove what Git's checkout has where something was captured: that may be newer than the commit, and of another kind."""
+    for above in sorted({above for path in (*entries, *outputs) for above in folders_above(path)}):
+        if (there := directory / above).is_symlink() or there.is_file():
+            there.unlink()
+    for path in outputs:
+        remove_any(directory / path)
+    for path, entry in entries.items():
+        if entry.kind != "dir" and os.path.lexists(directory / path):
+            remove_any(directory / path)
 
 
 def _fill(staging: Staging, place: Place, entries: _Entries) -> None:
