@@ -22,6 +22,7 @@ RECONCILED = (
     "empty_folders",
     "links",
     "metafiles",
+    "absent_metafiles",
 )
 
 
@@ -159,6 +160,15 @@ def test_folder_comes_back_that_moved_from_git_to_dvc(git_repository: Repository
     back = restored(git_repository, tmp_path / "back")
     assert lay_of(back.root / "tables") == lay_of(root / "tables")
     assert lay_of(back.root / "linked") == lay_of(root / "linked")
+    assert "up to date" in back.dvc("status")
+
+
+def test_removed_output_stays_removed(git_repository: Repository, tmp_path: Path) -> None:
+    """An output that was removed from DVC, and not committed, does not come back out of the commit."""
+    git_repository.dvc("remove", "--outs", "airports.csv.dvc")
+    back = restored(git_repository, tmp_path / "back")
+    assert not (back.root / "airports.csv.dvc").exists()
+    assert back.git("status", "--short") == git_repository.git("status", "--short")
     assert "up to date" in back.dvc("status")
 
 

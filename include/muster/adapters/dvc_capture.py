@@ -111,6 +111,7 @@ class DvcCapture:
             "empty_folders": sum(len(workspace.empty_folders) for workspace in workspaces),
             "links": sum(len(workspace.every_link) for workspace in workspaces),
             "metafiles": self._description.count,
+            "absent_metafiles": self._description.absent,
             "remote": describe_remote(self._living),
         }
 

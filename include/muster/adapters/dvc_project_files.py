@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ from typing import Any, BinaryIO
 
 from muster.adapters.dvc_known import Before
 from muster.adapters.dvc_objects_map import ObjectFile, open_file
-from muster.adapters.dvc_repository import Version
+from muster.adapters.dvc_repository import Version, is_metafile
 from muster.adapters.dvc_workspace import Stamp, WorkspaceFile, changed_files
-from muster.adapters.git_history import GitState, read_state, write_bundle
+from muster.adapters.git_history import GitState, committed_files, read_state, write_bundle
 from muster.adapters.source_folders import below, is_folder, status
 from muster.domain.content import ContentRef
 from muster.errors import SourceChanged, SourceInvalid
@@ -51,6 +52,7 @@ class ProjectFiles:
         self.git: GitState | None = read_state(project.root, project.rev) if project.git else None
         self._metafiles = {name: self._read(name) for name in project.version.metafiles}
         self._others: list[WorkspaceFile] = []
+        self.absent = self._absent()
         self._check_cut()
 
     @property
@@ -75,6 +77,7 @@ class ProjectFiles:
         root = self._project.root
         moved = [str(root / name) for name, content in self._metafiles.items() if self._read_again(name) != content]
         moved += changed_files(self._others)
+        moved += [str(root / name) for name in sorted({*self.absent} ^ {*self._absent()})]
         if moved:
             raise SourceChanged(f"{moved[0]} changed while the dataset was being captured", ATTEMPT_AGAIN)
         if self.git is not None and read_state(root, self._project.rev) != self.git:
@@ -86,6 +89,14 @@ class ProjectFiles:
         late = [output.path for output in self._project.version.outputs if output.oid.encode() not in text]
         if late:
             raise SourceChanged(f"{late[0]} got another version while it was being captured", ATTEMPT_AGAIN)
+
+    def _absent(self) -> list[str]:
+        """Metafiles of the commit that the workspace has not: removed, and not committed."""
+        if self.git is None or self.git.revision is None or self._project.rev is not None:
+            return []
+        root = self._project.root
+        described = filter(is_metafile, committed_files(root, self.git.revision))
+        return [name for name in described if not os.path.lexists(root / name)]
 
     def _bundle(self, git: GitState) -> SourceFile:
         known = self._unchanged_bundle(git)

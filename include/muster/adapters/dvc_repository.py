@@ -17,6 +17,9 @@ from muster.errors import MusterError, SourceInvalid, StoreUnavailable
 
 LEGACY_MEND = "run: dvc cache migrate --dvc-files, then commit the .dvc files"
 
+CONFIG = ".dvc/config"
+METAFILES = frozenset({"dvc.yaml", "dvc.lock", ".dvcignore", ".gitignore"})
+
 # dvc.repo.Repo.site_cache_dir sets the umask of the whole process to 0 for a moment; two at a time could leave it there.
 _OPENING = threading.Lock()
 
@@ -216,7 +219,7 @@ def _output(repo: Any, out: Any) -> Output:
 
 
 def _metafiles(repo: Any, stages: Iterable[Any], outputs: Iterable[Output]) -> list[str]:
-    names = {".dvcignore", ".dvc/config", ".dvc/.gitignore", ".gitignore"}
+    names = {".dvcignore", CONFIG, ".dvc/.gitignore", ".gitignore"}
     described = {relative(repo, stage.path) for stage in stages}
     for path in described:
         if posixpath.basename(path) == "dvc.yaml":
@@ -226,6 +229,11 @@ def _metafiles(repo: Any, stages: Iterable[Any], outputs: Iterable[Output]) -> l
             names.update({f"{folder}/.gitignore", f"{folder}/.dvcignore"})
     names |= described
     return sorted(name for name in names if repo.fs.isfile(repo.fs.join(repo.root_dir, *name.split("/"))))
+
+
+def is_metafile(path: str) -> bool:
+    """Whether a path of the project is that of a file which says what DVC tracks."""
+    return path == CONFIG or path.endswith(".dvc") or posixpath.basename(path) in METAFILES
 
 
 def folders_above(path: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from muster.adapters.dvc_object_fill import ObjectFill, check_file
 from muster.adapters.dvc_objects_map import FolderStore, read_folder_object
 from muster.adapters.dvc_place import Place, Staging, remote_for_people, staged
 from muster.adapters.dvc_project_files import BUNDLE, REFS, REPO
-from muster.adapters.dvc_repository import folders_above
+from muster.adapters.dvc_repository import folders_above, is_metafile
 from muster.adapters.dvc_restored_remote import cache_kinds, fill_cloud_remote, write_local_config
 from muster.adapters.git_history import GitState, read_state, restore_history
 from muster.adapters.same_files import same_files
@@ -35,6 +35,7 @@ RECONCILED = (
     "empty_folders",
     "links",
     "metafiles",
+    "absent_metafiles",
 )
 INNER = (".git", ".dvc/cache", ".dvc/tmp", ".dvc/config.local")
 
@@ -107,6 +108,8 @@ def _put_files(directory: Path, details: Mapping[str, Json], tree: TreeReader) -
     cache = _cache(directory)
     workspace = entries.data | entries.repo
     outputs = [str(output["path"]) for output in details["outputs"]]
+    for path in details.get("absent_metafiles", ()):
+        _inside(directory, str(path)).unlink(missing_ok=True)
     _check_paths(workspace, outputs)
     _make_way(directory, workspace, outputs)
     wanted = [(entry, f"{directory}/{path}") for path, entry in workspace.items()]
@@ -125,6 +128,15 @@ def _check_paths(entries: Mapping[str, TreeEntry], outputs: Sequence[str]) -> No
             raise IntegrityError(
                 f"the captured dataset holds {path}, which is no file of a dataset", "do not restore it"
             )
+
+
+def _inside(directory: Path, path: str) -> Path:
+    """A path of the repository; what is behind a link is not in it."""
+    if not is_metafile(path) or any((directory / above).is_symlink() for above in folders_above(checked_path(path))):
+        raise IntegrityError(
+            f"the captured dataset says that the metafile {path} is absent, which is none", "do not restore it"
+        )
+    return directory / path
 
 
 def _make_way(directory: Path, entries: Mapping[str, TreeEntry], outputs: Sequence[str]) -> None:
@@ -177,6 +189,9 @@ def _measure(directory: Path, remote: Path | None, details: Mapping[str, Json], 
         "empty_folders": sum(len(one.empty_folders) for one in found),
         "links": sum(len(one.links) for one in found),
         "metafiles": sum((directory / path).is_file() for path in entries.repo),
+        "absent_metafiles": [
+            path for path in details.get("absent_metafiles", ()) if not os.path.lexists(directory / path)
+        ],
     }
 
 

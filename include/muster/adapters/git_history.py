@@ -74,6 +74,11 @@ def read_state(root: Path, rev: str | None = None) -> GitState:
     return GitState(commit.strip(), rev if named == "0" else None, refs)
 
 
+def committed_files(root: Path, revision: str) -> list[str]:
+    """Paths of all files of a commit."""
+    return run_git(root, "ls-tree", "-r", "-z", "--name-only", "--full-tree", revision).split("\0")[:-1]
+
+
 def write_bundle(root: Path, bundle: Path, git: GitState) -> None:
     """
     Write all refs, HEAD if it has a commit, and all they lead to, into a bundle that needs nothing else.
