@@ -204,6 +204,30 @@ def test_pipeline_comes_back_clean(plain_repository: Repository, tmp_path: Path)
     assert (back.root / "metric.json").read_text() == "2\n"
 
 
+def test_templated_pipeline_comes_back(repository: Repository, tmp_path: Path) -> None:
+    """Files that give a dvc.yaml its values come back as they are, though Git has them not, or older."""
+    root = repository.root
+    (root / "step").mkdir()
+    (root / "step" / "own.yaml").write_text("own: {three: c.txt}\n")
+    (root / "names.yaml").write_text("names: {two: b.txt}\nother: 1\n")
+    (root / "params.yaml").write_text("one: older.txt\n")
+    if (root / ".git").exists():
+        repository.git("add", "params.yaml")
+        repository.git("commit", "--quiet", "--message", "older")
+    (root / "params.yaml").write_text("one: a.txt\n")
+    (root / "dvc.yaml").write_text(
+        "vars: [names.yaml:names, {inline: 1}]\n"
+        "stages:\n"
+        "  one: {cmd: 'echo 1 > ${one}', outs: ['${one}']}\n"
+        "  two: {foreach: [x], do: {cmd: 'echo ${item} > ${names.two}', outs: ['${names.two}']}}\n"
+        "  three: {wdir: step, vars: [own.yaml], cmd: 'echo 3 > ${own.three}', outs: ['${own.three}']}\n"
+    )
+    repository.dvc("repro", "--quiet")
+    back = restored(repository, tmp_path / "back")
+    assert "up to date" in back.dvc("status")
+    assert (back.root / "params.yaml").read_text() == "one: a.txt\n"
+
+
 def test_snapshot_of_the_restored_is_the_same(repository: Repository, tmp_path: Path) -> None:
     """A cut of the restored repository has the same data as the cut that it came from, and nothing new to store."""
     tree, details = take(DvcSource("flights", repository.root))

@@ -231,6 +231,29 @@ def _metafiles(repo: Any, stages: Iterable[Any], outputs: Iterable[Output]) -> l
     return sorted(name for name in names if repo.fs.isfile(repo.fs.join(repo.root_dir, *name.split("/"))))
 
 
+def _templates(repo: Any) -> Iterator[str]:
+    """Files that give values to a dvc.yaml, without which DVC cannot read it: params.yaml beside it, and those of its ``vars``."""
+    for stage in repo.index.stages:
+        if posixpath.basename(relative(repo, stage.path)) != "dvc.yaml":
+            continue
+        beside, contents = repo.fs.parent(stage.path), stage.dvcfile.contents
+        definition = contents["stages"][stage.name.partition("@")[0]]
+        own = definition.get("do", definition).get("vars", [])
+        named = [
+            (beside, "params.yaml"),
+            *((beside, one) for one in contents.get("vars", [])),
+            *((stage.wdir, one) for one in own),
+        ]
+        for folder, name in named:
+            if isinstance(name, str) and repo.fs.isin(path := _beside(repo, folder, name), repo.root_dir):
+                yield relative(repo, path)
+
+
+def _beside(repo: Any, folder: str, name: str) -> str:
+    """:param name: of a file, and after a colon of what is taken from it"""
+    return str(repo.fs.normpath(repo.fs.join(folder, name.partition(":")[0])))
+
+
 def is_metafile(path: str) -> bool:
     """Whether a path of the project is that of a file which says what DVC tracks."""
     return path == CONFIG or path.endswith(".dvc") or posixpath.basename(path) in METAFILES
@@ -250,5 +273,6 @@ def _dependencies(repo: Any, stages: Iterable[Any], outputs: Sequence[Output]) -
             if stage.is_import or dep.protocol != "local" or not repo.fs.isin(dep.fs_path, repo.root_dir):
                 continue
             found.add(relative(repo, dep.fs_path))
+    found.update(_templates(repo))
     tracked = [relative(repo, out.fs_path) for out in repo.index.outs if out.use_cache]
     return sorted(path for path in found if not any(path == t or path.startswith(f"{t}/") for t in tracked))
