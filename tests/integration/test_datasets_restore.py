@@ -228,6 +228,17 @@ def test_templated_pipeline_comes_back(repository: Repository, tmp_path: Path) -
     assert (back.root / "params.yaml").read_text() == "one: a.txt\n"
 
 
+def test_repository_that_only_its_own_settings_keep_out_of_git_comes_back(
+    plain_repository: Repository, tmp_path: Path
+) -> None:
+    """With core.no_scm in .dvc/config.local, which is not captured, DVC reads the restored repository all the same."""
+    plain_repository.dvc("config", "--unset", "core.no_scm")
+    plain_repository.dvc("config", "--local", "core.no_scm", "true")
+    back = restored(plain_repository, tmp_path / "back")
+    assert "up to date" in back.dvc("status")
+    assert "in sync" in back.dvc("status", "--cloud")
+
+
 def test_snapshot_of_the_restored_is_the_same(repository: Repository, tmp_path: Path) -> None:
     """A cut of the restored repository has the same data as the cut that it came from, and nothing new to store."""
     tree, details = take(DvcSource("flights", repository.root))

@@ -52,19 +52,22 @@ class Version:
 
     :param metafiles: .dvc, dvc.yaml, dvc.lock, .dvcignore, .gitignore and .dvc/config files that describe it
     :param dependencies: files and folders of the project that its pipelines read, and outputs that DVC does not keep
+    :param targets: what was asked for; empty for all that is tracked
     """
 
     outputs: tuple[Output, ...]
     metafiles: tuple[str, ...]
     dependencies: tuple[str, ...]
+    targets: tuple[str, ...] = ()
 
 
 @contextmanager
-def open_repository(root: Path, rev: str | None = None) -> Iterator[Any]:
+def open_repository(root: Path, rev: str | None = None, site: Path | None = None) -> Iterator[Any]:
     """
     A `dvc.repo.Repo`, closed again.
 
     :param rev: read the metafiles of this Git revision; None reads those of the workspace
+    :param site: where DVC keeps what it learns of files; None for its usual place, which outlives the repository
     :raises SourceInvalid: if this is not a DVC repository, or DVC cannot read it
     """
     if not (root / ".dvc").is_dir():
@@ -75,7 +78,7 @@ def open_repository(root: Path, rev: str | None = None) -> Iterator[Any]:
     with dvc_errors(root), _OPENING:
         from dvc.repo import Repo
 
-        repo = Repo(str(root), rev=rev)
+        repo = Repo(str(root), rev=rev, config={"core": {"site_cache_dir": str(site)}} if site else None)
     try:
         yield repo
     finally:
@@ -150,9 +153,8 @@ def read_version(repo: Any, targets: Sequence[str]) -> Version:
         _check_supported(repo, out)
     outputs = sorted((_output(repo, out) for out in chosen), key=lambda output: output.path)
     stages = {out.stage.addressing: out.stage for out in chosen}.values()
-    return Version(
-        tuple(outputs), tuple(_metafiles(repo, stages, outputs)), tuple(_dependencies(repo, stages, outputs))
-    )
+    metafiles, dependencies = _metafiles(repo, stages, outputs), _dependencies(repo, stages, outputs)
+    return Version(tuple(outputs), tuple(metafiles), tuple(dependencies), tuple(targets))
 
 
 def relative(repo: Any, path: str) -> str:

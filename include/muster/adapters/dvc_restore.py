@@ -14,14 +14,15 @@ from muster.adapters.dvc_object_fill import ObjectFill, check_file
 from muster.adapters.dvc_objects_map import FolderStore, read_folder_object
 from muster.adapters.dvc_place import Place, Staging, remote_for_people, staged
 from muster.adapters.dvc_project_files import BUNDLE, REFS, REPO
-from muster.adapters.dvc_repository import folders_above, is_metafile
+from muster.adapters.dvc_repository import dvc_errors, folders_above, is_metafile, open_repository, read_version
 from muster.adapters.dvc_restored_remote import cache_kinds, fill_cloud_remote, write_local_config
 from muster.adapters.git_history import GitState, read_state, restore_history
 from muster.adapters.same_files import same_files
 from muster.domain.content import TreeEntry, checked_path
-from muster.errors import IntegrityError, PermanentError
+from muster.errors import IntegrityError, PermanentError, SourceInvalid
 from muster.folders import remove_any
 from muster.ports import Json, TreeReader
+from muster.scratch import scratch_folder
 
 OBJECT_FOLDERS = ("files", "md5")
 RECONCILED = (
@@ -49,7 +50,8 @@ def rebuild(place: Place, details: Mapping[str, Json], tree: TreeReader) -> dict
     with staged(place) as staging:
         _history(staging.directory, details, tree)
         entries = _put_files(staging.directory, details, tree)
-        write_local_config(staging.directory, place)
+        write_local_config(staging.directory, place, git=details.get("scm") == "git")
+        _check_recorded(staging.directory, details)
         _fill(staging, place, entries)
         facts = _measure(staging.directory, staging.remote, details, entries)
         _reconcile(details, facts)
@@ -149,6 +151,25 @@ def _make_way(directory: Path, entries: Mapping[str, TreeEntry], outputs: Sequen
     for path, entry in entries.items():
         if entry.kind != "dir" and os.path.lexists(directory / path):
             remove_any(directory / path)
+
+
+def _check_recorded(directory: Path, details: Mapping[str, Json]) -> None:
+    """What DVC reads in the restored repository must be what was captured; asked where all that it tracks was captured."""
+    if details.get("targets", ["unknown"]):
+        return
+    try:
+        with scratch_folder("dvc") as site, open_repository(directory, site=site) as repo, dvc_errors(directory):
+            outputs = read_version(repo, ()).outputs
+    except SourceInvalid as error:
+        told = f"the restored dataset is none that DVC reads: {error.message}"
+        raise IntegrityError(told, "restore its files alone: --only dataset/NAME/PATH") from error
+    recorded = {output.path: output.oid for output in outputs if output.cached}
+    captured = {output["path"]: output["md5"] for output in details["outputs"]}
+    if different := sorted({*recorded.items()} ^ {*captured.items()}):
+        raise IntegrityError(
+            f"DVC tracks something else in the restored dataset than was captured: {different[0][0]}",
+            "restore its files alone: --only dataset/NAME/PATH",
+        )
 
 
 def _fill(staging: Staging, place: Place, entries: _Entries) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,19 @@ NAME = "restored"
 NAMED = re.compile(r'remote "(?P<name>.*)"')
 
 
-def write_local_config(staging: Path, place: Place) -> None:
+def write_local_config(staging: Path, place: Place, *, git: bool) -> None:
     """
     Write .dvc/config.local, which is in no version, so that the default remote is the place's and the cache the repository's own.
 
     A remote of .dvc/config that is at this very place keeps its name and settings. Any other is left alone, and is no longer
     the default: what is restored elsewhere does not write to where the original wrote.
+
+    :param git: whether the repository is kept in Git; if not, DVC is told so, which the original's own .dvc/config.local may have done
     """
-    lines = [*_remote_lines(staging, place), *_cache_lines(staging)]
+    core, remote = _remote_lines(staging, place)
+    if not git and not _merged(staging)["core"].get("no_scm"):
+        core.append("    no_scm = true")
+    lines = [*(["[core]"] if core else []), *core, *remote, *_cache_lines(staging)]
     if lines:
         (staging / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
 
@@ -92,17 +97,15 @@ def _take_away(odb: Any, oids: Collection[str]) -> None:
                 odb.fs.remove(path)
 
 
-def _remote_lines(staging: Path, place: Place) -> Iterator[str]:
+def _remote_lines(staging: Path, place: Place) -> tuple[list[str], list[str]]:
+    """What belongs into the section ``core``, and the remote's own section."""
     remotes, default = _remotes(staging, place)
     there = [name for name, url in remotes.items() if url == remote_for_people(place)]
-    if there and default in there:
-        return
     if there:
-        yield from ("[core]", f"    remote = {there[0]}")
-        return
+        return ([] if default in there else [f"    remote = {there[0]}"]), []
     name = next(n for n in (NAME, *(f"{NAME}-{i}" for i in range(2, 99))) if n not in remotes)
-    yield from ("[core]", f"    remote = {name}", f"['remote \"{name}\"']")
-    yield from (f"    url = {place.remote_folder or place.remote}", "    verify = true")
+    own = [f"['remote \"{name}\"']", f"    url = {place.remote_folder or place.remote}", "    verify = true"]
+    return [f"    remote = {name}"], own
 
 
 def _remotes(staging: Path, place: Place) -> tuple[dict[str, str], str | None]:
