@@ -196,6 +196,25 @@ def test_shallow_history_is_refused(git_repository: Repository, tmp_path: Path) 
         take(DvcSource("flights", tmp_path / "shallow", source="remote"))
 
 
+def test_history_that_a_graft_cuts_is_refused(git_repository: Repository) -> None:
+    """A bundle without the commits that a graft hides could never be read again: it is refused before anything is sealed."""
+    git_repository.git("commit", "--allow-empty", "--quiet", "--message", "second")
+    head = git_repository.git("rev-parse", "HEAD")
+    (git_repository.root / ".git/info").mkdir(exist_ok=True)
+    (git_repository.root / ".git/info/grafts").write_text(head)
+    with pytest.raises(SourceInvalid, match="cannot be brought back from a bundle") as caught:
+        take(DvcSource("flights", git_repository.root))
+    assert "grafts" in caught.value.hint
+
+
+def test_revision_that_no_ref_leads_to_is_refused(git_repository: Repository) -> None:
+    """A commit that no branch or tag keeps is in no bundle."""
+    lost = git_repository.git("commit-tree", "-m", "lost", "HEAD^{tree}").strip()
+    with pytest.raises(SourceInvalid, match="cannot be brought back") as caught:
+        take(DvcSource("flights", git_repository.root, rev=lost))
+    assert "by a branch or tag" in caught.value.hint
+
+
 def test_subfolder_of_a_git_repository_is_refused(git_repository: Repository) -> None:
     """A DVC repository that shares its Git history with others is refused by name."""
     below = git_repository.root / "below"

@@ -14,6 +14,7 @@ from muster.adapters.dvc_datasets import DvcSource, DvcTarget
 RECONCILED = (
     "revision",
     "branch",
+    "object_format",
     "outputs",
     "files",
     "bytes",
@@ -102,6 +103,17 @@ def test_detached_head_comes_back(git_repository: Repository, tmp_path: Path) ->
     assert back.git("branch", "--show-current") == ""
 
 
+def test_objects_named_by_sha256_come_back(plain_repository: Repository, tmp_path: Path) -> None:
+    """A Git repository whose objects are named by SHA-256, which DVC reads but does not begin, is restored as one."""
+    (plain_repository.root / ".dvc/.gitignore").write_text("/cache\n/tmp\n/config.local\n")
+    plain_repository.git("init", "--quiet", "--object-format=sha256")
+    plain_repository.dvc("config", "--unset", "core.no_scm")
+    plain_repository.commit()
+    back = restored(plain_repository, tmp_path / "back")
+    assert back.git("show-ref", "--head") == plain_repository.git("show-ref", "--head")
+    assert len(back.git("rev-parse", "HEAD").strip()) == 64
+
+
 def test_repository_without_a_commit_comes_back(tmp_path: Path, dvc_site: Path) -> None:
     """A repository before its first commit is restored with its branch and its data."""
     source = Repository(tmp_path / "young")
@@ -161,6 +173,15 @@ def test_folder_comes_back_that_moved_from_git_to_dvc(git_repository: Repository
     assert lay_of(back.root / "tables") == lay_of(root / "tables")
     assert lay_of(back.root / "linked") == lay_of(root / "linked")
     assert "up to date" in back.dvc("status")
+
+
+def test_cache_that_was_committed_is_no_obstacle(git_repository: Repository, tmp_path: Path) -> None:
+    """Where the commit holds DVC's cache, the restored one is what was captured, and DVC finds it whole."""
+    git_repository.git("add", "--force", ".dvc/cache")
+    git_repository.commit()
+    back = restored(git_repository, tmp_path / "back")
+    assert "up to date" in back.dvc("status")
+    assert "in sync" in back.dvc("status", "--cloud")
 
 
 def test_removed_output_stays_removed(git_repository: Repository, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from muster.adapters.dvc_place import Place, Staging, remote_for_people, staged
 from muster.adapters.dvc_project_files import BUNDLE, REFS, REPO
 from muster.adapters.dvc_repository import dvc_errors, folders_above, is_metafile, open_repository, read_version
 from muster.adapters.dvc_restored_remote import cache_kinds, fill_cloud_remote, write_local_config
-from muster.adapters.git_history import GitState, read_state, restore_history
+from muster.adapters.git_history import SHA1, GitState, read_state, restore_history
 from muster.adapters.same_files import same_files
 from muster.domain.content import TreeEntry, checked_path
 from muster.errors import IntegrityError, PermanentError, SourceInvalid
@@ -28,6 +28,7 @@ OBJECT_FOLDERS = ("files", "md5")
 RECONCILED = (
     "revision",
     "branch",
+    "object_format",
     "outputs",
     "files",
     "bytes",
@@ -38,7 +39,8 @@ RECONCILED = (
     "metafiles",
     "absent_metafiles",
 )
-INNER = (".git", ".dvc/cache", ".dvc/tmp", ".dvc/config.local")
+CACHE = ".dvc/cache"
+INNER = (".git", CACHE, ".dvc/tmp", ".dvc/config.local")
 
 
 def rebuild(place: Place, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json]:
@@ -99,7 +101,7 @@ def _history(directory: Path, details: Mapping[str, Json], tree: TreeReader) -> 
     try:
         if bundle is not None:
             tree.extract([(bundle, file)])
-        captured = GitState(details.get("revision"), details.get("branch"), told)
+        captured = GitState(details.get("revision"), details.get("branch"), told, details.get("object_format") or SHA1)
         restore_history(file if bundle else None, directory, captured)
     finally:
         file.unlink(missing_ok=True)
@@ -146,7 +148,7 @@ def _make_way(directory: Path, entries: Mapping[str, TreeEntry], outputs: Sequen
     for above in sorted({above for path in (*entries, *outputs) for above in folders_above(path)}):
         if (there := directory / above).is_symlink() or there.is_file():
             there.unlink()
-    for path in outputs:
+    for path in (*outputs, CACHE):
         remove_any(directory / path)
     for path, entry in entries.items():
         if entry.kind != "dir" and os.path.lexists(directory / path):
@@ -202,6 +204,7 @@ def _measure(directory: Path, remote: Path | None, details: Mapping[str, Json], 
         "scm": "git" if git else "none",
         "revision": git.revision if git else None,
         "branch": git.branch if git else None,
+        "object_format": git.format if git else None,
         "outputs": outputs,
         "files": sum(output["nfiles"] for output in outputs),
         "bytes": sum(output["size"] for output in outputs),
@@ -292,7 +295,7 @@ def _md5(entry: TreeEntry) -> str:
 
 
 def _cache(directory: Path) -> FolderStore:
-    return FolderStore(directory.joinpath(".dvc", "cache", *OBJECT_FOLDERS))
+    return FolderStore(directory.joinpath(CACHE, *OBJECT_FOLDERS))
 
 
 def _count_objects(store: FolderStore) -> int:
