@@ -225,6 +225,27 @@ def test_pipeline_comes_back_clean(plain_repository: Repository, tmp_path: Path)
     assert (back.root / "metric.json").read_text() == "2\n"
 
 
+def test_links_that_a_pipeline_reads_come_back(repository: Repository, tmp_path: Path) -> None:
+    """A linked file and a linked folder that a stage depends on come back as links, with what they lead to."""
+    root = repository.root
+    (root / "lib-2" / "deep").mkdir(parents=True)
+    (root / "lib-2" / "deep" / "run.sh").write_text("echo 1 > one.txt\n")
+    (root / "lib-2" / "up").symlink_to("..")
+    (root / "lib-2" / "same.sh").symlink_to("deep/run.sh")
+    (root / "lib").symlink_to("lib-2")
+    (root / "run.sh").symlink_to("lib/deep/run.sh")
+    stage = ["--name", "one", "-d", "lib/deep", "-d", "lib-2", "-d", "run.sh", "-o", "one.txt"]
+    repository.dvc("stage", "add", "--quiet", *stage, "sh run.sh")
+    repository.dvc("repro", "--quiet")
+    if (root / ".git").exists():
+        repository.commit()
+    back = restored(repository, tmp_path / "back")
+    lay = lay_of(back.root)
+    assert lay.pop(".dvc/config.local")
+    assert lay == lay_of(root)
+    assert "up to date" in back.dvc("status")
+
+
 def test_templated_pipeline_comes_back(repository: Repository, tmp_path: Path) -> None:
     """Files that give a dvc.yaml its values come back as they are, though Git has them not, or older."""
     root = repository.root

@@ -15,6 +15,7 @@ The tree of a cut:
 =========================  ==========================================================================================
 
 A link to a plain file of the same output is kept as a link, any other link to a file as the file, as DVC itself does.
+What a pipeline reads that Git keeps is as Git has it: links are links, and what they lead to in the repository is kept beside them.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from muster.errors import SourceChanged, SourceInvalid
 from muster.ports import SourceFile
 
 REPO = "repo/"
+OWN = (".git", ".dvc")
 BUNDLE, REFS = "git/history.bundle", "git/refs"
 ATTEMPT_AGAIN = "take the snapshot again"
 
@@ -52,13 +53,14 @@ class ProjectFiles:
         self.git: GitState | None = read_state(project.root, project.rev) if project.git else None
         self._metafiles = {name: self._read(name) for name in project.version.metafiles}
         self._others: list[WorkspaceFile] = []
+        self._links: dict[Path, str] = {}
         self.absent = self._absent()
         self._check_cut()
 
     @property
     def count(self) -> int:
         """How many files below ``repo/`` were captured."""
-        return len(self._metafiles) + len(self._others)
+        return len(self._metafiles) + len(self._others) + len(self._links)
 
     def files(self) -> Iterator[SourceFile]:
         """History first, then metafiles and other files."""
@@ -77,6 +79,7 @@ class ProjectFiles:
         root = self._project.root
         moved = [str(root / name) for name, content in self._metafiles.items() if self._read_again(name) != content]
         moved += changed_files(self._others)
+        moved += [str(path) for path, link in self._links.items() if _link(path) != link]
         moved += [str(root / name) for name in sorted({*self.absent} ^ {*self._absent()})]
         if moved:
             raise SourceChanged(f"{moved[0]} changed while the dataset was being captured", ATTEMPT_AGAIN)
@@ -140,13 +143,18 @@ class ProjectFiles:
 
     def _dependencies(self) -> Iterator[SourceFile]:
         root, version = self._project.root, self._project.version
-        tracked = [root / output.path for output in version.outputs if output.cached]
+        kept = [root / output.path for output in version.outputs if output.cached]
+        found: dict[Path, None] = {}
         for name in version.dependencies:
-            for path in _files_below(root / name, tracked):
-                if (relative := path.relative_to(root).as_posix()) not in self._metafiles:
-                    yield self._other(relative, path)
+            _find(root, root / name, kept, found)
+        for path in found:
+            if (relative := path.relative_to(root).as_posix()) not in self._metafiles:
+                yield self._other(relative, path)
 
     def _other(self, name: str, path: Path) -> SourceFile:
+        if link := _link(path):
+            self._links[path] = link
+            return SourceFile(f"{REPO}{name}", kind="link", link=link)
         found = status(path)
         if found is None:
             raise SourceChanged(f"{path} was removed while it was being captured", ATTEMPT_AGAIN)
@@ -164,8 +172,49 @@ def _refs(git: GitState) -> bytes:
     return git.refs.encode(errors="surrogateescape")
 
 
-def _files_below(path: Path, without: Sequence[Path]) -> Iterator[Path]:
-    for each in below(path, without) if is_folder(path) else [path]:
-        found = status(each)
-        if found is not None and stat.S_ISREG(found.st_mode):
-            yield each
+def _find(root: Path, path: Path, kept: Sequence[Path], found: dict[Path, None]) -> None:
+    """
+    Put what lies at and below a path into `found`: plain files, and links as such with what they lead to in the repository.
+
+    As for DVC, a folder ends where a link in it leads to another; a path does go through links.
+
+    :param kept: what is captured by itself
+    """
+    inside = path.relative_to(root).parts
+    if not inside or inside[0] in OWN or any(path.is_relative_to(one) for one in kept):
+        return
+    there = status(path)
+    if link := _first_link(root, inside):
+        found[link] = None
+        leads_to = Path(os.path.normpath(link.parent / link.readlink()), path.relative_to(link))
+        if leads_to.is_relative_to(root):
+            _find(root, leads_to, kept, found)
+    elif is_folder(path):
+        _find_below(root, path, kept, found)
+    elif _is_plain(there):
+        found[path] = None
+
+
+def _find_below(root: Path, folder: Path, kept: Sequence[Path], found: dict[Path, None]) -> None:
+    for path in below(folder, kept):
+        plain, link = _is_plain(status(path)), path.is_symlink()
+        if plain and link:
+            _find(root, path, kept, found)
+        elif plain or link:
+            found[path] = None
+
+
+def _first_link(root: Path, inside: Sequence[str]) -> Path | None:
+    for end in range(1, len(inside) + 1):
+        if (path := root.joinpath(*inside[:end])).is_symlink():
+            return path
+    return None
+
+
+def _link(path: Path) -> str | None:
+    """Where a link leads, as it stands; None if it is none."""
+    return str(path.readlink()) if path.is_symlink() else None
+
+
+def _is_plain(found: os.stat_result | None) -> bool:
+    return found is not None and stat.S_ISREG(found.st_mode)

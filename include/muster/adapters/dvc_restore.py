@@ -212,7 +212,7 @@ def _measure(directory: Path, remote: Path | None, details: Mapping[str, Json], 
         "folders": sum(one.folders for one in found),
         "empty_folders": sum(len(one.empty_folders) for one in found),
         "links": sum(len(one.links) for one in found),
-        "metafiles": sum((directory / path).is_file() for path in entries.repo),
+        "metafiles": sum(os.path.lexists(directory / path) for path in entries.repo),
         "absent_metafiles": [
             path for path in details.get("absent_metafiles", ()) if not os.path.lexists(directory / path)
         ],
