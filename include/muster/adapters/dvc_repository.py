@@ -115,8 +115,6 @@ def dvc_errors(what: object) -> Iterator[None]:
         raise
     except (ConnectionError, TimeoutError) as error:
         raise StoreUnavailable(f"DVC cannot reach the remote of {what}: {error}", "see that it is up") from error
-    except OSError as error:
-        raise SourceInvalid(f"DVC cannot read {what}: {error}", "see that the file is there and readable") from error
     except Exception as error:
         raise _translated(what, error) from error
 
@@ -132,6 +130,8 @@ def _translated(what: object, error: Exception) -> BaseException:
         return StoreUnavailable(
             f"the DVC remote of {what} does not answer: {error}", "see that it is up and that its credentials are set"
         )
+    if isinstance(error, OSError):
+        return SourceInvalid(f"DVC cannot read {what}: {error}", "see that the file is there and readable")
     return error
 
 
