@@ -72,6 +72,8 @@ def test_a_path_of_a_component_is_planned_as_such() -> None:
     assert (action.component, action.path) == ("dataset/flights", "data/2013.csv")
     assert action.where == "/srv/back/datasets/flights/data/2013.csv"
     assert wanted_of(sealed(), ("dataset/flights/data",)) == (Wanted("dataset/flights", "data"),)
+    assert wanted_of(sealed(), ("dataset/flights/data/",)) == (Wanted("dataset/flights", "data"),)
+    assert wanted_of(sealed(), ("dataset/flights/",)) == (Wanted("dataset/flights"),)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,8 @@ def test_a_path_of_a_component_is_planned_as_such() -> None:
         (("models",), errors.NotFound, "no component 'models'"),
         (("dataset/flight",), errors.NotFound, "no component"),
         (("registry/air/mlflow.db",), errors.UsageError, "only the whole"),
-        (("dataset/flights/../../etc",), errors.IntegrityError, "would leave the folder"),
+        (("dataset/flights/../../etc",), errors.UsageError, "'../../etc' is no path in dataset/flights"),
+        (("dataset/flights/data//a.csv",), errors.UsageError, "is no path in"),
         (("dataset", "dataset/flights"), errors.UsageError, "asked for 2 times"),
     ],
 )
