@@ -290,6 +290,38 @@ def test_snapshot_of_the_restored_is_the_same(repository: Repository, tmp_path: 
     assert [entry for entry in again.entries() if entry.path.startswith(("data/", "objects/", "git/refs"))] == data
 
 
+def test_output_with_its_own_remote_comes_back(repository: Repository, tmp_path: Path) -> None:
+    """It is read from there, and the restored remote holds it; DVC finds it whole, and pushes nothing to the original's."""
+    own = tmp_path / "own"
+    repository.dvc("remote", "add", "--quiet", "own", str(own))
+    (repository.root / "own.csv").write_bytes(b"own\n")
+    repository.dvc("add", "--quiet", "own.csv")
+    pointer = repository.root / "own.csv.dvc"
+    pointer.write_text(f"{pointer.read_text()}  remote: own\n")
+    repository.dvc("push", "--quiet")
+    shutil.rmtree(repository.root / ".dvc" / "cache")
+    back = restored(repository, tmp_path / "back", source="remote")
+    before = lay_of(own)
+    assert (back.root / "own.csv").read_bytes() == b"own\n"
+    shutil.rmtree(back.root / ".dvc" / "cache")
+    back.dvc("pull", "--quiet")
+    (back.root / "own.csv").write_bytes(b"other\n")
+    back.dvc("add", "--quiet", "own.csv")
+    back.dvc("push", "--quiet")
+    assert lay_of(own) == before != {}
+
+
+def test_settings_of_an_own_remote_that_go_with_no_folder_are_left(repository: Repository, tmp_path: Path) -> None:
+    """An output's own remote on a server keeps its settings, with which DVC still reads the restored repository."""
+    repository.dvc("remote", "add", "--quiet", "own", "s3://nowhere/store")
+    repository.dvc("remote", "modify", "own", "endpointurl", "http://127.0.0.1:9")
+    pointer = repository.root / "airports.csv.dvc"
+    pointer.write_text(f"{pointer.read_text()}  remote: own\n")
+    back = restored(repository, tmp_path / "back")
+    assert "up to date" in back.dvc("status")
+    assert "Everything is up to date" in back.dvc("push", "data/flights")
+
+
 # --- where it goes ------------------------------------------------------------------------------------------------------
 
 

@@ -46,7 +46,7 @@ class DvcSource:
     :param repo: its root folder, with or without Git
     :param targets: tracked paths or .dvc files, relative to it; none for all that is tracked
     :param source: ``workspace`` requires the workspace to be the recorded version, and reads cache, workspace or remote;
-        ``remote`` reads all objects from the default remote and needs no data in the workspace
+        ``remote`` reads all objects from the remotes and needs no data in the workspace
     :param rev: a Git revision to capture instead of the workspace's version
     """
 

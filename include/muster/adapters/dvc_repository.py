@@ -33,12 +33,14 @@ class Output:
     :param oid: DVC's name of the content: its MD5, followed by ``.dir`` for a folder
     :param cached: whether DVC keeps the content; if not, it is an ordinary file of the project
     :param executable: whether DVC recorded the execute bit
+    :param remote: the name of its own remote; None if it goes to the default one
     """
 
     path: str
     oid: str
     cached: bool
     executable: bool
+    remote: str | None = None
 
     @property
     def folder(self) -> bool:
@@ -217,7 +219,8 @@ def _check_supported(repo: Any, out: Any) -> None:
 
 
 def _output(repo: Any, out: Any) -> Output:
-    return Output(relative(repo, out.fs_path), out.hash_info.value, bool(out.use_cache), bool(out.meta.isexec))
+    path, oid, cached = relative(repo, out.fs_path), out.hash_info.value, bool(out.use_cache)
+    return Output(path, oid, cached, bool(out.meta.isexec), out.remote or None)
 
 
 def _metafiles(repo: Any, stages: Iterable[Any], outputs: Iterable[Output]) -> list[str]:

@@ -52,7 +52,7 @@ def rebuild(place: Place, details: Mapping[str, Json], tree: TreeReader) -> dict
     with staged(place) as staging:
         _history(staging.directory, details, tree)
         entries = _put_files(staging.directory, details, tree)
-        write_local_config(staging.directory, place, git=details.get("scm") == "git")
+        write_local_config(staging.directory, place, details)
         _check_recorded(staging.directory, details)
         _fill(staging, place, entries)
         facts = _measure(staging.directory, staging.remote, details, entries)
