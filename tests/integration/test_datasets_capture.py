@@ -74,6 +74,35 @@ def test_details_name_a_file_that_is_tracked_by_itself_by_its_md5(plain_reposito
     assert single["md5"] == hashlib.md5((plain_repository.root / single["path"]).read_bytes()).hexdigest()
 
 
+def test_details_name_what_no_bundle_holds(
+    git_repository: Repository, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Submodules, files of Git LFS, older stashes and detached heads of other worktrees are named, and warned of."""
+    assert take(DvcSource("flights", git_repository.root))[1]["not_in_git_bundle"] == []
+    root = git_repository.root
+    git_repository.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", f"{root}/.git", "part")
+    (root / ".gitattributes").write_text("*.bin filter=lfs diff=lfs merge=lfs -text\n")
+    git_repository.commit()
+    git_repository.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "kept"))
+    git_repository.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "lost"))
+    run(tmp_path / "lost", "git", "commit", "--quiet", "--allow-empty", "--message", "lost")
+    for number in range(3):
+        (root / "train.py").write_text(f"print({number})\n")
+        git_repository.git("stash")
+    _, details = take(DvcSource("flights", root))
+    told = details["not_in_git_bundle"]
+    assert [sentence.split()[0:2] for sentence in told] == [
+        ["the", "submodule"],
+        ["files", "that"],
+        ["2", "stashes"],
+        ["the", "commit"],
+    ]
+    assert all(
+        name in sentence for name, sentence in zip(("part", ".gitattributes", "newest", "lost"), told, strict=True)
+    )
+    assert all(sentence in caplog.text for sentence in told)
+
+
 @pytest.mark.parametrize("target", ["data/flights", "data/flights.dvc", "./data/flights/", "data"])
 def test_target_is_a_path_or_a_dvc_file(plain_repository: Repository, target: str) -> None:
     """A target names an output, its .dvc file, or the folder above it; other outputs are left out."""

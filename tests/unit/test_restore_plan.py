@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from muster import errors
+from muster.cli.wording import point_lines
 from muster.domain.content import ContentRef, TreeRef
 from muster.domain.recovery_point import Component, Mark, PointStatus, RecoveryPoint
 from muster.domain.restore_plan import RestorePlan, draw_plan, overlaps
@@ -47,6 +48,14 @@ def judged(
 ) -> dict[str, Verdict]:
     found = judge(status, target, request, Circumstances(**circumstances))  # type: ignore[arg-type]
     return {verdict.policy: verdict for verdict in found}
+
+
+def test_a_point_says_what_it_does_not_hold_of_a_git_repository() -> None:
+    """A sentence for each submodule and the like, with the component that lacks it."""
+    point = sealed()
+    first = replace(point.components[0], details={"not_in_git_bundle": ["the submodule part"]})
+    status = PointStatus(replace(point, components=(first, *point.components[1:])), ())
+    assert "dataset/flights does not hold the submodule part" in list(point_lines(status))
 
 
 # --- what is asked for ------------------------------------------------------------------------------------------------

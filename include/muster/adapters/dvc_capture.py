@@ -103,6 +103,7 @@ class DvcCapture:
             "source": self._side,
             "revision": git.revision if git else None,
             "branch": git.branch if git else None,
+            "not_in_git_bundle": self._description.outside,
             "object_format": git.format if git else None,
             "targets": list(self._project.version.targets),
             "outputs": self._outputs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -16,10 +17,13 @@ from muster.adapters.dvc_objects_map import ObjectFile, open_file
 from muster.adapters.dvc_repository import Version, is_metafile
 from muster.adapters.dvc_workspace import Stamp, WorkspaceFile, changed_files
 from muster.adapters.git_history import GitState, committed_files, read_state, write_bundle
+from muster.adapters.git_outside import outside_bundle
 from muster.adapters.source_folders import below, is_folder, status
 from muster.domain.content import ContentRef
 from muster.errors import SourceChanged, SourceInvalid
 from muster.ports import SourceFile
+
+logger = logging.getLogger(__name__)
 
 REPO = "repo/"
 OWN = (".git", ".dvc")
@@ -55,6 +59,9 @@ class ProjectFiles:
         self._others: list[WorkspaceFile] = []
         self._links: dict[Path, str] = {}
         self.absent = self._absent()
+        self.outside = outside_bundle(project.root, self.git) if self.git else []
+        for told in self.outside:
+            logger.warning("the Git history of %s is captured without %s", project.root, told)
         self._check_cut()
 
     @property
