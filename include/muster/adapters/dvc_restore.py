@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from os.path import islink
 from pathlib import Path
@@ -112,26 +112,34 @@ def _put_files(directory: Path, details: Mapping[str, Json], tree: TreeReader) -
     cache = _cache(directory)
     workspace = entries.data | entries.repo
     outputs = [str(output["path"]) for output in details["outputs"]]
-    for path in details.get("absent_metafiles", ()):
-        _inside(directory, str(path)).unlink(missing_ok=True)
-    _check_paths(workspace, outputs)
-    _make_way(directory, workspace, outputs)
+    absent = [str(path) for path in details.get("absent_metafiles", ())]
+    above = _check_paths(workspace, (*outputs, *absent))
+    for path in absent:
+        _inside(directory, path).unlink(missing_ok=True)
+    _make_way(directory, above, (*outputs, CACHE, *entries.repo))
     wanted = [(entry, f"{directory}/{path}") for path, entry in workspace.items()]
     tree.extract([*wanted, *((entry, cache.path(oid)) for oid, entry in entries.objects.items())])
     return entries
 
 
-def _check_paths(entries: Mapping[str, TreeEntry], outputs: Sequence[str]) -> None:
-    """Nothing may be written or removed through a link, in Git's or DVC's own folders, or outside."""
+def _check_paths(entries: Mapping[str, TreeEntry], others: Sequence[str]) -> set[str]:
+    """
+    The folders that they lie in. Nothing may be written or removed through a link, in Git's or DVC's own folders, or outside.
+
+    :raises IntegrityError: if something would be
+    """
     links = {path for path, entry in entries.items() if entry.kind == "link"}
-    for path in (*entries, *outputs):
-        above = next((above for above in folders_above(checked_path(path)) if above in links), None)
-        if above:
-            raise IntegrityError(f"the captured dataset has files behind the link {above}", "do not restore it")
-        if path in INNER or path.startswith(tuple(f"{name}/" for name in INNER)):
+    folders = {posixpath.dirname(checked_path(path)) for path in (*entries, *others)} - {""}
+    folders |= {above for folder in folders for above in folders_above(folder)}
+    if behind := sorted(folders & links):
+        raise IntegrityError(f"the captured dataset has files behind the link {behind[0]}", "do not restore it")
+    inner = tuple(f"{name}/" for name in INNER)
+    for path in (*entries, *others):
+        if path in INNER or path.startswith(inner):
             raise IntegrityError(
                 f"the captured dataset holds {path}, which is no file of a dataset", "do not restore it"
             )
+    return folders
 
 
 def _inside(directory: Path, path: str) -> Path:
@@ -143,16 +151,13 @@ def _inside(directory: Path, path: str) -> Path:
     return directory / path
 
 
-def _make_way(directory: Path, entries: Mapping[str, TreeEntry], outputs: Sequence[str]) -> None:
+def _make_way(directory: Path, folders: Collection[str], paths: Sequence[str]) -> None:
     """Remove what Git's checkout has where something was captured: that may be newer than the commit, and of another kind."""
-    for above in sorted({above for path in (*entries, *outputs) for above in folders_above(path)}):
+    for above in sorted(folders):
         if (there := directory / above).is_symlink() or there.is_file():
             there.unlink()
-    for path in (*outputs, CACHE):
+    for path in paths:
         remove_any(directory / path)
-    for path, entry in entries.items():
-        if entry.kind != "dir" and os.path.lexists(directory / path):
-            remove_any(directory / path)
 
 
 def _check_recorded(directory: Path, details: Mapping[str, Json]) -> None:
