@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from fakes_dataset_tree import take
+from muster.adapters.dvc_datasets import DvcSource
 from protected_project import ALONE, UNPROVEN, Project, contents, sealed_project
 
 
@@ -129,6 +131,24 @@ def test_one_path_comes_back_alone(project: Project, tmp_path: Path) -> None:
     )
     assert (refused["kind"], refused["exit_code"]) == ("NotFound", 4)
     assert not (tmp_path / "no").exists()
+
+
+def test_what_a_path_replaces_does_not_get_into_the_dataset(project: Project, tmp_path: Path) -> None:
+    """It lies where DVC does not look, so that the dataset can be captured; undone and discarded, nothing of it is left."""
+    back = tmp_path / "back"
+    restore(project, back)
+    numbers = back / "datasets/numbers"
+    (name,) = [path.relative_to(numbers) for path in sorted((numbers / "data").rglob("*.csv"))][:1]
+    (numbers / name).write_text("mine\n")
+    restore(project, back, "--only", f"dataset/numbers/{name}", "--replace")
+    (aside,) = (numbers / ".dvc/tmp/muster").rglob("*.before-*")
+    assert aside.read_text() == "mine\n"
+    take(DvcSource("numbers", numbers))
+    project.ask("undo", "small", "--reason", "it was mine")
+    assert (numbers / name).read_text() == "mine\n"
+    (undone,) = (numbers / ".dvc/tmp/muster").rglob("*.undone-*")
+    undone.replace(numbers / name)
+    take(DvcSource("numbers", numbers))
 
 
 def test_the_glass_is_broken_only_with_a_reason_or_a_second_holder(project: Project, tmp_path: Path) -> None:

@@ -101,6 +101,14 @@ def test_reserved_name_is_refused(root: Path) -> None:
         take(source(root, "*.json"))
 
 
+def test_folder_of_a_reserved_name_is_refused(root: Path) -> None:
+    """A folder in whose place a restore puts a file of its own is refused when it is captured."""
+    (root / "environment.env").mkdir()
+    (root / "environment.env" / "a.txt").write_text("a")
+    with pytest.raises(SourceInvalid, match=r"environment\.env/a\.txt cannot be captured"):
+        take(source(root, "environment.env"))
+
+
 def test_dead_link_is_refused(root: Path) -> None:
     """A link that leads nowhere is named instead of being left out."""
     (root / "conf" / "gone.yaml").symlink_to("nowhere")

@@ -74,6 +74,35 @@ def test_details_name_a_file_that_is_tracked_by_itself_by_its_md5(plain_reposito
     assert single["md5"] == hashlib.md5((plain_repository.root / single["path"]).read_bytes()).hexdigest()
 
 
+def test_details_name_what_no_bundle_holds(
+    git_repository: Repository, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Submodules, files of Git LFS, older stashes and detached heads of other worktrees are named, and warned of."""
+    assert take(DvcSource("flights", git_repository.root))[1]["not_in_git_bundle"] == []
+    root = git_repository.root
+    git_repository.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", f"{root}/.git", "part")
+    (root / ".gitattributes").write_text("*.bin filter=lfs diff=lfs merge=lfs -text\n")
+    git_repository.commit()
+    git_repository.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "kept"))
+    git_repository.git("worktree", "add", "--quiet", "--detach", str(tmp_path / "lost"))
+    run(tmp_path / "lost", "git", "commit", "--quiet", "--allow-empty", "--message", "lost")
+    for number in range(3):
+        (root / "train.py").write_text(f"print({number})\n")
+        git_repository.git("stash")
+    _, details = take(DvcSource("flights", root))
+    told = details["not_in_git_bundle"]
+    assert [sentence.split()[0:2] for sentence in told] == [
+        ["the", "submodule"],
+        ["files", "that"],
+        ["2", "stashes"],
+        ["the", "commit"],
+    ]
+    assert all(
+        name in sentence for name, sentence in zip(("part", ".gitattributes", "newest", "lost"), told, strict=True)
+    )
+    assert all(sentence in caplog.text for sentence in told)
+
+
 @pytest.mark.parametrize("target", ["data/flights", "data/flights.dvc", "./data/flights/", "data"])
 def test_target_is_a_path_or_a_dvc_file(plain_repository: Repository, target: str) -> None:
     """A target names an output, its .dvc file, or the folder above it; other outputs are left out."""
@@ -194,6 +223,25 @@ def test_shallow_history_is_refused(git_repository: Repository, tmp_path: Path) 
     run(tmp_path, "git", "clone", "-q", "--depth", "1", f"file://{git_repository.root}", "shallow")
     with pytest.raises(SourceInvalid, match="shallow clone"):
         take(DvcSource("flights", tmp_path / "shallow", source="remote"))
+
+
+def test_history_that_a_graft_cuts_is_refused(git_repository: Repository) -> None:
+    """A bundle without the commits that a graft hides could never be read again: it is refused before anything is sealed."""
+    git_repository.git("commit", "--allow-empty", "--quiet", "--message", "second")
+    head = git_repository.git("rev-parse", "HEAD")
+    (git_repository.root / ".git/info").mkdir(exist_ok=True)
+    (git_repository.root / ".git/info/grafts").write_text(head)
+    with pytest.raises(SourceInvalid, match="cannot be brought back from a bundle") as caught:
+        take(DvcSource("flights", git_repository.root))
+    assert "grafts" in caught.value.hint
+
+
+def test_revision_that_no_ref_leads_to_is_refused(git_repository: Repository) -> None:
+    """A commit that no branch or tag keeps is in no bundle."""
+    lost = git_repository.git("commit-tree", "-m", "lost", "HEAD^{tree}").strip()
+    with pytest.raises(SourceInvalid, match="cannot be brought back") as caught:
+        take(DvcSource("flights", git_repository.root, rev=lost))
+    assert "by a branch or tag" in caught.value.hint
 
 
 def test_subfolder_of_a_git_repository_is_refused(git_repository: Repository) -> None:

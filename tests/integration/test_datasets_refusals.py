@@ -95,14 +95,18 @@ def lost_bytes(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, d
     return tree, details
 
 
-def other_content(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, dict[str, Any]]:
-    """A file's content is whole, but is not that of its MD5."""
-    name = "data/data/flights/jan.csv"
-    content = tree.read(tree.entry(name)).replace(b"17", b"71")
+def rewritten(tree: MemoryTree, name: str, change: Callable[[bytes], bytes]) -> MemoryTree:
+    """The tree with another content of one file."""
+    content = change(tree.read(tree.entry(name)))
     sha256 = hashlib.sha256(content).hexdigest()
     ref = ContentRef(len(content), sha256, (sha256,))
     entries = [dataclasses.replace(e, content=ref) if e.path == name else e for e in tree.entries()]
-    return MemoryTree(entries, tree.contents | {sha256: content}), details
+    return MemoryTree(entries, tree.contents | {sha256: content})
+
+
+def other_content(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, dict[str, Any]]:
+    """A file's content is whole, but is not that of its MD5."""
+    return rewritten(tree, "data/data/flights/jan.csv", lambda content: content.replace(b"17", b"71")), details
 
 
 def without(name: str) -> Damage:
@@ -121,6 +125,22 @@ def and_also(*added: TreeEntry) -> Damage:
         return MemoryTree([*tree.entries(), *filled], tree.contents), details
 
     return add
+
+
+def other_ref(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, dict[str, Any]]:
+    """A branch that was captured is not in the stored history."""
+    line = b"%s refs/heads/other\n" % details["revision"].encode()
+    return rewritten(tree, "git/refs", lambda refs: refs + line), details
+
+
+def other_metafile(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, dict[str, Any]]:
+    """A .dvc file names another version than the one that was captured."""
+    return rewritten(tree, "repo/airports.csv.dvc", lambda text: text.replace(b"md5: ", b"md5: 0", 1)), details
+
+
+def unreadable_metafile(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, dict[str, Any]]:
+    """A .dvc file is none."""
+    return rewritten(tree, "repo/airports.csv.dvc", lambda _: b"outs: ["), details
 
 
 def swapped(tree: MemoryTree, details: dict[str, Any]) -> tuple[MemoryTree, dict[str, Any]]:
@@ -148,6 +168,10 @@ def counting(key: str, value: object) -> Damage:
         pytest.param(without("data/data/flights/jan.csv"), id="file missing"),
         pytest.param(without("data/data/flights/empty/deep"), id="folder missing"),
         pytest.param(without("git/history.bundle"), id="history missing"),
+        pytest.param(without("git/refs"), id="refs missing"),
+        pytest.param(other_metafile, id="other version recorded"),
+        pytest.param(unreadable_metafile, id="metafile unreadable"),
+        pytest.param(other_ref, id="branch missing"),
         pytest.param(and_also(TreeEntry("data/data/flights/more.csv")), id="file too many"),
         pytest.param(and_also(TreeEntry("repo/.git/hooks/post-checkout")), id="hook smuggled in"),
         pytest.param(

@@ -14,6 +14,7 @@ from muster.adapters.dvc_datasets import DvcSource, DvcTarget
 RECONCILED = (
     "revision",
     "branch",
+    "object_format",
     "outputs",
     "files",
     "bytes",
@@ -22,6 +23,7 @@ RECONCILED = (
     "empty_folders",
     "links",
     "metafiles",
+    "absent_metafiles",
 )
 
 
@@ -101,6 +103,17 @@ def test_detached_head_comes_back(git_repository: Repository, tmp_path: Path) ->
     assert back.git("branch", "--show-current") == ""
 
 
+def test_objects_named_by_sha256_come_back(plain_repository: Repository, tmp_path: Path) -> None:
+    """A Git repository whose objects are named by SHA-256, which DVC reads but does not begin, is restored as one."""
+    (plain_repository.root / ".dvc/.gitignore").write_text("/cache\n/tmp\n/config.local\n")
+    plain_repository.git("init", "--quiet", "--object-format=sha256")
+    plain_repository.dvc("config", "--unset", "core.no_scm")
+    plain_repository.commit()
+    back = restored(plain_repository, tmp_path / "back")
+    assert back.git("show-ref", "--head") == plain_repository.git("show-ref", "--head")
+    assert len(back.git("rev-parse", "HEAD").strip()) == 64
+
+
 def test_repository_without_a_commit_comes_back(tmp_path: Path, dvc_site: Path) -> None:
     """A repository before its first commit is restored with its branch and its data."""
     source = Repository(tmp_path / "young")
@@ -114,6 +127,25 @@ def test_repository_without_a_commit_comes_back(tmp_path: Path, dvc_site: Path) 
     assert "up to date" in back.dvc("status")
 
 
+def test_history_comes_back_where_the_branch_has_no_commit_yet(git_repository: Repository, tmp_path: Path) -> None:
+    """With a new branch without a commit, all other branches and tags come back, and the new branch is checked out."""
+    git_repository.git("tag", "v1")
+    git_repository.git("checkout", "--quiet", "--orphan", "fresh")
+    back = restored(git_repository, tmp_path / "back")
+    assert back.git("show-ref", "--head") == git_repository.git("show-ref", "--head")
+    assert "refs/heads/trunk" in back.git("show-ref")
+    assert back.git("branch", "--show-current").strip() == "fresh"
+    assert "up to date" in back.dvc("status")
+
+
+def test_branch_comes_back_that_is_called_as_a_tag(git_repository: Repository, tmp_path: Path) -> None:
+    """Branch and tag of one name are told apart, and the branch is checked out again."""
+    git_repository.git("tag", "trunk")
+    back = restored(git_repository, tmp_path / "back")
+    assert back.git("branch", "--show-current").strip() == "trunk"
+    assert back.git("show-ref", "--head") == git_repository.git("show-ref", "--head")
+
+
 def test_version_that_is_not_committed_comes_back(git_repository: Repository, tmp_path: Path) -> None:
     """A .dvc file that is newer than the commit is laid over it."""
     (git_repository.flights / "jan.csv").write_bytes(b"newer\n")
@@ -122,6 +154,43 @@ def test_version_that_is_not_committed_comes_back(git_repository: Repository, tm
     assert (back.flights / "jan.csv").read_bytes() == b"newer\n"
     assert "up to date" in back.dvc("status")
     assert back.git("status", "--short") == git_repository.git("status", "--short")
+
+
+def test_folder_comes_back_that_moved_from_git_to_dvc(git_repository: Repository, tmp_path: Path) -> None:
+    """A folder of which the commit has other files, and one of which it has a link, come back as DVC has them now."""
+    root = git_repository.root
+    (root / "tables").mkdir()
+    (root / "tables" / "old.csv").write_text("1\n")
+    (root / "linked").symlink_to("tables")
+    git_repository.commit()
+    git_repository.git("rm", "--quiet", "-r", "--cached", "tables", "linked")
+    (root / "tables" / "old.csv").rename(root / "tables" / "new.csv")
+    (root / "linked").unlink()
+    (root / "linked").mkdir()
+    (root / "linked" / "a.csv").write_text("2\n")
+    git_repository.dvc("add", "--quiet", "tables", "linked")
+    back = restored(git_repository, tmp_path / "back")
+    assert lay_of(back.root / "tables") == lay_of(root / "tables")
+    assert lay_of(back.root / "linked") == lay_of(root / "linked")
+    assert "up to date" in back.dvc("status")
+
+
+def test_cache_that_was_committed_is_no_obstacle(git_repository: Repository, tmp_path: Path) -> None:
+    """Where the commit holds DVC's cache, the restored one is what was captured, and DVC finds it whole."""
+    git_repository.git("add", "--force", ".dvc/cache")
+    git_repository.commit()
+    back = restored(git_repository, tmp_path / "back")
+    assert "up to date" in back.dvc("status")
+    assert "in sync" in back.dvc("status", "--cloud")
+
+
+def test_removed_output_stays_removed(git_repository: Repository, tmp_path: Path) -> None:
+    """An output that was removed from DVC, and not committed, does not come back out of the commit."""
+    git_repository.dvc("remove", "--outs", "airports.csv.dvc")
+    back = restored(git_repository, tmp_path / "back")
+    assert not (back.root / "airports.csv.dvc").exists()
+    assert back.git("status", "--short") == git_repository.git("status", "--short")
+    assert "up to date" in back.dvc("status")
 
 
 def test_older_revision_comes_back(git_repository: Repository, tmp_path: Path) -> None:
@@ -156,6 +225,62 @@ def test_pipeline_comes_back_clean(plain_repository: Repository, tmp_path: Path)
     assert (back.root / "metric.json").read_text() == "2\n"
 
 
+def test_links_that_a_pipeline_reads_come_back(repository: Repository, tmp_path: Path) -> None:
+    """A linked file and a linked folder that a stage depends on come back as links, with what they lead to."""
+    root = repository.root
+    (root / "lib-2" / "deep").mkdir(parents=True)
+    (root / "lib-2" / "deep" / "run.sh").write_text("echo 1 > one.txt\n")
+    (root / "lib-2" / "up").symlink_to("..")
+    (root / "lib-2" / "same.sh").symlink_to("deep/run.sh")
+    (root / "lib").symlink_to("lib-2")
+    (root / "run.sh").symlink_to("lib/deep/run.sh")
+    stage = ["--name", "one", "-d", "lib/deep", "-d", "lib-2", "-d", "run.sh", "-o", "one.txt"]
+    repository.dvc("stage", "add", "--quiet", *stage, "sh run.sh")
+    repository.dvc("repro", "--quiet")
+    if (root / ".git").exists():
+        repository.commit()
+    back = restored(repository, tmp_path / "back")
+    lay = lay_of(back.root)
+    assert lay.pop(".dvc/config.local")
+    assert lay == lay_of(root)
+    assert "up to date" in back.dvc("status")
+
+
+def test_templated_pipeline_comes_back(repository: Repository, tmp_path: Path) -> None:
+    """Files that give a dvc.yaml its values come back as they are, though Git has them not, or older."""
+    root = repository.root
+    (root / "step").mkdir()
+    (root / "step" / "own.yaml").write_text("own: {three: c.txt}\n")
+    (root / "names.yaml").write_text("names: {two: b.txt}\nother: 1\n")
+    (root / "params.yaml").write_text("one: older.txt\n")
+    if (root / ".git").exists():
+        repository.git("add", "params.yaml")
+        repository.git("commit", "--quiet", "--message", "older")
+    (root / "params.yaml").write_text("one: a.txt\n")
+    (root / "dvc.yaml").write_text(
+        "vars: [names.yaml:names, {inline: 1}]\n"
+        "stages:\n"
+        "  one: {cmd: 'echo 1 > ${one}', outs: ['${one}']}\n"
+        "  two: {foreach: [x], do: {cmd: 'echo ${item} > ${names.two}', outs: ['${names.two}']}}\n"
+        "  three: {wdir: step, vars: [own.yaml], cmd: 'echo 3 > ${own.three}', outs: ['${own.three}']}\n"
+    )
+    repository.dvc("repro", "--quiet")
+    back = restored(repository, tmp_path / "back")
+    assert "up to date" in back.dvc("status")
+    assert (back.root / "params.yaml").read_text() == "one: a.txt\n"
+
+
+def test_repository_that_only_its_own_settings_keep_out_of_git_comes_back(
+    plain_repository: Repository, tmp_path: Path
+) -> None:
+    """With core.no_scm in .dvc/config.local, which is not captured, DVC reads the restored repository all the same."""
+    plain_repository.dvc("config", "--unset", "core.no_scm")
+    plain_repository.dvc("config", "--local", "core.no_scm", "true")
+    back = restored(plain_repository, tmp_path / "back")
+    assert "up to date" in back.dvc("status")
+    assert "in sync" in back.dvc("status", "--cloud")
+
+
 def test_snapshot_of_the_restored_is_the_same(repository: Repository, tmp_path: Path) -> None:
     """A cut of the restored repository has the same data as the cut that it came from, and nothing new to store."""
     tree, details = take(DvcSource("flights", repository.root))
@@ -163,6 +288,38 @@ def test_snapshot_of_the_restored_is_the_same(repository: Repository, tmp_path: 
     again, _ = take(DvcSource("flights", tmp_path / "back"), tree)
     data = [entry for entry in tree.entries() if entry.path.startswith(("data/", "objects/", "git/refs"))]
     assert [entry for entry in again.entries() if entry.path.startswith(("data/", "objects/", "git/refs"))] == data
+
+
+def test_output_with_its_own_remote_comes_back(repository: Repository, tmp_path: Path) -> None:
+    """It is read from there, and the restored remote holds it; DVC finds it whole, and pushes nothing to the original's."""
+    own = tmp_path / "own"
+    repository.dvc("remote", "add", "--quiet", "own", str(own))
+    (repository.root / "own.csv").write_bytes(b"own\n")
+    repository.dvc("add", "--quiet", "own.csv")
+    pointer = repository.root / "own.csv.dvc"
+    pointer.write_text(f"{pointer.read_text()}  remote: own\n")
+    repository.dvc("push", "--quiet")
+    shutil.rmtree(repository.root / ".dvc" / "cache")
+    back = restored(repository, tmp_path / "back", source="remote")
+    before = lay_of(own)
+    assert (back.root / "own.csv").read_bytes() == b"own\n"
+    shutil.rmtree(back.root / ".dvc" / "cache")
+    back.dvc("pull", "--quiet")
+    (back.root / "own.csv").write_bytes(b"other\n")
+    back.dvc("add", "--quiet", "own.csv")
+    back.dvc("push", "--quiet")
+    assert lay_of(own) == before != {}
+
+
+def test_settings_of_an_own_remote_that_go_with_no_folder_are_left(repository: Repository, tmp_path: Path) -> None:
+    """An output's own remote on a server keeps its settings, with which DVC still reads the restored repository."""
+    repository.dvc("remote", "add", "--quiet", "own", "s3://nowhere/store")
+    repository.dvc("remote", "modify", "own", "endpointurl", "http://127.0.0.1:9")
+    pointer = repository.root / "airports.csv.dvc"
+    pointer.write_text(f"{pointer.read_text()}  remote: own\n")
+    back = restored(repository, tmp_path / "back")
+    assert "up to date" in back.dvc("status")
+    assert "Everything is up to date" in back.dvc("push", "data/flights")
 
 
 # --- where it goes ------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -134,6 +135,43 @@ def test_other_bytes_than_the_lock_allows_are_refused(small: Path) -> None:
     wheel(small / "index", "beta", "2.0.0", needs="malware")
     with pytest.raises(IntegrityError, match="other bytes than the lock allows"):
         captured(small)
+
+
+@pytest.mark.parametrize(
+    ("needs", "told"),
+    [
+        ("gamma>=3", "alpha needs gamma>=3, which is not in it"),
+        ("beta>=2.1", "alpha needs beta>=2.1, and it has beta==2.0"),
+        ("beta[more]", "beta[more] needs gamma, which is not in it"),
+        ("gamma; python_version >= '3.11'", "alpha needs gamma, which is not in it"),
+    ],
+)
+def test_lock_that_is_not_closed_is_refused(small: Path, needs: str, told: str) -> None:
+    """What a wheel needs for this Python, extras included, must be locked with it: else no environment could be built of it."""
+    _, alpha = wheel(small / "index", "alpha", needs=needs)
+    _, beta = wheel(small / "index", "beta", "2.0.0", needs="gamma; extra == 'more'")
+    lock(small, ("alpha", "1.0", alpha), ("beta", "2.0", beta))
+    with pytest.raises(SourceInvalid, match=re.escape(told)) as caught:
+        captured(small)
+    assert "uv pip compile" in caught.value.hint
+
+
+def test_what_is_needed_elsewhere_alone_is_not_asked_for(small: Path) -> None:
+    """A need of another Python or of an extra that nobody asks for, and a pre-release that is pinned, are in order."""
+    _, alpha = wheel(small / "index", "alpha", needs="gamma; python_version < '3.8'")
+    _, beta = wheel(small / "index", "beta", "2.0.0rc1", needs="gamma; extra == 'more'")
+    _, delta = wheel(small / "index", "delta", needs="beta>=1")
+    lock(small, ("alpha", "1.0", alpha), ("beta", "2.0rc1", beta), ("delta", "1.0", delta))
+    assert captured(small).details["packages"] == 3
+
+
+def test_wheels_of_the_point_before_are_asked_too_if_the_lock_is_new(small: Path) -> None:
+    """A lock that lost a line is refused, though the wheels that are left are stored already."""
+    before = captured(small)
+    shutil.rmtree(small / "cache")
+    (small / "small.lock").write_text((small / "small.lock").read_text().partition("beta")[0])
+    with pytest.raises(SourceInvalid, match="alpha needs beta"), source(small).capture(before.tree):
+        pass
 
 
 def test_line_without_hash_is_refused(small: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from environments import CapturedEnvironment, FolderTree, captured, lock, source, store, wheel
+from environments import CapturedEnvironment, FolderTree, captured, source, store, wheel
+from muster.adapters.environment_content import environment_digest
 from muster.adapters.environment_place import MARKER
 from muster.adapters.uv_environment import EnvironmentTarget, UvEnvironment
 from muster.errors import (
@@ -146,14 +148,19 @@ def test_missing_wheel_or_lock_is_named(small: Path) -> None:
 
 
 def test_lock_that_misses_a_dependency_is_refused(small: Path) -> None:
-    """What a wheel needs and the lock lacks is told in uv's words, and nothing is left."""
-    path, digest = wheel(small / "index", "alpha", needs="beta")
-    lock(small, ("alpha", "1.0", digest))
+    """What a wheel needs and a stored lock lacks is told in uv's words, and nothing is left."""
     capture = captured(small)
+    tree = capture.tree.copy(small / "altered")
+    tree.remove("wheels/beta-2.0.0-py3-none-any.whl")
+    alone = capture.tree.read(capture.tree.entry("requirements.lock")).partition(b"beta")[0]
+    tree.add("requirements.lock", alone)
+    (alpha,) = (e for e in tree.entries() if e.path.startswith("wheels/"))
+    assert alpha.content
+    wheels = {alpha.path.removeprefix("wheels/"): alpha.content.sha256}
+    digest = environment_digest("3.11", hashlib.sha256(alone).hexdigest(), wheels)
     with pytest.raises(SourceInvalid, match="beta"):
-        UvEnvironment().build(capture.details, capture.tree, small / "built" / "environment")
+        UvEnvironment().build(capture.details | {"digest": digest}, tree, small / "built" / "environment")
     assert list((small / "built").iterdir()) == []
-    assert path.exists()
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,22 @@ def test_all_of_it_moves_and_comes_back(old: Path) -> None:
     assert tree(old) == before
 
 
+def test_what_must_not_lie_beside_is_moved_further(old: Path) -> None:
+    """It goes to a hidden folder at its own path, and comes back from there, or from beside, where another version put it."""
+    hidden = MovedPaths((old / "artifacts" / "model",), old, ".own")
+    before = tree(old)
+    assert hidden.set_aside(STAMP) == (f"{old}/.own/artifacts/model.before-{STAMP}",)
+    assert hidden.kept(STAMP) == Kept((f"{old}/.own/artifacts/model.before-{STAMP}",), (), ())
+    (old / "artifacts" / "model").write_text("new model")
+    hidden.put_back(STAMP)
+    assert tree(old) == {**before, f".own/artifacts/model.undone-{STAMP}": "new model"}
+    hidden.discard(STAMP, [f"{old}/.own/artifacts/model.undone-{STAMP}"])
+    MovedPaths((old / "artifacts" / "model",)).set_aside(STAMP)
+    assert hidden.kept(STAMP).before == (f"{old}/artifacts/model.before-{STAMP}",)
+    hidden.put_back(STAMP)
+    assert tree(old) == before
+
+
 def test_a_second_try_does_not_bring_half_of_the_old_state_back(old: Path) -> None:
     """A worker was killed when the database was moved and new artifacts lay there: nothing is mixed, and both states stay."""
     places(old).set_aside(STAMP)

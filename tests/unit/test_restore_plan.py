@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from muster import errors
+from muster.cli.wording import point_lines
 from muster.domain.content import ContentRef, TreeRef
 from muster.domain.recovery_point import Component, Mark, PointStatus, RecoveryPoint
 from muster.domain.restore_plan import RestorePlan, draw_plan, overlaps
@@ -49,6 +50,14 @@ def judged(
     return {verdict.policy: verdict for verdict in found}
 
 
+def test_a_point_says_what_it_does_not_hold_of_a_git_repository() -> None:
+    """A sentence for each submodule and the like, with the component that lacks it."""
+    point = sealed()
+    first = replace(point.components[0], details={"not_in_git_bundle": ["the submodule part"]})
+    status = PointStatus(replace(point, components=(first, *point.components[1:])), ())
+    assert "dataset/flights does not hold the submodule part" in list(point_lines(status))
+
+
 # --- what is asked for ------------------------------------------------------------------------------------------------
 
 
@@ -72,6 +81,8 @@ def test_a_path_of_a_component_is_planned_as_such() -> None:
     assert (action.component, action.path) == ("dataset/flights", "data/2013.csv")
     assert action.where == "/srv/back/datasets/flights/data/2013.csv"
     assert wanted_of(sealed(), ("dataset/flights/data",)) == (Wanted("dataset/flights", "data"),)
+    assert wanted_of(sealed(), ("dataset/flights/data/",)) == (Wanted("dataset/flights", "data"),)
+    assert wanted_of(sealed(), ("dataset/flights/",)) == (Wanted("dataset/flights"),)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +91,8 @@ def test_a_path_of_a_component_is_planned_as_such() -> None:
         (("models",), errors.NotFound, "no component 'models'"),
         (("dataset/flight",), errors.NotFound, "no component"),
         (("registry/air/mlflow.db",), errors.UsageError, "only the whole"),
-        (("dataset/flights/../../etc",), errors.IntegrityError, "would leave the folder"),
+        (("dataset/flights/../../etc",), errors.UsageError, "'../../etc' is no path in dataset/flights"),
+        (("dataset/flights/data//a.csv",), errors.UsageError, "is no path in"),
         (("dataset", "dataset/flights"), errors.UsageError, "asked for 2 times"),
     ],
 )

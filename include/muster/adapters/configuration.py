@@ -204,10 +204,11 @@ def _find(root: Path, patterns: Sequence[str]) -> dict[str, _Found]:
         if not matched:
             raise SourceInvalid(f"no file matches {pattern} below {root}", "mend the catalog's configuration.files")
         found |= matched
-    taken = [name for name in RESERVED if name in found]
+    taken = next((name for name in found if PurePosixPath(name).parts[0] in RESERVED), None)
     if taken:
         raise SourceInvalid(
-            f"a configuration file cannot be called {taken[0]}", "Muster writes a file of that name: rename it"
+            f"{root / taken} cannot be captured: a restore puts files of its own at {', '.join(RESERVED)}",
+            f"rename {PurePosixPath(taken).parts[0]}",
         )
     return dict(sorted(found.items()))
 

@@ -103,6 +103,9 @@ class DvcCapture:
             "source": self._side,
             "revision": git.revision if git else None,
             "branch": git.branch if git else None,
+            "not_in_git_bundle": self._description.outside,
+            "object_format": git.format if git else None,
+            "targets": list(self._project.version.targets),
             "outputs": self._outputs,
             "files": sum(output["nfiles"] for output in self._outputs),
             "bytes": sum(output["size"] for output in self._outputs),
@@ -111,7 +114,9 @@ class DvcCapture:
             "empty_folders": sum(len(workspace.empty_folders) for workspace in workspaces),
             "links": sum(len(workspace.every_link) for workspace in workspaces),
             "metafiles": self._description.count,
+            "absent_metafiles": self._description.absent,
             "remote": describe_remote(self._living),
+            "named_remotes": sorted({one.output.remote for one in self._tracked if one.output.remote}),
         }
 
     def confirm(self) -> None:
@@ -162,13 +167,13 @@ class DvcCapture:
         mtime = found.stamp.mtime_ns if found else None
         name, known = tracked.path(path), self._before.content(md5)
         if known is not None and (found is None or found.stamp.size == known.size):
-            opener = functools.partial(self._open_copy, md5, name, found)
+            opener = functools.partial(self._open_copy, md5, name, found, tracked.output.remote)
             return SourceFile(name, opener, size=known.size, md5=md5, mode=mode, mtime_ns=mtime, known=known)
-        copy = self._copies.choose(md5, name, found)
+        copy = self._copies.choose(md5, name, found, tracked.output.remote)
         return SourceFile(name, copy.open, size=copy.size, md5=md5, mode=mode, mtime_ns=mtime)
 
-    def _open_copy(self, md5: str, name: str, found: WorkspaceFile | None) -> BinaryIO:
+    def _open_copy(self, md5: str, name: str, found: WorkspaceFile | None, remote: str | None) -> BinaryIO:
         """For content that the point before has and the vault has lost; called from threads of the writer."""
         with self._choosing:
-            copy = self._copies.choose(md5, name, found)
+            copy = self._copies.choose(md5, name, found, remote)
         return copy.open()

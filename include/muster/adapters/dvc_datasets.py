@@ -15,6 +15,7 @@ The tree of a cut:
 =========================  ==========================================================================================
 
 A link to a plain file of the same output is kept as a link, any other link to a file as the file, as DVC itself does.
+What a pipeline reads that Git keeps is as Git has it: links are links, and what they lead to in the repository is kept beside them.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class DvcSource:
     :param repo: its root folder, with or without Git
     :param targets: tracked paths or .dvc files, relative to it; none for all that is tracked
     :param source: ``workspace`` requires the workspace to be the recorded version, and reads cache, workspace or remote;
-        ``remote`` reads all objects from the default remote and needs no data in the workspace
+        ``remote`` reads all objects from the remotes and needs no data in the workspace
     :param rev: a Git revision to capture instead of the workspace's version
     """
 

@@ -46,7 +46,7 @@ class ObjectCopies:
     A copy in the cache is taken as it is if DVC's state vouches for it (same inode, time and size as when DVC hashed it); if not, it
     is hashed first, so that a damaged one is passed over for another. The vault's writer checks the MD5 of all that is read anyway.
 
-    :param side: ``remote`` asks nothing but the default remote
+    :param side: ``remote`` asks nothing but the remotes: that of the output, if it has its own, and the default one
     """
 
     def __init__(self, repo: Any, side: Side) -> None:
@@ -55,6 +55,7 @@ class ObjectCopies:
         self._trusted: set[str] = set()
         self._taken: dict[str, ObjectStore] = {}
         self._from_workspace: list[WorkspaceFile] = []
+        self._remotes: dict[str | None, ObjectStore] = {}
 
     def prepare(self, oids: Iterable[str]) -> None:
         """
@@ -77,16 +78,17 @@ class ObjectCopies:
             remember_digests(self._repo, whole, found)
             self._trusted |= {of[path] for path, md5 in known.items() if md5 == of[path]} | set(whole.values())
 
-    def choose(self, md5: str, path: str, found: WorkspaceFile | None) -> Copy:
+    def choose(self, md5: str, path: str, found: WorkspaceFile | None, remote: str | None = None) -> Copy:
         """
         The first whole copy of an object.
 
         :param path: the file that needs it, for messages
+        :param remote: the output's own remote; None if it has none
         :raises IntegrityError: if there are only damaged ones
         :raises SourceInvalid: if there is none
         """
         damaged: list[str] = []
-        for store in self._stores(found):
+        for store in self._stores(found, remote):
             copy = store.copy(md5)
             if copy is None:
                 continue
@@ -109,7 +111,7 @@ class ObjectCopies:
         :raises SourceInvalid: if there is none
         """
         damaged: IntegrityError | None = None
-        for content in self._folder_objects(output.oid, workspace):
+        for content in self._folder_objects(output, workspace):
             try:
                 read_folder_object(output.oid, content)
             except IntegrityError as error:
@@ -144,24 +146,27 @@ class ObjectCopies:
     def _cache(self) -> FolderStore:
         return FolderStore(Path(self._repo.cache.repo.path))
 
-    @functools.cached_property
-    def _remote(self) -> ObjectStore:
-        with dvc_errors(self._repo.root_dir):
-            odb = self._repo.cloud.get_remote_odb()
-        return FolderStore(Path(odb.path)) if odb.fs.protocol == "local" else CloudStore(odb)
+    def _remote(self, name: str | None) -> ObjectStore:
+        if name not in self._remotes:
+            with dvc_errors(self._repo.root_dir):
+                odb = self._repo.cloud.get_remote_odb(name)
+            self._remotes[name] = FolderStore(Path(odb.path)) if odb.fs.protocol == "local" else CloudStore(odb)
+        return self._remotes[name]
 
-    def _stores(self, found: WorkspaceFile | None) -> Iterator[ObjectStore]:
-        """Cache, workspace, remote; the remote is not connected to before it is needed."""
+    def _stores(self, found: WorkspaceFile | None, remote: str | None) -> Iterator[ObjectStore]:
+        """Cache, workspace, remotes; a remote is not connected to before it is needed."""
         if self._side == "workspace":
             yield self._cache
             if found is not None:
                 yield _InWorkspace(found)
-        if self._side == "remote" or describe_remote(self._repo) is not None:
-            yield self._remote
+        if remote is not None:
+            yield self._remote(remote)
+        if describe_remote(self._repo) is not None or (self._side == "remote" and remote is None):
+            yield self._remote(None)
 
-    def _folder_objects(self, oid: str, workspace: Workspace | None) -> Iterator[bytes]:
-        for store in self._stores(None):
-            copy = store.copy(oid)
+    def _folder_objects(self, output: Output, workspace: Workspace | None) -> Iterator[bytes]:
+        for store in self._stores(None, output.remote):
+            copy = store.copy(output.oid)
             if copy is not None:
                 with copy.open() as stream:
                     yield stream.read()

@@ -14,8 +14,9 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -24,11 +25,12 @@ import msgspec
 
 from muster.adapters.dvc_repository import dvc_errors
 from muster.domain.content import checked_path
-from muster.errors import IntegrityError, SourceChanged, SourceInvalid
+from muster.errors import IntegrityError, SourceChanged, SourceInvalid, StoreUnavailable
 from muster.ports import LocalFile
 
 BLOCK = 1 << 20
 _MD5 = re.compile("[0-9a-f]{32}")
+GONE = (404, 410)  # what a web server says of a file that is not there
 READERS = max(2, min(8, os.cpu_count() or 2))
 
 
@@ -86,30 +88,37 @@ class FolderStore:
 
 
 class CloudStore:
-    """A remote behind one of DVC's own file systems. It is listed once, at the first question."""
+    """A remote behind one of DVC's own file systems: listed once, at the first question; where it cannot be, asked for each object."""
 
     def __init__(self, odb: Any) -> None:
         self._odb = odb
 
     def copy(self, oid: str) -> Copy | None:
-        info = self._infos.get(oid)
+        """:raises StoreUnavailable: if that cannot be told, which is not the same as no copy"""
+        info = self._info(oid)
         return None if info is None else Copy(self._url(oid), int(info["size"]), functools.partial(self._open, oid))
 
     def etag(self, oid: str) -> str | None:
         """What the server calls its ETag: with S3, the MD5 of an object that was put in one part."""
-        etag = self._infos.get(oid, {}).get("ETag")
+        etag = (self._info(oid) or {}).get("ETag")
         return None if etag is None else str(etag).strip('"')
 
     def is_empty(self) -> bool:
         """Whether there is no object at all."""
         return not self._infos
 
+    def _info(self, oid: str) -> dict[str, Any] | None:
+        if self._odb.fs.CAN_TRAVERSE:
+            return self._infos.get(oid)
+        with _answers(self._odb.path):
+            return _asked(self._odb.fs.fs, self._odb.oid_to_path(oid))
+
     @functools.cached_property
     def _infos(self) -> dict[str, dict[str, Any]]:
-        with dvc_errors(self._odb.path):
+        with _answers(self._odb.path):
             # DVC's wrapper gives no sizes from find, so the fsspec file system below it is asked, past its cache of listings.
             self._odb.fs.fs.invalidate_cache()
-            found: dict[str, dict[str, Any]] = self._odb.fs.fs.find(self._odb.path, detail=True)
+            found = _listed(self._odb.fs.fs, self._odb.path)
         return {"".join(key.rsplit("/", 2)[-2:]): info for key, info in found.items()}
 
     def _url(self, oid: str) -> str:
@@ -123,6 +132,64 @@ class CloudStore:
         except SourceInvalid as error:
             raise SourceChanged(f"{url} was there and is not any more: {error.message}", "take it again") from error
         return io.BufferedReader(_TranslatedStream(stream, url), BLOCK)
+
+
+@contextmanager
+def _answers(url: str) -> Iterator[None]:
+    """:raises StoreUnavailable: if a remote does not answer, or does not let us look"""
+    with dvc_errors(url):
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StoreUnavailable(
+                f"the DVC remote {url} cannot be listed: {error}", "see that it is up and lets itself be listed"
+            ) from error
+
+
+def _listed(fs: Any, root: str) -> dict[str, dict[str, Any]]:
+    """Every file below a folder; none if that is not there. fsspec's own `find` leaves out what it cannot list, and says nothing."""
+    from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
+    from fsspec.asyn import AsyncFileSystem  # type: ignore[import-untyped]
+
+    kind = type(fs)
+    if getattr(kind, "_find", kind.find) not in (AsyncFileSystem._find, AbstractFileSystem.find):
+        found: dict[str, dict[str, Any]] = fs.find(root, detail=True)
+        return found
+    try:
+        return dict(_walk(fs, fs.ls(root, detail=True), root))
+    except FileNotFoundError:
+        if fs.exists(root):
+            raise
+        return {}
+
+
+def _walk(fs: Any, listing: Iterable[dict[str, Any]], above: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for info in listing:
+        name = str(info["name"]).rstrip("/")
+        if info["type"] != "directory":
+            yield name, info
+        elif name != above.rstrip("/"):
+            yield from _walk(fs, fs.ls(name, detail=True), name)
+
+
+def _asked(fs: Any, path: str) -> dict[str, Any] | None:
+    """
+    What the server says of one file; None if it says that it is not there.
+
+    :raises StoreUnavailable: if it says something else, or not how long the file is
+    """
+    try:
+        info: dict[str, Any] = fs.info(path)
+    except FileNotFoundError as error:
+        cause = error.__cause__  # fsspec takes whatever goes wrong for a missing file
+        if cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) in GONE:
+            return None
+        raise StoreUnavailable(f"{path} cannot be looked at: {cause}", "see that the DVC remote is up") from error
+    if info.get("size") is None:
+        raise StoreUnavailable(f"the server does not say how long {path} is", "let it send a Content-Length")
+    return info
 
 
 class _TranslatedStream(io.RawIOBase):

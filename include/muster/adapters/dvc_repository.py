@@ -17,6 +17,9 @@ from muster.errors import MusterError, SourceInvalid, StoreUnavailable
 
 LEGACY_MEND = "run: dvc cache migrate --dvc-files, then commit the .dvc files"
 
+CONFIG = ".dvc/config"
+METAFILES = frozenset({"dvc.yaml", "dvc.lock", ".dvcignore", ".gitignore"})
+
 # dvc.repo.Repo.site_cache_dir sets the umask of the whole process to 0 for a moment; two at a time could leave it there.
 _OPENING = threading.Lock()
 
@@ -30,12 +33,14 @@ class Output:
     :param oid: DVC's name of the content: its MD5, followed by ``.dir`` for a folder
     :param cached: whether DVC keeps the content; if not, it is an ordinary file of the project
     :param executable: whether DVC recorded the execute bit
+    :param remote: the name of its own remote; None if it goes to the default one
     """
 
     path: str
     oid: str
     cached: bool
     executable: bool
+    remote: str | None = None
 
     @property
     def folder(self) -> bool:
@@ -49,19 +54,22 @@ class Version:
 
     :param metafiles: .dvc, dvc.yaml, dvc.lock, .dvcignore, .gitignore and .dvc/config files that describe it
     :param dependencies: files and folders of the project that its pipelines read, and outputs that DVC does not keep
+    :param targets: what was asked for; empty for all that is tracked
     """
 
     outputs: tuple[Output, ...]
     metafiles: tuple[str, ...]
     dependencies: tuple[str, ...]
+    targets: tuple[str, ...] = ()
 
 
 @contextmanager
-def open_repository(root: Path, rev: str | None = None) -> Iterator[Any]:
+def open_repository(root: Path, rev: str | None = None, site: Path | None = None) -> Iterator[Any]:
     """
     A `dvc.repo.Repo`, closed again.
 
     :param rev: read the metafiles of this Git revision; None reads those of the workspace
+    :param site: where DVC keeps what it learns of files; None for its usual place, which outlives the repository
     :raises SourceInvalid: if this is not a DVC repository, or DVC cannot read it
     """
     if not (root / ".dvc").is_dir():
@@ -72,7 +80,7 @@ def open_repository(root: Path, rev: str | None = None) -> Iterator[Any]:
     with dvc_errors(root), _OPENING:
         from dvc.repo import Repo
 
-        repo = Repo(str(root), rev=rev)
+        repo = Repo(str(root), rev=rev, config={"core": {"site_cache_dir": str(site)}} if site else None)
     try:
         yield repo
     finally:
@@ -109,8 +117,6 @@ def dvc_errors(what: object) -> Iterator[None]:
         raise
     except (ConnectionError, TimeoutError) as error:
         raise StoreUnavailable(f"DVC cannot reach the remote of {what}: {error}", "see that it is up") from error
-    except OSError as error:
-        raise SourceInvalid(f"DVC cannot read {what}: {error}", "see that the file is there and readable") from error
     except Exception as error:
         raise _translated(what, error) from error
 
@@ -126,6 +132,8 @@ def _translated(what: object, error: Exception) -> BaseException:
         return StoreUnavailable(
             f"the DVC remote of {what} does not answer: {error}", "see that it is up and that its credentials are set"
         )
+    if isinstance(error, OSError):
+        return SourceInvalid(f"DVC cannot read {what}: {error}", "see that the file is there and readable")
     return error
 
 
@@ -147,9 +155,8 @@ def read_version(repo: Any, targets: Sequence[str]) -> Version:
         _check_supported(repo, out)
     outputs = sorted((_output(repo, out) for out in chosen), key=lambda output: output.path)
     stages = {out.stage.addressing: out.stage for out in chosen}.values()
-    return Version(
-        tuple(outputs), tuple(_metafiles(repo, stages, outputs)), tuple(_dependencies(repo, stages, outputs))
-    )
+    metafiles, dependencies = _metafiles(repo, stages, outputs), _dependencies(repo, stages, outputs)
+    return Version(tuple(outputs), tuple(metafiles), tuple(dependencies), tuple(targets))
 
 
 def relative(repo: Any, path: str) -> str:
@@ -212,23 +219,53 @@ def _check_supported(repo: Any, out: Any) -> None:
 
 
 def _output(repo: Any, out: Any) -> Output:
-    return Output(relative(repo, out.fs_path), out.hash_info.value, bool(out.use_cache), bool(out.meta.isexec))
+    path, oid, cached = relative(repo, out.fs_path), out.hash_info.value, bool(out.use_cache)
+    return Output(path, oid, cached, bool(out.meta.isexec), out.remote or None)
 
 
 def _metafiles(repo: Any, stages: Iterable[Any], outputs: Iterable[Output]) -> list[str]:
-    names = {".dvcignore", ".dvc/config", ".dvc/.gitignore", ".gitignore"}
+    names = {".dvcignore", CONFIG, ".dvc/.gitignore", ".gitignore"}
     described = {relative(repo, stage.path) for stage in stages}
     for path in described:
         if posixpath.basename(path) == "dvc.yaml":
             names.add(posixpath.join(posixpath.dirname(path), "dvc.lock"))
     for path in (*described, *(output.path for output in outputs)):
-        for folder in _folders_above(path):
+        for folder in folders_above(path):
             names.update({f"{folder}/.gitignore", f"{folder}/.dvcignore"})
     names |= described
     return sorted(name for name in names if repo.fs.isfile(repo.fs.join(repo.root_dir, *name.split("/"))))
 
 
-def _folders_above(path: str) -> Iterator[str]:
+def _templates(repo: Any) -> Iterator[str]:
+    """Files that give values to a dvc.yaml, without which DVC cannot read it: params.yaml beside it, and those of its ``vars``."""
+    for stage in repo.index.stages:
+        if posixpath.basename(relative(repo, stage.path)) != "dvc.yaml":
+            continue
+        beside, contents = repo.fs.parent(stage.path), stage.dvcfile.contents
+        definition = contents["stages"][stage.name.partition("@")[0]]
+        own = definition.get("do", definition).get("vars", [])
+        named = [
+            (beside, "params.yaml"),
+            *((beside, one) for one in contents.get("vars", [])),
+            *((stage.wdir, one) for one in own),
+        ]
+        for folder, name in named:
+            if isinstance(name, str) and repo.fs.isin(path := _beside(repo, folder, name), repo.root_dir):
+                yield relative(repo, path)
+
+
+def _beside(repo: Any, folder: str, name: str) -> str:
+    """:param name: of a file, and after a colon of what is taken from it"""
+    return str(repo.fs.normpath(repo.fs.join(folder, name.partition(":")[0])))
+
+
+def is_metafile(path: str) -> bool:
+    """Whether a path of the project is that of a file which says what DVC tracks."""
+    return path == CONFIG or path.endswith(".dvc") or posixpath.basename(path) in METAFILES
+
+
+def folders_above(path: str) -> Iterator[str]:
+    """The folders that a relative path lies in, innermost first."""
     while path := posixpath.dirname(path):
         yield path
 
@@ -241,5 +278,6 @@ def _dependencies(repo: Any, stages: Iterable[Any], outputs: Sequence[Output]) -
             if stage.is_import or dep.protocol != "local" or not repo.fs.isin(dep.fs_path, repo.root_dir):
                 continue
             found.add(relative(repo, dep.fs_path))
+    found.update(_templates(repo))
     tracked = [relative(repo, out.fs_path) for out in repo.index.outs if out.use_cache]
     return sorted(path for path in found if not any(path == t or path.startswith(f"{t}/") for t in tracked))

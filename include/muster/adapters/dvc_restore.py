@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from os.path import islink
 from pathlib import Path
@@ -13,18 +13,22 @@ from muster.adapters.dvc_known import DATA, OBJECTS
 from muster.adapters.dvc_object_fill import ObjectFill, check_file
 from muster.adapters.dvc_objects_map import FolderStore, read_folder_object
 from muster.adapters.dvc_place import Place, Staging, remote_for_people, staged
-from muster.adapters.dvc_project_files import BUNDLE, REPO
+from muster.adapters.dvc_project_files import BUNDLE, REFS, REPO
+from muster.adapters.dvc_repository import dvc_errors, folders_above, is_metafile, open_repository, read_version
 from muster.adapters.dvc_restored_remote import cache_kinds, fill_cloud_remote, write_local_config
-from muster.adapters.git_history import read_state, restore_history
+from muster.adapters.git_history import SHA1, GitState, read_state, restore_history
 from muster.adapters.same_files import same_files
 from muster.domain.content import TreeEntry, checked_path
-from muster.errors import IntegrityError, PermanentError
+from muster.errors import IntegrityError, PermanentError, SourceInvalid
+from muster.folders import remove_any
 from muster.ports import Json, TreeReader
+from muster.scratch import scratch_folder
 
 OBJECT_FOLDERS = ("files", "md5")
 RECONCILED = (
     "revision",
     "branch",
+    "object_format",
     "outputs",
     "files",
     "bytes",
@@ -33,8 +37,10 @@ RECONCILED = (
     "empty_folders",
     "links",
     "metafiles",
+    "absent_metafiles",
 )
-INNER = (".git", ".dvc/cache", ".dvc/tmp", ".dvc/config.local")
+CACHE = ".dvc/cache"
+INNER = (".git", CACHE, ".dvc/tmp", ".dvc/config.local")
 
 
 def rebuild(place: Place, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json]:
@@ -45,8 +51,9 @@ def rebuild(place: Place, details: Mapping[str, Json], tree: TreeReader) -> dict
     """
     with staged(place) as staging:
         _history(staging.directory, details, tree)
-        entries = _put_files(staging.directory, tree)
-        write_local_config(staging.directory, place)
+        entries = _put_files(staging.directory, details, tree)
+        write_local_config(staging.directory, place, details)
+        _check_recorded(staging.directory, details)
         _fill(staging, place, entries)
         facts = _measure(staging.directory, staging.remote, details, entries)
         _reconcile(details, facts)
@@ -86,45 +93,90 @@ class _Entries:
 def _history(directory: Path, details: Mapping[str, Json], tree: TreeReader) -> None:
     if details.get("scm") != "git":
         return
-    bundle = next((entry for entry in tree.entries() if entry.path == BUNDLE), None)
-    if bundle is None and details.get("revision") is not None:
+    bundle, refs = (next((entry for entry in tree.entries() if entry.path == path), None) for path in (BUNDLE, REFS))
+    if (bundle is None) != (refs is None) or (bundle is None and details.get("revision") is not None):
         raise IntegrityError("the captured dataset lacks its Git history", "verify the vault")
+    told = tree.read(refs).decode(errors="surrogateescape") if refs else ""
     file = directory.with_name(f"{directory.name}.bundle")
     try:
         if bundle is not None:
             tree.extract([(bundle, file)])
-        restore_history(file if bundle else None, directory, details.get("revision"), details.get("branch"))
+        captured = GitState(details.get("revision"), details.get("branch"), told, details.get("object_format") or SHA1)
+        restore_history(file if bundle else None, directory, captured)
     finally:
         file.unlink(missing_ok=True)
 
 
-def _put_files(directory: Path, tree: TreeReader) -> _Entries:
+def _put_files(directory: Path, details: Mapping[str, Json], tree: TreeReader) -> _Entries:
     entries = _Entries(_below(tree, DATA), _below(tree, REPO), _below(tree, OBJECTS))
     cache = _cache(directory)
     workspace = entries.data | entries.repo
-    _check_paths(directory, workspace)
-    for path in workspace:
-        if (there := directory / path).is_file() or there.is_symlink():
-            there.unlink()  # Git's checkout; what was captured may be newer than its commit
+    outputs = [str(output["path"]) for output in details["outputs"]]
+    absent = [str(path) for path in details.get("absent_metafiles", ())]
+    above = _check_paths(workspace, (*outputs, *absent))
+    for path in absent:
+        _inside(directory, path).unlink(missing_ok=True)
+    _make_way(directory, above, (*outputs, CACHE, *entries.repo))
     wanted = [(entry, f"{directory}/{path}") for path, entry in workspace.items()]
     tree.extract([*wanted, *((entry, cache.path(oid)) for oid, entry in entries.objects.items())])
     return entries
 
 
-def _check_paths(directory: Path, entries: Mapping[str, TreeEntry]) -> None:
-    """Nothing may be written through a link, into Git's or DVC's own folders, or outside."""
+def _check_paths(entries: Mapping[str, TreeEntry], others: Sequence[str]) -> set[str]:
+    """
+    The folders that they lie in. Nothing may be written or removed through a link, in Git's or DVC's own folders, or outside.
+
+    :raises IntegrityError: if something would be
+    """
     links = {path for path, entry in entries.items() if entry.kind == "link"}
-    for folder in {posixpath.dirname(checked_path(path)) for path in entries}:
-        above = folder
-        while above:
-            if above in links or (directory / above).is_symlink():
-                raise IntegrityError(f"the captured dataset has files behind the link {above}", "do not restore it")
-            above = posixpath.dirname(above)
-    inner = next(
-        (path for path in entries if path.startswith(tuple(f"{name}/" for name in INNER)) or path in INNER), None
-    )
-    if inner:
-        raise IntegrityError(f"the captured dataset holds {inner}, which is no file of a dataset", "do not restore it")
+    folders = {posixpath.dirname(checked_path(path)) for path in (*entries, *others)} - {""}
+    folders |= {above for folder in folders for above in folders_above(folder)}
+    if behind := sorted(folders & links):
+        raise IntegrityError(f"the captured dataset has files behind the link {behind[0]}", "do not restore it")
+    inner = tuple(f"{name}/" for name in INNER)
+    for path in (*entries, *others):
+        if path in INNER or path.startswith(inner):
+            raise IntegrityError(
+                f"the captured dataset holds {path}, which is no file of a dataset", "do not restore it"
+            )
+    return folders
+
+
+def _inside(directory: Path, path: str) -> Path:
+    """A path of the repository; what is behind a link is not in it."""
+    if not is_metafile(path) or any((directory / above).is_symlink() for above in folders_above(checked_path(path))):
+        raise IntegrityError(
+            f"the captured dataset says that the metafile {path} is absent, which is none", "do not restore it"
+        )
+    return directory / path
+
+
+def _make_way(directory: Path, folders: Collection[str], paths: Sequence[str]) -> None:
+    """Remove what Git's checkout has where something was captured: that may be newer than the commit, and of another kind."""
+    for above in sorted(folders):
+        if (there := directory / above).is_symlink() or there.is_file():
+            there.unlink()
+    for path in paths:
+        remove_any(directory / path)
+
+
+def _check_recorded(directory: Path, details: Mapping[str, Json]) -> None:
+    """What DVC reads in the restored repository must be what was captured; asked where all that it tracks was captured."""
+    if details.get("targets", ["unknown"]):
+        return
+    try:
+        with scratch_folder("dvc") as site, open_repository(directory, site=site) as repo, dvc_errors(directory):
+            outputs = read_version(repo, ()).outputs
+    except SourceInvalid as error:
+        told = f"the restored dataset is none that DVC reads: {error.message}"
+        raise IntegrityError(told, "restore its files alone: --only dataset/NAME/PATH") from error
+    recorded = {output.path: output.oid for output in outputs if output.cached}
+    captured = {output["path"]: output["md5"] for output in details["outputs"]}
+    if different := sorted({*recorded.items()} ^ {*captured.items()}):
+        raise IntegrityError(
+            f"DVC tracks something else in the restored dataset than was captured: {different[0][0]}",
+            "restore its files alone: --only dataset/NAME/PATH",
+        )
 
 
 def _fill(staging: Staging, place: Place, entries: _Entries) -> None:
@@ -157,6 +209,7 @@ def _measure(directory: Path, remote: Path | None, details: Mapping[str, Json], 
         "scm": "git" if git else "none",
         "revision": git.revision if git else None,
         "branch": git.branch if git else None,
+        "object_format": git.format if git else None,
         "outputs": outputs,
         "files": sum(output["nfiles"] for output in outputs),
         "bytes": sum(output["size"] for output in outputs),
@@ -164,7 +217,10 @@ def _measure(directory: Path, remote: Path | None, details: Mapping[str, Json], 
         "folders": sum(one.folders for one in found),
         "empty_folders": sum(len(one.empty_folders) for one in found),
         "links": sum(len(one.links) for one in found),
-        "metafiles": sum((directory / path).is_file() for path in entries.repo),
+        "metafiles": sum(os.path.lexists(directory / path) for path in entries.repo),
+        "absent_metafiles": [
+            path for path in details.get("absent_metafiles", ()) if not os.path.lexists(directory / path)
+        ],
     }
 
 
@@ -244,7 +300,7 @@ def _md5(entry: TreeEntry) -> str:
 
 
 def _cache(directory: Path) -> FolderStore:
-    return FolderStore(directory.joinpath(".dvc", "cache", *OBJECT_FOLDERS))
+    return FolderStore(directory.joinpath(CACHE, *OBJECT_FOLDERS))
 
 
 def _count_objects(store: FolderStore) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,47 @@ from muster.adapters.dvc_place import Place, remote_for_people
 from muster.adapters.dvc_repository import dvc_errors, open_repository
 from muster.domain.restore_plan import without_secrets
 from muster.errors import IntegrityError, SourceInvalid, StoreUnavailable, TargetNotEmpty
+from muster.ports import Json
 
 NAME = "restored"
 NAMED = re.compile(r'remote "(?P<name>.*)"')
 
 
-def write_local_config(staging: Path, place: Place) -> None:
+def write_local_config(staging: Path, place: Place, details: Mapping[str, Json]) -> None:
     """
     Write .dvc/config.local, which is in no version, so that the default remote is the place's and the cache the repository's own.
 
     A remote of .dvc/config that is at this very place keeps its name and settings. Any other is left alone, and is no longer
-    the default: what is restored elsewhere does not write to where the original wrote.
+    the default: what is restored elsewhere does not write to where the original wrote. For the same reason the remotes that outputs
+    have of their own lead to the place, too, which holds all objects; but not where their settings do not go with a folder.
+
+    A repository without Git is told so, which the original's own .dvc/config.local may have done.
     """
-    lines = [*_remote_lines(staging, place), *_cache_lines(staging)]
+    core, remote = _remote_lines(staging, place)
+    if details.get("scm") != "git" and not _merged(staging)["core"].get("no_scm"):
+        core.append("    no_scm = true")
+    lines = [*(["[core]"] if core else []), *core, *remote, *_cache_lines(staging)]
+    _write_lines(staging, lines)
+    for name in details.get("named_remotes", ()) if remote and place.remote_folder else ():
+        own = [f"['remote \"{name}\"']", f"    url = {place.remote_folder}"]
+        _write_lines(staging, [*lines, *own])
+        if _is_valid(staging):
+            lines += own
+        else:
+            _write_lines(staging, lines)
+
+
+def _write_lines(staging: Path, lines: Sequence[str]) -> None:
     if lines:
         (staging / ".dvc" / "config.local").write_text("\n".join(lines) + "\n")
+
+
+def _is_valid(staging: Path) -> bool:
+    try:
+        _merged(staging)
+    except SourceInvalid:
+        return False
+    return True
 
 
 def cache_kinds(staging: Path) -> list[str]:
@@ -92,17 +118,15 @@ def _take_away(odb: Any, oids: Collection[str]) -> None:
                 odb.fs.remove(path)
 
 
-def _remote_lines(staging: Path, place: Place) -> Iterator[str]:
+def _remote_lines(staging: Path, place: Place) -> tuple[list[str], list[str]]:
+    """What belongs into the section ``core``, and the remote's own section."""
     remotes, default = _remotes(staging, place)
     there = [name for name, url in remotes.items() if url == remote_for_people(place)]
-    if there and default in there:
-        return
     if there:
-        yield from ("[core]", f"    remote = {there[0]}")
-        return
+        return ([] if default in there else [f"    remote = {there[0]}"]), []
     name = next(n for n in (NAME, *(f"{NAME}-{i}" for i in range(2, 99))) if n not in remotes)
-    yield from ("[core]", f"    remote = {name}", f"['remote \"{name}\"']")
-    yield from (f"    url = {place.remote_folder or place.remote}", "    verify = true")
+    own = [f"['remote \"{name}\"']", f"    url = {place.remote_folder or place.remote}", "    verify = true"]
+    return [f"    remote = {name}"], own
 
 
 def _remotes(staging: Path, place: Place) -> tuple[dict[str, str], str | None]:

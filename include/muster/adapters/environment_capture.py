@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import muster
 from muster.adapters.cyclonedx_sbom import bill_of_materials
+from muster.adapters.environment_closure import needs_of, unmet
 from muster.adapters.environment_content import LOCK, PLATFORM, SBOM, WHEELS, environment_digest, glibc_needed
 from muster.adapters.python_interpreter import Interpreter, find_interpreter
 from muster.adapters.requirement_lock import Requirement, RequirementLock, read_lock
 from muster.adapters.wheel_cache import WheelCache, key_of
 from muster.domain.content import ContentRef
 from muster.domain.recovery_point import ComponentKind
-from muster.errors import SourceChanged
+from muster.errors import IntegrityError, NotFound, SourceChanged, SourceInvalid
 from muster.ports import SourceFile, TreeReader
+from muster.scratch import scratch_folder
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement as Need
 
 Json = Any
+SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,8 @@ class EnvironmentSource:
         """
         Read the lock and get hold of every wheel it names for this platform: from the point before, the cache or the index.
 
-        :raises SourceInvalid: if the lock lacks a hash, Python is not installed, or there is no wheel for something
+        :raises SourceInvalid: if the lock lacks a hash, or something that its wheels need, Python is not installed, or there is no wheel
+            for something
         :raises StoreUnavailable: if the package index does not answer and wheels are missing
         :raises IntegrityError: if the index gives other bytes than the lock allows
         """
@@ -72,6 +80,8 @@ class EnvironmentSource:
         cached = self._cache.wheels([r for r in needed if r.key not in stored], interpreter)
         wheels.extend(_CapturedWheel(w.requirement, w.path.name, w.sha256, w.md5, w.size, w.path) for w in cached)
         wheels.sort(key=lambda wheel: wheel.file)
+        if cached or not _holds(previous, lock, interpreter):
+            _check_closed(self._lock, wheels, interpreter, previous)
         yield EnvironmentCapture(self._lock, lock, interpreter, tuple(wheels), cut_at, self._cache)
 
 
@@ -98,9 +108,8 @@ class EnvironmentCapture:
 
     def files(self) -> Iterator[SourceFile]:
         """The lock, its wheels, a bill of materials and the platform; the same bytes for the same environment."""
-        platform = json.dumps(self._interpreter.platform_facts(), indent=1, sort_keys=True).encode() + b"\n"
         packages = [(w.requirement.name, w.requirement.version, w.file, w.sha256) for w in self._wheels]
-        yield _in_memory(PLATFORM, platform)
+        yield _in_memory(PLATFORM, _platform(self._interpreter))
         yield _in_memory(LOCK, self._lock.content)
         yield _in_memory(SBOM, bill_of_materials(packages, self._lock.sha256, muster.__version__))
         for wheel in self._wheels:
@@ -162,6 +171,46 @@ def _stored_wheels(
                 requirement, file, content.sha256, entry.md5, content.size, None, content
             )
     return stored
+
+
+def _holds(previous: TreeReader | None, lock: RequirementLock, interpreter: Interpreter) -> bool:
+    """Whether the point before has this very lock for this very platform."""
+    digests = {LOCK: lock.sha256, PLATFORM: hashlib.sha256(_platform(interpreter)).hexdigest()}
+    found = {entry.path: entry.content.sha256 for entry in previous.entries() if entry.content} if previous else {}
+    return all(found.get(path) == digest for path, digest in digests.items())
+
+
+def _check_closed(
+    path: Path, wheels: Sequence[_CapturedWheel], interpreter: Interpreter, previous: TreeReader | None
+) -> None:
+    """
+    :raises SourceInvalid: if a wheel needs what the lock does not give, so that the environment could not be built again
+    """
+    needs: dict[str, list[Need]] = {}
+    with scratch_folder("wheels") as scratch:
+        for wheel in wheels:
+            with suppress(IntegrityError, NotFound):  # what the vault has lost is fetched again when it is stored
+                needs[wheel.requirement.name] = needs_of(_at_hand(wheel, scratch, previous))
+            (scratch / wheel.file).unlink(missing_ok=True)
+    versions = {wheel.requirement.name: wheel.requirement.version for wheel in wheels}
+    missing = list(unmet(needs, versions, interpreter.markers))
+    if missing:
+        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        raise SourceInvalid(
+            f"no environment can be built of the lock {path}: {'; '.join(missing[:SHOWN])}{more}",
+            "write it with `uv pip compile --generate-hashes`, which locks all that is needed",
+        )
+
+
+def _at_hand(wheel: _CapturedWheel, scratch: Path, previous: TreeReader | None) -> Path:
+    if wheel.path is not None or previous is None:
+        return wheel.path or scratch / wheel.file
+    previous.extract([(previous.entry(f"{WHEELS}{wheel.file}"), scratch / wheel.file)])
+    return scratch / wheel.file
+
+
+def _platform(interpreter: Interpreter) -> bytes:
+    return json.dumps(interpreter.platform_facts(), indent=1, sort_keys=True).encode() + b"\n"
 
 
 def _in_memory(path: str, content: bytes) -> SourceFile:

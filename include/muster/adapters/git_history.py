@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from muster.errors import IntegrityError, SourceInvalid
+from muster.folders import remove_folder
 
 QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "gc.auto=0", "-c", "pack.threads=1")
 TIMEOUT_S = 3600.0
+SHA1 = "sha1"
+BRANCHES = "refs/heads/"
+HEAD = " HEAD"  # how the line of HEAD ends; that of a remote's HEAD ends in "/HEAD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +29,26 @@ class GitState:
     """
     Where a repository stands.
 
-    :param revision: the commit, 40 or 64 hex digits; None before the first one
+    :param revision: the commit, 40 or 64 hex digits; None if the branch that is checked out has none yet
     :param branch: the branch that is checked out; None with a detached HEAD
-    :param refs: every ref and HEAD with its commit, as ``git show-ref --head`` lists them
+    :param refs: every ref, and HEAD if it has a commit, as ``git show-ref --head`` lists them
+    :param format: the hash that names its objects, ``sha1`` or ``sha256``
     """
 
     revision: str | None
     branch: str | None
     refs: str
+    format: str = SHA1
+
+    @property
+    def head(self) -> str | None:
+        """The commit of HEAD, which is not `revision` where another one was asked for."""
+        return next((line.split()[0] for line in self.refs.splitlines() if line.endswith(HEAD)), None)
+
+    @property
+    def named(self) -> list[str]:
+        """The lines of `refs` without that of HEAD."""
+        return sorted(line for line in self.refs.splitlines() if not line.endswith(HEAD))
 
 
 def is_git_root(folder: Path) -> bool:
@@ -51,47 +67,88 @@ def read_state(root: Path, rev: str | None = None) -> GitState:
             f"the Git repository {root} is a shallow clone: its history is not whole", "run: git fetch --unshallow"
         )
     refs = run_git(root, "show-ref", "--head", accept=(0, 1))
-    branch = run_git(root, "symbolic-ref", "--quiet", "--short", "HEAD", accept=(0, 1)).strip() or None
+    objects = run_git(root, "rev-parse", "--show-object-format").strip()
     if rev is None:
-        head = next((line.split()[0] for line in refs.splitlines() if line.endswith(" HEAD")), None)
-        return GitState(head, branch, refs)
+        at = run_git(root, "symbolic-ref", "--quiet", "HEAD", accept=(0, 1)).strip()
+        branch = at.removeprefix(BRANCHES) if at.startswith(BRANCHES) else None
+        return GitState(GitState(None, None, refs).head, branch, refs, objects)
     commit = run_git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{rev}^{{commit}}", accept=(0, 1))
     if not commit.strip():
         raise SourceInvalid(f"the Git repository {root} has no revision {rev!r}", "see: git log --all --oneline")
-    named = run_git(root, "show-ref", "--verify", "--quiet", f"refs/heads/{rev}", accept=(0, 1, 128), status=True)
-    return GitState(commit.strip(), rev if named == "0" else None, refs)
+    named = run_git(root, "show-ref", "--verify", "--quiet", f"{BRANCHES}{rev}", accept=(0, 1, 128), status=True)
+    return GitState(commit.strip(), rev if named == "0" else None, refs, objects)
 
 
-def write_bundle(root: Path, bundle: Path) -> None:
+def committed_files(root: Path, revision: str) -> list[str]:
+    """Paths of all files of a commit."""
+    return run_git(root, "ls-tree", "-r", "-z", "--name-only", "--full-tree", revision).split("\0")[:-1]
+
+
+def write_bundle(root: Path, bundle: Path, git: GitState) -> None:
     """
-    Write all refs, and all they lead to, into a bundle that needs nothing else.
+    Write all refs, HEAD if it has a commit, and all they lead to, into a bundle that needs nothing else; a repository is made of it to
+    prove that, and removed again.
 
-    :raises SourceInvalid: if objects of the repository are missing or damaged
+    :param git: where the repository stands; it has a ref, or a commit
+    :raises SourceInvalid: if the bundle does not give all of it: objects are missing, damaged, or left out by grafts
     """
-    run_git(root, "bundle", "create", "--quiet", str(bundle), "--all", "HEAD")
+    run_git(root, "bundle", "create", "--quiet", str(bundle), "--all", *(["HEAD"] if git.head else []))
+    proof = bundle.with_name(f"{bundle.name}.proof")
+    try:
+        _init(proof, git, "--bare")
+        _fetch(bundle, proof, git)
+        if git.revision:
+            run_git(proof, "cat-file", "-e", f"{git.revision}^{{commit}}", broken=bundle)
+    except IntegrityError as error:
+        raise SourceInvalid(
+            f"the history of the Git repository {root} cannot be brought back from a bundle: {error.message}",
+            f"run: git -C {root} fsck --full; look for grafts in .git/info/grafts, and keep the revision by a branch or tag",
+        ) from error
+    finally:
+        remove_folder(proof)
 
 
-def restore_history(bundle: Path | None, folder: Path, revision: str | None, branch: str | None) -> None:
+def restore_history(bundle: Path | None, folder: Path, captured: GitState) -> None:
     """
-    Make a repository in a new or empty folder and check out the commit.
+    Make a repository in a new or empty folder, with every ref, and check out the commit; without one, HEAD names the branch alone.
 
-    :raises IntegrityError: if the bundle does not give this commit
+    :param bundle: None if nothing was captured but the branch
+    :raises IntegrityError: if the bundle does not give these refs, or this commit
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    run_git(folder, "init", "--quiet", "--template=", "--initial-branch", branch or "main", str(folder))
-    if bundle is None or revision is None:
+    branch = captured.branch
+    _init(folder, captured)
+    if bundle is None:
         return
-    wanted = ("+refs/*:refs/*", "HEAD")
-    run_git(
-        folder, "fetch", "--quiet", "--update-head-ok", "--no-write-fetch-head", str(bundle), *wanted, broken=bundle
-    )
-    tip = run_git(folder, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}", accept=(0, 1)).strip()
-    at = [branch] if branch and tip == revision else ["--detach", revision]
+    _fetch(bundle, folder, captured)
+    if captured.revision is None:
+        return
+    tip = run_git(folder, "rev-parse", "--verify", "--quiet", f"{BRANCHES}{branch}", accept=(0, 1)).strip()
+    at = [branch] if branch and tip == captured.revision else ["--detach", captured.revision]
     run_git(folder, "-c", "advice.detachedHead=false", "checkout", "--quiet", "--force", *at, "--", broken=bundle)
     came = run_git(folder, "rev-parse", "HEAD").strip()
-    if came != revision:
+    if came != captured.revision:
         raise IntegrityError(
-            f"the stored Git history leads to commit {came}, but {revision} was captured", "verify the vault"
+            f"the stored Git history leads to commit {came}, but {captured.revision} was captured", "verify the vault"
+        )
+
+
+def _init(folder: Path, captured: GitState, *options: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    named = () if captured.format == SHA1 else (f"--object-format={captured.format}",)
+    begin = ("--initial-branch", captured.branch or "main")
+    run_git(folder, "init", "--quiet", "--template=", *options, *named, *begin, str(folder))
+
+
+def _fetch(bundle: Path, folder: Path, captured: GitState) -> None:
+    wanted = ("+refs/*:refs/*", *(["HEAD"] if captured.head else []))
+    quiet = ("--quiet", "--update-head-ok", "--no-write-fetch-head")
+    run_git(folder, "fetch", *quiet, str(bundle), *wanted, broken=bundle)
+    came = GitState(None, None, run_git(folder, "show-ref", accept=(0, 1))).named
+    different = sorted({*came} ^ {*captured.named})
+    if different:
+        raise IntegrityError(
+            f"the stored Git history does not give the refs that were captured; it differs in {different[0].split()[-1]}",
+            "verify the vault",
         )
 
 

@@ -17,13 +17,17 @@ class MovedPaths:
     Paths that are moved as one: all of them, or none.
 
     :param paths: files or folders; those that are not there are passed over
+    :param within: a folder that holds them, and must not get anything else beside them; None if it may
+    :param hidden: where in it they are moved to, at their own paths
     """
 
     paths: Sequence[Path]
+    within: Path | None = None
+    hidden: str = ""
 
     def kept(self, stamp: str) -> Kept:
-        before = _found(_before(path, stamp) for path in self.paths)
-        undone = _found(_undone(path, stamp) for path in self.paths)
+        before = _found(self._named(path, "before", stamp) for path in self.paths)
+        undone = _found(self._named(path, "undone", stamp) for path in self.paths)
         for path in self.paths:
             if not before and not undone and not _lies(path.parent):
                 raise Refused(
@@ -34,7 +38,7 @@ class MovedPaths:
 
     def set_aside(self, stamp: str) -> tuple[str, ...]:
         """:raises Refused: if something lies there under this stamp already, or a path is a mount"""
-        return self._move([(path, _before(path, stamp)) for path in self.paths if _lies(path)])
+        return self._move([(path, self._named(path, "before", stamp)) for path in self.paths if _lies(path)])
 
     def put_back(self, stamp: str) -> tuple[str, ...]:
         """
@@ -43,15 +47,20 @@ class MovedPaths:
         ``<path>.undoing-<stamp>`` lies there between the two: a try that was killed in the second half must not take what has come back
         already for what was restored.
         """
-        before = [path for path in self.paths if _lies(_before(path, stamp))]
-        mark = next((mark for path in self.paths if _lies(mark := _undoing(path, stamp))), None)
-        restored = [(path, _undone(path, stamp)) for path in self.paths if _lies(path)] if before and not mark else []
+        before = [path for path in self.paths if _lies(self._named(path, "before", stamp))]
+        mark = next((mark for path in self.paths if _lies(mark := self._named(path, "undoing", stamp))), None)
+        restored = (
+            [(path, self._named(path, "undone", stamp)) for path in self.paths if _lies(path)]
+            if before and not mark
+            else []
+        )
         self._move(restored)
         try:
             if before:
-                mark = mark or _undoing(before[0], stamp)
+                mark = mark or self._named(before[0], "undoing", stamp)
+                self._make_room(mark)
                 mark.touch()
-            self._move((_before(path, stamp), path) for path in before)
+            self._move((self._named(path, "before", stamp), path) for path in before)
         except BaseException:
             self._take_back(restored)
             if mark and restored:
@@ -63,7 +72,11 @@ class MovedPaths:
 
     def discard(self, stamp: str, only: Collection[str]) -> tuple[str, ...]:
         """Also what `put_back` moved aside."""
-        asides = [aside for path in self.paths for aside in (_before(path, stamp), _undone(path, stamp))]
+        asides = [
+            aside
+            for path in self.paths
+            for aside in (self._named(path, "before", stamp), self._named(path, "undone", stamp))
+        ]
         found = [aside for aside in asides if _lies(aside)]
         require_named([str(aside) for aside in found], only)
         for aside in found:
@@ -81,11 +94,13 @@ class MovedPaths:
         try:
             for source, to in moves:
                 _require_free(to)
+                self._make_room(to)
                 source.rename(to)
                 done.append((source, to))
         except OSError as error:
             self._take_back(done)
-            told = f"{error.filename} cannot be moved to {error.filename2}: {error.strerror}"
+            wanted = f"moved to {error.filename2}" if error.filename2 else "made"
+            told = f"{error.filename} cannot be {wanted}: {error.strerror}"
             raise Refused(told, "restore to another place, or see to permissions; a mount cannot be moved") from error
         except BaseException:
             self._take_back(done)
@@ -95,6 +110,17 @@ class MovedPaths:
     def _take_back(self, done: list[tuple[Path, Path]]) -> None:
         for source, to in reversed(done):
             to.rename(source)
+
+    def _named(self, path: Path, word: str, stamp: str) -> Path:
+        """Where something of a path lies aside: beside it, if it does, or else where it has to."""
+        beside = path.with_name(f"{path.name}.{word}-{stamp}")
+        if self.within is None or _lies(beside):
+            return beside
+        return self.within / self.hidden / beside.relative_to(self.within)
+
+    def _make_room(self, path: Path) -> None:
+        if self.within and path.is_relative_to(self.within / self.hidden):
+            path.parent.mkdir(parents=True, exist_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +190,3 @@ def _found(paths: Iterable[Path]) -> tuple[str, ...]:
 def _require_free(path: Path) -> None:
     if _lies(path):
         raise Refused(f"{path} is there already", "look at what lies there; move it away, or discard it")
-
-
-def _before(path: Path, stamp: str) -> Path:
-    return path.with_name(f"{path.name}.before-{stamp}")
-
-
-def _undone(path: Path, stamp: str) -> Path:
-    return path.with_name(f"{path.name}.undone-{stamp}")
-
-
-def _undoing(path: Path, stamp: str) -> Path:
-    return path.with_name(f"{path.name}.undoing-{stamp}")

@@ -15,6 +15,9 @@ from muster.domain.restore_request import below
 from muster.errors import NotFound, SourceInvalid, TargetNotEmpty
 from muster.ports import Json, TreeReader
 
+UNTRACKED = ".dvc/tmp/muster"
+"""Where neither DVC nor Git looks."""
+
 
 class PathTarget:
     """
@@ -23,11 +26,13 @@ class PathTarget:
     :param kind: of the component
     :param path: what of it, as in `muster.domain.restore_request.RestoreRequest.only`
     :param place: where it goes; must be absent, or an empty folder
+    :param repository: of DVC, that the place lies in, if there is one: what is moved aside does not get into what DVC tracks
     """
 
-    def __init__(self, kind: str, path: str, place: Path) -> None:
+    def __init__(self, kind: str, path: str, place: Path, repository: Path | None = None) -> None:
         self._kind, self._path = kind, path
         self._place = place.absolute()
+        self._repository = repository.absolute() if repository else None
         self._mode = 0o700 if kind == "configuration" else 0o777
 
     def check(self, details: Mapping[str, Json]) -> None:  # noqa: ARG002 - any machine can hold files
@@ -46,7 +51,10 @@ class PathTarget:
         return True
 
     def aside(self) -> MovedPaths:
-        return MovedPaths((self._place,))
+        own = self._repository / ".dvc" if self._repository else None
+        if own is None or not own.is_dir() or self._place.is_relative_to(own):
+            return MovedPaths((self._place,))
+        return MovedPaths((self._place,), self._repository, UNTRACKED)
 
     def restore(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json]:
         """

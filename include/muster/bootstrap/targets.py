@@ -73,7 +73,8 @@ class Targets:
         """
         if path:
             place = place_of(target, component.kind, component.name)
-            return PathTarget(component.kind, path, Path(f"{place}/{path}"))
+            repository = Path(place) if place and component.kind == "dataset" else None
+            return PathTarget(component.kind, path, Path(f"{place}/{path}"), repository)
         if component.kind == "dataset":
             directory = Path(target.datasets[component.name])
             return DvcTarget(component.name, directory, remote=target.remotes.get(component.name))

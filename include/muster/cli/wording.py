@@ -75,6 +75,9 @@ def point_lines(status: PointStatus) -> Lines:
     ]
     yield ""
     yield table(("component", "files", "size", "cut", "how", "sha256 of its list"), rows, right=("files", "size"))
+    for component in point.components:
+        for told in component.details.get("not_in_git_bundle", ()):
+            yield f"{component.label} does not hold {told}"
     if status.marks:
         yield ""
         yield table(

@@ -8,7 +8,7 @@ from typing import Literal
 
 from muster.domain.content import checked_path
 from muster.domain.recovery_point import RecoveryPoint
-from muster.errors import NotFound, UsageError
+from muster.errors import IntegrityError, NotFound, UsageError
 
 RESTORED_KINDS = ("dataset", "registry", "environment", "configuration")
 PATH_KINDS = {"dataset": ("data", "repo"), "configuration": ("files",)}
@@ -46,12 +46,12 @@ def wanted_of(point: RecoveryPoint, only: tuple[str, ...]) -> tuple[Wanted, ...]
     The components of a point that are asked for, in the order of the manifest.
 
     :raises NotFound: if the point has no such component; the hint lists what it has
-    :raises UsageError: if a path is asked for in a component of which only the whole is restored, or twice
+    :raises UsageError: if a path is asked for in a component of which only the whole is restored, twice, or none of what a tree can hold
     """
     labels = [component.label for component in point.components if component.kind in RESTORED_KINDS]
     if not only:
         return tuple(Wanted(label) for label in labels)
-    found = [wanted for text in only for wanted in _wanted(text, labels)]
+    found = [wanted for text in only for wanted in _wanted(text.rstrip("/"), labels)]
     for label in {wanted.label for wanted in found}:
         same = [wanted for wanted in found if wanted.label == label]
         if len(same) > 1:
@@ -71,7 +71,16 @@ def _wanted(text: str, labels: list[str]) -> list[Wanted]:
         raise UsageError(
             f"of {label}, only the whole is restored", "a single model is moved back on its own; leave the path out"
         )
-    return [Wanted(label, checked_path(path) if path else "")]
+    return [Wanted(label, _typed_path(label, path) if path else "")]
+
+
+def _typed_path(label: str, path: str) -> str:
+    try:
+        return checked_path(path)
+    except IntegrityError as error:
+        raise UsageError(
+            f"{path!r} is no path in {label}", f"write it as it lies there: {label}/FOLDER/FILE, without . and .."
+        ) from error
 
 
 def below(kind: str, path: str, entry: str) -> str | None:

@@ -39,7 +39,7 @@ class Aside(Protocol):
 
     def set_aside(self, stamp: str) -> tuple[str, ...]:
         """
-        Move what is there to a name of its own beside it. Nothing is done where nothing is.
+        Move what is there to a name of its own, beside it or where it is in nobody's way. Nothing is done where nothing is.
 
         :param stamp: names the restore for which it makes room; letters and digits
         :raises Refused: if something of this name lies there already, or the place cannot be moved
