@@ -54,6 +54,9 @@ class PathTarget:
         own = self._repository / ".dvc" if self._repository else None
         if own is None or not own.is_dir() or self._place.is_relative_to(own):
             return MovedPaths((self._place,))
+        above = self._place.parent
+        if above.is_dir() and above.stat().st_dev != own.stat().st_dev:  # a mount, out of which nothing is moved
+            return MovedPaths((self._place,))
         return MovedPaths((self._place,), self._repository, UNTRACKED)
 
     def restore(self, details: Mapping[str, Json], tree: TreeReader) -> dict[str, Json]:
