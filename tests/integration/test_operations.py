@@ -505,7 +505,14 @@ def test_nothing_is_cut_while_another_state_comes(world: World, action: str) -> 
 
 
 def test_a_restore_that_was_killed_keeps_nobody_from_a_snapshot_for_ever(world: World) -> None:
-    """It tells no end; after a day it is taken for one."""
+    """It tells no end; after a day it is taken for one, and before that once another one, or its undo, has come to its end."""
+    for action, outcome in (("restore", "passed"), ("undo", "done")):
+        world.vault.record("restore", "flights/x", "begun")
+        with pytest.raises(errors.SourceChanged):
+            world.snapshot()
+        world.vault.record(action, "flights/y", outcome)
+        world.clock.advance(1)
+        world.snapshot()
     world.vault.record("restore", "flights/x", "begun")
     with pytest.raises(errors.SourceChanged):
         world.snapshot()

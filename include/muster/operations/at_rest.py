@@ -16,6 +16,8 @@ from muster.vault.vault import AuditRecord, Vault
 BEGUN = "begun"
 MOVERS = {"restore": "a restore", "undo": "an undo", "rollback": "a rollback"}
 """Actions of records, and what they are called."""
+WHOLE = ("passed", "done")
+"""Outcomes after which the workload is in one state, also where something before it was killed."""
 LONGEST = timedelta(hours=24)
 """For how long something that began and told no end is taken for being at work; a process that was killed tells none."""
 
@@ -35,13 +37,16 @@ def require_at_rest(vault: Vault, workload: str, now: datetime, since: datetime 
             continue
         if record.outcome == BEGUN:
             running[record.action, record.subject] = record
-        elif (begun := running.pop((record.action, record.subject), None)) and since and record.at >= since:
-            ended.append(begun)
+            continue
+        over = list(running) if record.outcome in WHOLE else [(record.action, record.subject)]
+        begun = [running.pop(one) for one in over if one in running]
+        if since and record.at >= since:
+            ended += begun
     for record in (*running.values(), *ended):
         raise SourceChanged(
             f"{MOVERS[record.action]} of {record.subject}, begun at {record.at:%Y-%m-%d %H:%M:%SZ} by "
             f"{record.actor.name}@{record.actor.host}, moves {workload} while it is captured",
-            "take the snapshot when that has ended; if it was killed, run it again to its end",
+            "take the snapshot when that has ended; if it was killed, run it again to its end, or undo it",
         )
 
 
