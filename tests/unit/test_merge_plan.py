@@ -13,7 +13,7 @@ from muster.errors import NotFound, Refused, UsageError
 VERSION = ("name", "version", "source", "run_id", "description", "current_stage", "creation_time", "last_updated_time")
 STORED = ["m", 3, "models:/m-1", "r1", "words", "None", 7, 8]
 TOMBSTONE = ["m", 3, "REDACTED-SOURCE-PATH", "REDACTED-RUN-ID", None, "Deleted_Internal", 7, 99]
-RUN = ("run_uuid", "name", "lifecycle_stage", "deleted_time", "artifact_uri", "experiment_id")
+RUN = ("run_uuid", "name", "status", "end_time", "lifecycle_stage", "deleted_time", "artifact_uri", "experiment_id")
 
 
 def changed(row: list[Any], columns: tuple[str, ...], **values: Any) -> list[Any]:
@@ -63,12 +63,39 @@ def test_words_may_be_kept_and_identity_not(column: str, keepable: bool) -> None
     assert (verdict.action, verdict.differing, verdict.keepable) == ("conflict", (column,), keepable)
 
 
-def test_a_deleted_run_lives_again_only_if_nothing_else_differs() -> None:
-    """A run that was deleted and is the same comes back; one with another name is a conflict."""
-    stored = ["r1", "train", "active", None, "/a/r1", 1]
+def test_a_deleted_run_lives_again_and_keeps_what_else_was_changed() -> None:
+    """Left deleted, it would be collected with its model; but a run of another place is another run."""
+    stored = ["r1", "train", "RUNNING", None, "active", None, "/a/r1", 1]
     gone = changed(stored, RUN, lifecycle_stage="deleted", deleted_time=5)
-    assert judge("runs", RUN, stored, gone).action == "revive"
-    assert judge("runs", RUN, stored, changed(gone, RUN, name="other")).action == "conflict"
+    verdict = judge("runs", RUN, stored, gone)
+    assert (verdict.action, verdict.due, verdict.staying) == ("revive", stored, ())
+    gone = changed(gone, RUN, name="other", status="FINISHED", end_time=4)
+    verdict = judge("runs", RUN, stored, gone)
+    assert (verdict.action, verdict.staying) == ("revive", ("name", "status", "end_time"))
+    assert verdict.due == changed(gone, RUN, lifecycle_stage="active", deleted_time=None)
+    verdict = judge("runs", RUN, stored, changed(gone, RUN, artifact_uri="/b"))
+    assert (verdict.action, verdict.keepable) == ("conflict", False)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "action"),
+    [("RUNNING", "FINISHED", "left"), ("SCHEDULED", "KILLED", "left"), ("FINISHED", "FAILED", "conflict")],
+)
+def test_a_run_that_merely_ended_since_is_no_conflict(then: str, now: str, action: str) -> None:
+    """A point may be taken while it goes on; what had ended at the point ends no other way."""
+    stored = ["r1", "train", then, None, "active", None, "/a/r1", 1]
+    live = changed(stored, RUN, status=now, end_time=4)
+    verdict = judge("runs", RUN, stored, live)
+    assert (verdict.action, verdict.due, verdict.differing) == (action, live, ("status", "end_time"))
+    assert judge("runs", RUN, stored, changed(live, RUN, name="other")).action == "conflict"
+
+
+def test_a_run_that_was_deleted_at_the_point_and_lives_now_stays() -> None:
+    """Going back deletes nothing."""
+    stored = ["r1", "train", "FINISHED", 4, "deleted", 5, "/a/r1", 1]
+    assert (
+        judge("runs", RUN, stored, changed(stored, RUN, lifecycle_stage="active", deleted_time=None)).action == "left"
+    )
 
 
 EXPERIMENT = ("experiment_id", "name", "lifecycle_stage", "creation_time")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +155,7 @@ def _noted(
         found.aliases.append(AliasMove(model, values["alias"], now.get("version"), values["version"]))
     elif verdict.action == "revive":
         found.revived.append(change)
+        found.left += [replace(change, columns=verdict.staying)] if verdict.staying else []
     elif verdict.action == "left":
         found.left.append(change)
     elif verdict.action == "conflict":

@@ -195,7 +195,9 @@ def _changes(merge: MergePlan, would: str) -> Iterator[str | Table]:
     yield from (
         f"{_thing(c.table)} {c.id} is marked as deleted, and {would}{_verb('live', would)} again" for c in merge.revived
     )
-    yield from (f"{_thing(c.table)} {c.id} differs in {', '.join(c.columns)}, and stays as it is" for c in merge.left)
+    yield from (
+        f"{_thing(c.table)} {c.id} differs in {', '.join(c.columns)}, and that stays as it is" for c in merge.left
+    )
     for conflict in merge.conflicts:
         bars = "" if conflict.keepable else "; no rule lets that pass"
         yield f"conflict: {conflict.where} {conflict.id}: {conflict.what}{bars}"

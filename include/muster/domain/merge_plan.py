@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar, Literal
@@ -32,6 +32,11 @@ ESSENTIAL: Mapping[str, frozenset[str]] = {
     "inputs": frozenset({"input_uuid"}),
 }
 """What makes a row the one that it is: with another value there it is a different thing under the same name, which no rule lets pass."""
+LIFECYCLE = frozenset({"lifecycle_stage", "deleted_time"})
+"""Where MLflow marks a run, logged model or experiment as deleted, and changes nothing else of it."""
+UNDER_WAY = frozenset({"RUNNING", "SCHEDULED"})
+OF_ITS_END = frozenset({"status", "end_time"})
+"""Columns that MLflow writes when a run goes on and ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +46,13 @@ class Verdict:
 
     :param due: what it must be afterwards
     :param differing: columns in which it is otherwise now
+    :param staying: those of them in which it is otherwise afterwards too, although it lives again
     """
 
     action: Action
     due: list[Any]
     differing: tuple[str, ...] = ()
+    staying: tuple[str, ...] = ()
     keepable: bool = True
 
 
@@ -61,9 +68,14 @@ def judge(table: str, columns: Sequence[str], stored: list[Any], live: list[Any]
         return Verdict("move", stored, differing)
     if table in CONTAINERS:
         return _container(table, was, now, differing)
-    if _same_thing(table, differing, was, now) and _deleted(was) != _deleted(now):
+    if table == "model_versions" and _deleted(was) != _deleted(now) and was["creation_time"] == now["creation_time"]:
         return Verdict("revive", stored, differing) if _deleted(now) else Verdict("left", live, differing)
-    return Verdict("conflict", live, differing, keepable=not ESSENTIAL.get(table, frozenset()) & set(differing))
+    essential = ESSENTIAL.get(table, frozenset()) & set(differing)
+    if not essential and _deleted(now) and not _deleted(was):
+        return _revived(was, now, differing)
+    if set(differing) <= _written_later(table, was, now):
+        return Verdict("left", live, differing)
+    return Verdict("conflict", live, differing, keepable=not essential)
 
 
 def _container(table: str, was: Mapping[str, Any], now: Mapping[str, Any], differing: tuple[str, ...]) -> Verdict:
@@ -72,19 +84,24 @@ def _container(table: str, was: Mapping[str, Any], now: Mapping[str, Any], diffe
     ):
         return Verdict("conflict", list(now.values()), differing, keepable=False)
     if _deleted(now) and not _deleted(was):
-        return Verdict("revive", list({**now, "lifecycle_stage": was["lifecycle_stage"]}.values()), differing)
+        return _revived(was, now, differing)
     return Verdict("left", list(now.values()), differing)
+
+
+def _revived(was: Mapping[str, Any], now: Mapping[str, Any], differing: tuple[str, ...]) -> Verdict:
+    """It lives again as it is now: nothing changes but the mark."""
+    due = [was[column] if column in LIFECYCLE else value for column, value in now.items()]
+    return Verdict("revive", due, differing, tuple(column for column in differing if column not in LIFECYCLE))
 
 
 def _deleted(row: Mapping[str, Any]) -> bool:
     return row.get("lifecycle_stage") == "deleted" or row.get("current_stage") == DELETED_STAGE
 
 
-def _same_thing(table: str, differing: Iterable[str], was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether one of them is merely what MLflow leaves of the other when it is deleted."""
-    if table == "model_versions":  # of which it leaves little
-        return was.get("creation_time") == now.get("creation_time")
-    return set(differing) <= {"lifecycle_stage", "deleted_time"}
+def _written_later(table: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> frozenset[str]:
+    """Columns in which a row may be otherwise by now without anybody having changed what it says."""
+    lives = LIFECYCLE if _deleted(was) and not _deleted(now) else frozenset[str]()
+    return lives | OF_ITS_END if table == "runs" and was.get("status") in UNDER_WAY else lives
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +171,8 @@ class MergePlan:
     :param models: the models that are meant, as ``NAME`` or ``NAME@ALIAS``
     :param added: things that would come back; not their parts, such as parameters, which are in `tables`
     :param revived: what is marked as deleted and would live again
-    :param left: what differs and stays, since it holds others as well or was deleted at the point
+    :param left: what differs and stays: what holds others as well, lives again with other words, was deleted at the point, or went on
+        since then, as a run does until it ends
     """
 
     models: tuple[str, ...]
