@@ -19,7 +19,7 @@ from muster.operations.rollback import roll_back
 from muster.vault.vault import Vault
 from postgres import Cluster
 from registry_platform import platform_of
-from registry_seed import SmallStore, capture, driven
+from registry_seed import SmallStore, capture, driven, fill
 
 CHAMPION = [Wanted("delay", "champion")]
 MLMODEL = "flavors: {}\nmodel_size_bytes: 7\n"
@@ -116,6 +116,65 @@ def test_files_of_which_nothing_is_known_do_not_count_as_whole(lossy: Lossy) -> 
     lossy.lost.mkdir(parents=True)
     (lossy.lost / "notes.txt").write_text("n")
     assert lossy.plan(*CHAMPION).conflicts
+
+
+# --- what may be there besides ----------------------------------------------------------------------------------------
+
+
+def test_what_loading_leaves_beside_code_is_no_conflict(small_store: SmallStore, tmp_path: Path) -> None:
+    """Python keeps what it made of a model's code beside it; of code that the point has not, that is a file like others."""
+    folder = version(small_store, "delay", 1)
+    (folder / "code").mkdir()
+    (folder / "code" / "helper.py").write_text("")
+    point_alias(small_store, "champion", 1)
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+    (folder / "code" / "__pycache__").mkdir()
+    for name in ("helper", "other"):
+        (folder / "code" / "__pycache__" / f"{name}.cpython-311.pyc").write_text(name)
+    (conflict,) = MlflowMerge(small_store.url, str(small_store.artifacts)).plan(details, tree, CHAMPION).conflicts
+    assert conflict.id.endswith("other.cpython-311.pyc")
+
+
+def test_a_run_may_log_more_beside_its_model(small_store: SmallStore, tmp_path: Path) -> None:
+    """Also where the version names its run and not a folder: more notes are no conflict, and more in the model's folder is."""
+    folder = version(small_store, "delay", 1)
+    small_store.execute(
+        "UPDATE model_versions SET source = 'runs:/delay1/model', storage_location = 'runs:/delay1/model'"
+    )
+    point_alias(small_store, "champion", 1)
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+    merge = MlflowMerge(small_store.url, str(small_store.artifacts))
+    (folder.parent / "notes.txt").write_text("later")
+    assert merge.plan(details, tree, CHAMPION).conflicts == ()
+    (folder / "more.bin").write_text("later")
+    (conflict,) = merge.plan(details, tree, CHAMPION).conflicts
+    assert (conflict.id, conflict.what) == (str(folder / "more.bin"), "was not there at the point")
+
+
+@pytest.mark.parametrize(("status", "closed"), [(1, False), (2, True)])
+def test_a_model_that_was_still_written_may_have_more_files_by_now(
+    small_store: SmallStore, tmp_path: Path, status: int, closed: bool
+) -> None:
+    """A point may be taken while a run logs another model; unless a version names it, it is not held to what there was."""
+    version(small_store, "delay", 1)
+    point_alias(small_store, "champion", 1)
+    folder = small_store.artifacts / "0" / "models" / "m-1" / "artifacts"
+    folder.mkdir(parents=True)
+    (folder / "first.bin").write_text("1")
+    place = {"model_id": "m-1", "experiment_id": 0, "artifact_location": str(folder), "lifecycle_stage": "active"}
+    fill(small_store.url, "logged_models", **place, source_run_id="delay1", status=status)
+    fill(
+        small_store.url,
+        "inputs",
+        source_type="RUN_OUTPUT",
+        source_id="delay1",
+        destination_type="MODEL_OUTPUT",
+        destination_id="m-1",
+    )
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+    (folder / "MLmodel").write_text(MLMODEL)
+    plan = MlflowMerge(small_store.url, str(small_store.artifacts)).plan(details, tree, CHAMPION)
+    assert bool(plan.conflicts) is closed
 
 
 # --- points of chosen models ------------------------------------------------------------------------------------------

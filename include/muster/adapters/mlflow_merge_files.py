@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Sequence
+import posixpath
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from muster.adapters.mlflow_access import Access
 from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder, LocalFolder, disk_errors
 from muster.adapters.mlflow_buckets import BucketFolder, extracted
 from muster.adapters.mlflow_locations import Place, Root, home_of
+from muster.adapters.mlflow_missing import LOADED_META, MLMODEL
 from muster.adapters.restore_claim import claimed
 from muster.domain.content import TreeEntry, checked_path
 from muster.domain.merge_plan import Conflict, FileCounts
@@ -43,6 +45,20 @@ class Adding(Protocol):
         """Remove what was added."""
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """
+    Places of artifacts that chosen rows name, as they were at the point.
+
+    :param own: those that make a model what it is
+    :param closed: those of them in which nothing else may be
+    """
+
+    places: set[Place]
+    own: set[Place]
+    closed: set[Place]
+
+
 @dataclass(slots=True)
 class Found:
     """What is there of the artifacts that belong below one root, and what is not."""
@@ -53,6 +69,10 @@ class Found:
     equal: list[Wanted] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
     seen: list[Artifact] = field(default_factory=list)
+
+    def conflict(self, path: str, what: str, *, keepable: bool) -> Conflict:
+        """What is said of a path below this root."""
+        return Conflict("artifacts", f"{self.location.rstrip('/')}/{path}", what, keepable)
 
 
 @dataclass(slots=True)
@@ -76,18 +96,15 @@ def look(
     tree: TreeReader,
     roots: Sequence[Root],
     new: Sequence[Place],
-    named: Iterable[Place],
-    own: Collection[Place],
+    named: Named,
     access: Access,
 ) -> FileMerge:
     """
     Hold the artifacts of chosen rows against what lies at their places now.
 
     :param new: where each root lies now
-    :param named: places that chosen rows name, as they were at the point
-    :param own: those of them that make a model what it is: nothing else may be there
     """
-    below, model = _below(named, roots), _below(own, roots)
+    below, own, closed = (_below(places, roots) for places in (named.places, named.own, named.closed))
     wanted: dict[str, list[Wanted]] = {}
     for entry in tree.stream():
         for root in roots:
@@ -97,10 +114,12 @@ def look(
     merge = FileMerge()
     for root, place in zip(roots, new, strict=True):
         if entries := wanted.get(root.tree):
-            folder = access.open(place)
-            merge.found.append(
-                _compared(Found(folder, place.location), entries, below[root.tree], model.get(root.tree, set()))
-            )
+            found, nothing = Found(access.open(place), place.location), set[str]()
+            there = {artifact.path: artifact for artifact in found.folder.below(sorted(below[root.tree]))}
+            _compare(found, entries, there, own.get(root.tree, nothing))
+            added = _surplus(there, {path for _, path in entries}, closed.get(root.tree, nothing))
+            found.conflicts += [found.conflict(path, "was not there at the point", keepable=False) for path in added]
+            merge.found.append(found)
     return merge
 
 
@@ -118,8 +137,7 @@ def _inside(path: str, named: Collection[str]) -> bool:
     return any("/".join(parts[:n]) in named for n in range(len(parts) + 1))
 
 
-def _compared(found: Found, wanted: Sequence[Wanted], named: set[str], model: set[str]) -> Found:
-    there = {artifact.path: artifact for artifact in found.folder.below(sorted(named))}
+def _compare(found: Found, wanted: Sequence[Wanted], there: Mapping[str, Artifact], own: set[str]) -> None:
     known = [(entry, path, there.get(path)) for entry, path in wanted]
     with ThreadPoolExecutor(HASHERS) as hashers:
         same = list(hashers.map(lambda one: one[2] is not None and _same(found.folder, one[0], one[2]), known))
@@ -130,10 +148,24 @@ def _compared(found: Found, wanted: Sequence[Wanted], named: set[str], model: se
             found.equal.append((entry, path))
             found.seen.append(artifact)
         else:
-            what = "has another content now"
-            where = f"{found.location.rstrip('/')}/{path}"
-            found.conflicts.append(Conflict("artifacts", where, what, keepable=not _inside(path, model)))
-    return found
+            found.conflicts.append(found.conflict(path, "has another content now", keepable=not _inside(path, own)))
+
+
+def _surplus(there: Mapping[str, Artifact], stored: Collection[str], closed: Collection[str]) -> Iterator[str]:
+    """Files that a point has not where it has all that there was, but for those that come of loading a model."""
+    for path, artifact in there.items():
+        if artifact.kind == "file" and path not in stored and _inside(path, closed) and not _of_loading(path, stored):
+            yield path
+
+
+def _of_loading(path: str, stored: Collection[str]) -> bool:
+    """Whether MLflow wrote this file beside an `MLmodel`, or Python beside its source, when the model was loaded from its place."""
+    folder, name = posixpath.split(path)
+    if name == LOADED_META:
+        return posixpath.join(folder, MLMODEL) in stored
+    above, cache = posixpath.split(folder)
+    source = posixpath.join(above, f"{name.partition('.')[0]}.py")
+    return cache == "__pycache__" and name.endswith(".pyc") and source in stored
 
 
 def _same(folder: ArtifactFolder, entry: TreeEntry, artifact: Artifact) -> bool:
