@@ -84,6 +84,17 @@ def test_another_version_of_the_same_number_is_never_taken_for_it(live: LiveRegi
     assert_refused(live, f"model_versions {MODEL}/3", "source", rule=rule)
 
 
+@pytest.mark.parametrize(
+    ("tag", "told"),
+    [("mlflow.prompt.text", "has another value now"), ("_mlflow_prompt_model_config", "was not there at the point")],
+)
+def test_a_prompt_that_says_something_else_is_never_taken_for_it(live: LiveRegistry, tag: str, told: str) -> None:
+    """Its text is a tag; so is the configuration with which it is asked, also where there was none."""
+    live.client.set_prompt_version_tag("explain-delay", 2, tag, '{"temperature": 2}')
+    live.client.set_registered_model_alias(MODEL, "champion", "1")
+    assert_refused(live, f"model_version_tags {tag}/explain-delay/2: {told}", rule="keep")
+
+
 @pytest.mark.parametrize("rule", ["refuse", "keep"])
 def test_changed_artifacts_of_the_model_are_never_taken_for_it(live: LiveRegistry, rule: OnConflict) -> None:
     """One byte of a model file is another, of the same size and time: no rule lets that pass."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from muster.domain.merge_plan import ALIASES, Conflict, MergePlan, judge
+from muster.domain.merge_plan import ALIASES, PROMPT_TAGS, Conflict, MergePlan, judge
 from muster.domain.selection import Wanted, label_of, means, same_part, selected
 from muster.errors import NotFound, Refused, UsageError
 
@@ -61,6 +61,24 @@ def test_words_may_be_kept_and_identity_not(column: str, keepable: bool) -> None
     """What a version is made of is what it is."""
     verdict = judge("model_versions", VERSION, STORED, changed(STORED, VERSION, **{column: "other"}))
     assert (verdict.action, verdict.differing, verdict.keepable) == ("conflict", (column,), keepable)
+
+
+@pytest.mark.parametrize(
+    ("key", "keepable"), [("mlflow.prompt.text", False), ("_mlflow_prompt_type", False), ("team", True)]
+)
+def test_of_a_prompt_the_tag_is_the_content(key: str, keepable: bool) -> None:
+    """With another text there, the name would lead to another prompt."""
+    columns = ("name", "version", "key", "value")
+    verdict = judge("model_version_tags", columns, ["p", 1, key, "a"], ["p", 1, key, "b"])
+    assert (verdict.action, verdict.keepable) == ("conflict", keepable)
+
+
+def test_the_tags_of_prompts_are_mlflows() -> None:
+    """As the MLflow that is installed calls them."""
+    from mlflow.prompt import constants
+
+    kept = {constants.PROMPT_ASSOCIATED_RUN_IDS_TAG_KEY, constants.PROMPT_EXPERIMENT_IDS_TAG_KEY}
+    assert {value for name, value in vars(constants).items() if name.endswith("TAG_KEY")} - kept == PROMPT_TAGS
 
 
 def test_a_deleted_run_lives_again_and_keeps_what_else_was_changed() -> None:

@@ -32,6 +32,17 @@ ESSENTIAL: Mapping[str, frozenset[str]] = {
     "inputs": frozenset({"input_uuid"}),
 }
 """What makes a row the one that it is: with another value there it is a different thing under the same name, which no rule lets pass."""
+VERSION_TAGS = "model_version_tags"
+PROMPT_TAGS = frozenset(
+    {
+        "mlflow.prompt.is_prompt",
+        "mlflow.prompt.text",
+        "_mlflow_prompt_type",
+        "_mlflow_prompt_response_format",
+        "_mlflow_prompt_model_config",
+    }
+)
+"""Tags of a version that are the prompt itself, which has no artifacts."""
 LIFECYCLE = frozenset({"lifecycle_stage", "deleted_time"})
 """Where MLflow marks a run, logged model or experiment as deleted, and changes nothing else of it."""
 UNDER_WAY = frozenset({"RUNNING", "SCHEDULED"})
@@ -70,7 +81,7 @@ def judge(table: str, columns: Sequence[str], stored: list[Any], live: list[Any]
         return _container(table, was, now, differing)
     if table == "model_versions" and _deleted(was) != _deleted(now) and was["creation_time"] == now["creation_time"]:
         return Verdict("revive", stored, differing) if _deleted(now) else Verdict("left", live, differing)
-    essential = ESSENTIAL.get(table, frozenset()) & set(differing)
+    essential = _essential(table, was) & set(differing)
     if not essential and _deleted(now) and not _deleted(was):
         return _revived(was, now, differing)
     if set(differing) <= _written_later(table, was, now):
@@ -86,6 +97,12 @@ def _container(table: str, was: Mapping[str, Any], now: Mapping[str, Any], diffe
     if _deleted(now) and not _deleted(was):
         return _revived(was, now, differing)
     return Verdict("left", list(now.values()), differing)
+
+
+def _essential(table: str, was: Mapping[str, Any]) -> frozenset[str]:
+    if table == VERSION_TAGS and was["key"] in PROMPT_TAGS:
+        return frozenset({"value"})
+    return ESSENTIAL.get(table, frozenset())
 
 
 def _revived(was: Mapping[str, Any], now: Mapping[str, Any], differing: tuple[str, ...]) -> Verdict:
