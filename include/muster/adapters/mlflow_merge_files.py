@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import posixpath
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from muster.adapters.mlflow_access import Access
 from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder, LocalFolder, disk_errors
 from muster.adapters.mlflow_buckets import BucketFolder, extracted
 from muster.adapters.mlflow_locations import Place, Root, home_of
-from muster.adapters.mlflow_missing import LOADED_META, MLMODEL
+from muster.adapters.mlflow_strays import Wanted, barred, in_the_way, inside, surplus
 from muster.adapters.restore_claim import claimed
 from muster.domain.content import TreeEntry, checked_path
 from muster.domain.merge_plan import Conflict, FileCounts
@@ -27,8 +26,6 @@ from muster.ports import TreeReader
 
 HASHERS = 4
 CLAIM = "rollback"
-Wanted = tuple[TreeEntry, str]
-"""An entry of the stored tree, and its path below a root."""
 
 
 class Adding(Protocol):
@@ -109,16 +106,13 @@ def look(
     for entry in tree.stream():
         for root in roots:
             relative = entry.path.removeprefix(f"{root.tree}/")
-            if relative != entry.path and _inside(checked_path(relative), below.get(root.tree, ())):
+            if relative != entry.path and inside(checked_path(relative), below.get(root.tree, ())):
                 wanted.setdefault(root.tree, []).append((entry, relative))
     merge = FileMerge()
     for root, place in zip(roots, new, strict=True):
         if entries := wanted.get(root.tree):
             found, nothing = Found(access.open(place), place.location), set[str]()
-            there = {artifact.path: artifact for artifact in found.folder.below(sorted(below[root.tree]))}
-            _compare(found, entries, there, own.get(root.tree, nothing))
-            added = _surplus(there, {path for _, path in entries}, closed.get(root.tree, nothing))
-            found.conflicts += [found.conflict(path, "was not there at the point", keepable=False) for path in added]
+            _compare(found, entries, below[root.tree], own.get(root.tree, nothing), closed.get(root.tree, nothing))
             merge.found.append(found)
     return merge
 
@@ -131,14 +125,13 @@ def _below(places: Iterable[Place], roots: Sequence[Root]) -> dict[str, set[str]
     return found
 
 
-def _inside(path: str, named: Collection[str]) -> bool:
-    """Whether a path is one of those that are named, or lies below one."""
-    parts = path.split("/")
-    return any("/".join(parts[:n]) in named for n in range(len(parts) + 1))
-
-
-def _compare(found: Found, wanted: Sequence[Wanted], there: Mapping[str, Artifact], own: set[str]) -> None:
-    known = [(entry, path, there.get(path)) for entry, path in wanted]
+def _compare(found: Found, wanted: Sequence[Wanted], named: set[str], own: set[str], closed: set[str]) -> None:
+    there = {artifact.path: artifact for artifact in found.folder.below(sorted(named))}
+    bars = barred(wanted, there, in_the_way(found.folder, named) - there.keys())
+    for path, bar in bars.items():
+        found.conflicts.append(found.conflict(path, bar.what, keepable=not any(inside(p, own) for p in bar.paths)))
+    out_of_reach = {path for bar in bars.values() for path in bar.paths}
+    known = [(entry, path, there.get(path)) for entry, path in wanted if path not in out_of_reach]
     with ThreadPoolExecutor(HASHERS) as hashers:
         same = list(hashers.map(lambda one: one[2] is not None and _same(found.folder, one[0], one[2]), known))
     for (entry, path, artifact), equal in zip(known, same, strict=True):
@@ -148,24 +141,9 @@ def _compare(found: Found, wanted: Sequence[Wanted], there: Mapping[str, Artifac
             found.equal.append((entry, path))
             found.seen.append(artifact)
         else:
-            found.conflicts.append(found.conflict(path, "has another content now", keepable=not _inside(path, own)))
-
-
-def _surplus(there: Mapping[str, Artifact], stored: Collection[str], closed: Collection[str]) -> Iterator[str]:
-    """Files that a point has not where it has all that there was, but for those that come of loading a model."""
-    for path, artifact in there.items():
-        if artifact.kind == "file" and path not in stored and _inside(path, closed) and not _of_loading(path, stored):
-            yield path
-
-
-def _of_loading(path: str, stored: Collection[str]) -> bool:
-    """Whether MLflow wrote this file beside an `MLmodel`, or Python beside its source, when the model was loaded from its place."""
-    folder, name = posixpath.split(path)
-    if name == LOADED_META:
-        return posixpath.join(folder, MLMODEL) in stored
-    above, cache = posixpath.split(folder)
-    source = posixpath.join(above, f"{name.partition('.')[0]}.py")
-    return cache == "__pycache__" and name.endswith(".pyc") and source in stored
+            found.conflicts.append(found.conflict(path, "has another content now", keepable=not inside(path, own)))
+    for path in surplus(there, {path for _, path in wanted} | bars.keys(), closed):
+        found.conflicts.append(found.conflict(path, "was not there at the point", keepable=False))
 
 
 def _same(folder: ArtifactFolder, entry: TreeEntry, artifact: Artifact) -> bool:
@@ -273,6 +251,8 @@ class LocalAdding:
             _sync(prepared)
             os.link(prepared, final, follow_symlinks=False)
         except FileExistsError:
+            if final.is_dir():
+                raise Refused(f"{final} is to be a file, and a folder lies there", "move it out of the way") from None
             raise SourceChanged(f"{final} appeared just now", "run it again") from None
         self._placed.append(final)
         _sync(final.parent)
