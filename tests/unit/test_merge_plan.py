@@ -108,6 +108,13 @@ def test_a_run_that_merely_ended_since_is_no_conflict(then: str, now: str, actio
     assert judge("runs", RUN, stored, changed(live, RUN, name="other")).action == "conflict"
 
 
+@pytest.mark.parametrize(("key", "action"), [("mlflow.modelVersions", "left"), ("team", "conflict")])
+def test_where_else_a_model_was_registered_since_is_no_conflict(key: str, action: str) -> None:
+    """MLflow lists that in a tag of the logged model, which nobody changed; other tags somebody did."""
+    columns = ("model_id", "experiment_id", "tag_key", "tag_value")
+    assert judge("logged_model_tags", columns, ["m-1", 1, key, "a"], ["m-1", 1, key, "b"]).action == action
+
+
 def test_a_run_that_was_deleted_at_the_point_and_lives_now_stays() -> None:
     """Going back deletes nothing."""
     stored = ["r1", "train", "FINISHED", 4, "deleted", 5, "/a/r1", 1]

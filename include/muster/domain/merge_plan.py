@@ -45,6 +45,8 @@ PROMPT_TAGS = frozenset(
 """Tags of a version that are the prompt itself, which has no artifacts."""
 LIFECYCLE = frozenset({"lifecycle_stage", "deleted_time"})
 """Where MLflow marks a run, logged model or experiment as deleted, and changes nothing else of it."""
+REGISTRATIONS = "mlflow.modelVersions"
+"""The tag of a logged model in which MLflow lists the versions that were registered of it, under whatever name."""
 UNDER_WAY = frozenset({"RUNNING", "SCHEDULED"})
 OF_ITS_END = frozenset({"status", "end_time"})
 """Columns that MLflow writes when a run goes on and ends."""
@@ -117,6 +119,8 @@ def _deleted(row: Mapping[str, Any]) -> bool:
 
 def _written_later(table: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> frozenset[str]:
     """Columns in which a row may be otherwise by now without anybody having changed what it says."""
+    if table == "logged_model_tags" and was["tag_key"] == REGISTRATIONS:
+        return frozenset({"tag_value"})
     lives = LIFECYCLE if _deleted(was) and not _deleted(now) else frozenset[str]()
     return lives | OF_ITS_END if table == "runs" and was.get("status") in UNDER_WAY else lives
 
@@ -189,7 +193,7 @@ class MergePlan:
     :param added: things that would come back; not their parts, such as parameters, which are in `tables`
     :param revived: what is marked as deleted and would live again
     :param left: what differs and stays: what holds others as well, lives again with other words, was deleted at the point, or went on
-        since then, as a run does until it ends
+        since then, as a run does until it ends, and a model's list of its versions
     """
 
     models: tuple[str, ...]
