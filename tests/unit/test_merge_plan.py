@@ -115,6 +115,25 @@ def test_where_else_a_model_was_registered_since_is_no_conflict(key: str, action
     assert judge("logged_model_tags", columns, ["m-1", 1, key, "a"], ["m-1", 1, key, "b"]).action == action
 
 
+@pytest.mark.parametrize(("then", "action"), [(1, "left"), (2, "conflict")])
+def test_a_model_that_was_finished_since_is_no_conflict(then: int, action: str) -> None:
+    """As with a run: what was written at the point is ready now."""
+    columns = ("model_id", "status", "status_message")
+    assert judge("logged_models", columns, ["m-1", then, None], ["m-1", 3, "disk full"]).action == action
+
+
+@pytest.mark.parametrize(
+    ("step", "time", "action"), [(2, 7, "left"), (1, 8, "left"), (1, 7, "conflict"), (0, 9, "conflict")]
+)
+def test_a_metric_that_was_logged_again_is_no_conflict(step: int, time: int, action: str) -> None:
+    """MLflow keeps the latest value besides all of them; one that is not later was written by somebody else."""
+    columns = ("run_uuid", "key", "value", "timestamp", "step", "is_nan")
+    assert (
+        judge("latest_metrics", columns, ["r1", "mae", 0.5, 7, 1, False], ["r1", "mae", 0.0, time, step, True]).action
+        == action
+    )
+
+
 def test_a_run_that_was_deleted_at_the_point_and_lives_now_stays() -> None:
     """Going back deletes nothing."""
     stored = ["r1", "train", "FINISHED", 4, "deleted", 5, "/a/r1", 1]

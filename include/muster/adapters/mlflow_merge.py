@@ -25,7 +25,7 @@ from muster.adapters.mlflow_revisions import require_known
 from muster.adapters.mlflow_rows import Table, tables_of
 from muster.adapters.mlflow_store import StoreUrl
 from muster.adapters.mlflow_tables import same_columns
-from muster.domain.merge_plan import Conflict, MergePlan, OnConflict
+from muster.domain.merge_plan import UNDER_WAY, Conflict, MergePlan, OnConflict
 from muster.domain.restore_plan import without_secrets
 from muster.domain.restore_target import RestoreTarget
 from muster.domain.selection import Wanted, means
@@ -35,9 +35,6 @@ from muster.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-
-PENDING = 1
-"""The status of a logged model that is not written yet."""
 
 
 @dataclass(frozen=True)
@@ -272,6 +269,7 @@ def _named(work: _Work, lacked: Collection[Place]) -> Named:
     """
     runs = {row["run_uuid"]: row["artifact_uri"] for row in work.rows("runs")}
     models = [(row["artifact_location"], row["status"]) for row in work.rows("logged_models")]
+    written = [location for location, status in models if status not in UNDER_WAY["logged_models"]]
     of_versions, of_runs = list[str | None](), list[str | None]()
     for row in work.rows("model_versions"):
         of_versions += [row.get("storage_location"), row["source"]]
@@ -281,7 +279,7 @@ def _named(work: _Work, lacked: Collection[Place]) -> Named:
             of_runs.append(runs[run])
     traces = [row["value"] for row in work.rows("trace_tags") if row["key"] in TRACE_LOCATION_KEYS]
     own = _places([*of_versions, *of_runs, *(location for location, _ in models)])
-    closed = _places([*of_versions, *(location for location, status in models if status != PENDING)])
+    closed = _places([*of_versions, *written])
     homes = {home_of(place, work.roots) for place in lacked}
     closed = {place for place in closed if home_of(place, work.roots) not in homes}
     return Named(own | _places([*runs.values(), *traces]), own, closed)

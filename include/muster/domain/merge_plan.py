@@ -47,9 +47,14 @@ LIFECYCLE = frozenset({"lifecycle_stage", "deleted_time"})
 """Where MLflow marks a run, logged model or experiment as deleted, and changes nothing else of it."""
 REGISTRATIONS = "mlflow.modelVersions"
 """The tag of a logged model in which MLflow lists the versions that were registered of it, under whatever name."""
-UNDER_WAY = frozenset({"RUNNING", "SCHEDULED"})
-OF_ITS_END = frozenset({"status", "end_time"})
-"""Columns that MLflow writes when a run goes on and ends."""
+UNDER_WAY: Mapping[str, frozenset[str | int]] = {
+    "runs": frozenset({"RUNNING", "SCHEDULED"}),
+    "logged_models": frozenset({1}),
+}
+"""The status of what is not finished yet."""
+OF_ITS_END = frozenset({"status", "status_message", "end_time"})
+"""Columns that MLflow writes when something goes on and ends."""
+OF_A_METRIC = frozenset({"value", "timestamp", "step", "is_nan"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +126,10 @@ def _written_later(table: str, was: Mapping[str, Any], now: Mapping[str, Any]) -
     """Columns in which a row may be otherwise by now without anybody having changed what it says."""
     if table == "logged_model_tags" and was["tag_key"] == REGISTRATIONS:
         return frozenset({"tag_value"})
+    if table == "latest_metrics" and (now["step"], now["timestamp"]) > (was["step"], was["timestamp"]):
+        return OF_A_METRIC
     lives = LIFECYCLE if _deleted(was) and not _deleted(now) else frozenset[str]()
-    return lives | OF_ITS_END if table == "runs" and was.get("status") in UNDER_WAY else lives
+    return lives | OF_ITS_END if was.get("status") in UNDER_WAY.get(table, ()) else lives
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +200,7 @@ class MergePlan:
     :param added: things that would come back; not their parts, such as parameters, which are in `tables`
     :param revived: what is marked as deleted and would live again
     :param left: what differs and stays: what holds others as well, lives again with other words, was deleted at the point, or went on
-        since then, as a run does until it ends, and a model's list of its versions
+        since then, as a run does until it ends, a metric that is logged again, and a model's list of its versions
     """
 
     models: tuple[str, ...]
