@@ -17,7 +17,7 @@ from muster.adapters.mlflow_access import Access
 from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder, LocalFolder, disk_errors
 from muster.adapters.mlflow_buckets import BucketFolder, extracted
 from muster.adapters.mlflow_locations import Place, Root, home_of
-from muster.adapters.mlflow_strays import Wanted, barred, in_the_way, inside, surplus
+from muster.adapters.mlflow_strays import CLAIM, Wanted, barred, in_the_way, inside, left_behind, surplus
 from muster.adapters.restore_claim import claimed
 from muster.domain.content import TreeEntry, checked_path
 from muster.domain.merge_plan import Conflict, FileCounts
@@ -25,7 +25,6 @@ from muster.errors import IntegrityError, Refused, SourceChanged
 from muster.ports import TreeReader
 
 HASHERS = 4
-CLAIM = "rollback"
 
 
 class Adding(Protocol):
@@ -126,7 +125,8 @@ def _below(places: Iterable[Place], roots: Sequence[Root]) -> dict[str, set[str]
 
 
 def _compare(found: Found, wanted: Sequence[Wanted], named: set[str], own: set[str], closed: set[str]) -> None:
-    there = {artifact.path: artifact for artifact in found.folder.below(sorted(named))}
+    left = left_behind(found.folder)
+    there = {one.path: one for one in found.folder.below(sorted(named)) if not inside(one.path, left)}
     bars = barred(wanted, there, in_the_way(found.folder, named) - there.keys())
     for path, bar in bars.items():
         found.conflicts.append(found.conflict(path, bar.what, keepable=not any(inside(p, own) for p in bar.paths)))

@@ -6,12 +6,15 @@ import os
 import posixpath
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder, LocalFolder
 from muster.adapters.mlflow_missing import LOADED_META, MLMODEL
+from muster.adapters.restore_claim import leftovers
 from muster.adapters.source_folders import is_folder
 from muster.domain.content import TreeEntry
 
+CLAIM = "rollback"
 Wanted = tuple[TreeEntry, str]
 """An entry of the stored tree, and its path below a root."""
 
@@ -67,6 +70,15 @@ def in_the_way(folder: ArtifactFolder, named: Iterable[str]) -> set[str]:
         return set()
     paths = {above for path in named for above in (path, *_above(path))}
     return {path for path in paths if os.path.lexists(folder.root / path) and not is_folder(folder.root / path)}
+
+
+def left_behind(folder: ArtifactFolder) -> set[str]:
+    """What killed rollbacks have left below a root, and the next one removes."""
+    if not isinstance(folder, LocalFolder):
+        return set()
+    root = Path(os.path.abspath(folder.root))  # noqa: PTH100 - as claims list it: links are not followed
+    left = leftovers(folder.root / CLAIM, folder.root)
+    return {path.relative_to(root).as_posix() for path in left if path.is_relative_to(root)}
 
 
 def _above(path: str) -> list[str]:
