@@ -86,7 +86,7 @@ def judge(table: str, columns: Sequence[str], stored: list[Any], live: list[Any]
         return Verdict("move", stored, differing)
     if table in CONTAINERS:
         return _container(table, was, now, differing)
-    if table == "model_versions" and _deleted(was) != _deleted(now) and was["creation_time"] == now["creation_time"]:
+    if table == "model_versions" and _rest_of_it(was, now):
         return Verdict("revive", stored, differing) if _deleted(now) else Verdict("left", live, differing)
     essential = _essential(table, was) & set(differing)
     if not essential and _deleted(now) and not _deleted(was):
@@ -104,6 +104,11 @@ def _container(table: str, was: Mapping[str, Any], now: Mapping[str, Any], diffe
     if _deleted(now) and not _deleted(was):
         return _revived(was, now, differing)
     return Verdict("left", list(now.values()), differing)
+
+
+def _rest_of_it(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether one is what MLflow leaves of the other, a version, when it is deleted: little but the time of its creation."""
+    return _deleted(was) != _deleted(now) and was.get("creation_time") == now.get("creation_time")
 
 
 def _essential(table: str, was: Mapping[str, Any]) -> frozenset[str]:
