@@ -108,6 +108,10 @@ def test_a_conflict_is_shown_and_ends_with_exit_code_6(project: Project, live_sq
     trail = audit(project)
     assert [record["outcome"] for record in trail] == ["begun", "refused", "begun", "done"]
     assert trail[3]["details"]["kept"] == [f"model_versions {MODEL}/3"]
+    for verb in (("plan",), ("rollback", *ALONE)):
+        again = project.run("registry", *verb, *asked, "--on-conflict", "keep").stdout
+        assert "is there, in 1 places with differences that stay" in again
+        assert f"conflict: model_versions {MODEL}/3: has another description now" in again
 
 
 def test_a_place_without_a_store_is_a_usage_error(project: Project, live_sqlite: LiveRegistry) -> None:

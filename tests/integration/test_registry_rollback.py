@@ -66,6 +66,35 @@ def test_a_whole_model_comes_back_after_it_was_deleted(live: LiveRegistry) -> No
     assert live.client.create_model_version(MODEL, str(live.artifacts)).version == 4
 
 
+def test_a_deleted_run_that_was_renamed_lives_again_under_its_new_name(live: LiveRegistry) -> None:
+    """What merely differs does not leave it deleted, for MLflow would collect it, and the model with it; what stays is said."""
+    client = live.client
+    run = client.get_model_version(MODEL, "3").run_id
+    client.update_run(run, status="FAILED", name="renamed")
+    client.delete_run(run)
+    plan = live.roll_back(f"{MODEL}@champion", rule="keep")
+    assert [(c.table, c.id) for c in plan.revived] == [("runs", run)]
+    assert ("runs", run, ("name", "status")) in {(c.table, c.id, c.columns) for c in plan.left}
+    assert [(c.where, c.keepable) for c in plan.conflicts] == [("tags", True)]
+    info = client.get_run(run).info
+    assert (info.lifecycle_stage, info.run_name, info.status) == ("active", "renamed", "FAILED")
+    assert query(live.url, f"SELECT deleted_time FROM runs WHERE run_uuid = '{run}'")[0][0] is None
+
+
+def test_a_model_that_was_registered_elsewhere_too_comes_back(live_sqlite: LiveRegistry) -> None:
+    """MLflow has noted that in a tag of the logged model, which stays as it is and is named."""
+    import mlflow
+
+    live = live_sqlite
+    source = live.client.get_model_version(MODEL, "3").source
+    mlflow.register_model(source, "another-name")
+    live.client.set_registered_model_alias(MODEL, "champion", "1")
+    plan = live.roll_back(f"{MODEL}@champion")
+    assert [c.table for c in plan.left] == ["logged_model_tags"]
+    assert int(live.client.get_model_version_by_alias(MODEL, "champion").version) == 3
+    assert "another-name" in live.client.get_logged_model(source.removeprefix("models:/")).tags["mlflow.modelVersions"]
+
+
 def test_numbers_go_on_after_an_experiment_came_back(live: LiveRegistry) -> None:
     """A number that was put in by hand is not given out again."""
     live.lose_a_version()

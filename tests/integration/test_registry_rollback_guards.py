@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from artifact_buckets import S3Bucket
 from fakes_trees import FolderTree
 from muster.adapters.mlflow_merge import MlflowMerge
+from muster.adapters.mlflow_merge_files import LocalAdding
 from muster.adapters.mlflow_rows import Column, Table, rows_of
 from muster.domain.merge_plan import MergePlan
 from muster.domain.selection import Wanted
@@ -19,7 +21,8 @@ from muster.operations.rollback import roll_back
 from muster.vault.vault import Vault
 from postgres import Cluster
 from registry_platform import platform_of
-from registry_seed import SmallStore, capture, driven
+from registry_seed import SmallStore, capture, driven, fill
+from servers import S3Server
 
 CHAMPION = [Wanted("delay", "champion")]
 MLMODEL = "flavors: {}\nmodel_size_bytes: 7\n"
@@ -116,6 +119,145 @@ def test_files_of_which_nothing_is_known_do_not_count_as_whole(lossy: Lossy) -> 
     lossy.lost.mkdir(parents=True)
     (lossy.lost / "notes.txt").write_text("n")
     assert lossy.plan(*CHAMPION).conflicts
+
+
+# --- what may be there besides ----------------------------------------------------------------------------------------
+
+
+def test_what_loading_leaves_beside_code_is_no_conflict(small_store: SmallStore, tmp_path: Path) -> None:
+    """Python keeps what it made of a model's code beside it; of code that the point has not, that is a file like others."""
+    folder = version(small_store, "delay", 1)
+    (folder / "code").mkdir()
+    (folder / "code" / "helper.py").write_text("")
+    point_alias(small_store, "champion", 1)
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+    (folder / "code" / "__pycache__").mkdir()
+    for name in ("helper", "other"):
+        (folder / "code" / "__pycache__" / f"{name}.cpython-311.pyc").write_text(name)
+    (conflict,) = MlflowMerge(small_store.url, str(small_store.artifacts)).plan(details, tree, CHAMPION).conflicts
+    assert conflict.id.endswith("other.cpython-311.pyc")
+
+
+def test_a_run_may_log_more_beside_its_model(small_store: SmallStore, tmp_path: Path) -> None:
+    """Also where the version names its run and not a folder: more notes are no conflict, and more in the model's folder is."""
+    folder = version(small_store, "delay", 1)
+    small_store.execute(
+        "UPDATE model_versions SET source = 'runs:/delay1/model', storage_location = 'runs:/delay1/model'"
+    )
+    point_alias(small_store, "champion", 1)
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+    merge = MlflowMerge(small_store.url, str(small_store.artifacts))
+    (folder.parent / "notes.txt").write_text("later")
+    assert merge.plan(details, tree, CHAMPION).conflicts == ()
+    (folder / "more.bin").write_text("later")
+    (conflict,) = merge.plan(details, tree, CHAMPION).conflicts
+    assert (conflict.id, conflict.what) == (str(folder / "more.bin"), "was not there at the point")
+
+
+@pytest.mark.parametrize(("status", "closed"), [(1, False), (2, True)])
+def test_a_model_that_was_still_written_may_have_more_files_by_now(
+    small_store: SmallStore, tmp_path: Path, status: int, closed: bool
+) -> None:
+    """A point may be taken while a run logs another model; unless a version names it, it is not held to what there was."""
+    version(small_store, "delay", 1)
+    point_alias(small_store, "champion", 1)
+    folder = small_store.artifacts / "0" / "models" / "m-1" / "artifacts"
+    folder.mkdir(parents=True)
+    (folder / "first.bin").write_text("1")
+    place = {"model_id": "m-1", "experiment_id": 0, "artifact_location": str(folder), "lifecycle_stage": "active"}
+    fill(small_store.url, "logged_models", **place, source_run_id="delay1", status=status)
+    fill(
+        small_store.url,
+        "inputs",
+        source_type="RUN_OUTPUT",
+        source_id="delay1",
+        destination_type="MODEL_OUTPUT",
+        destination_id="m-1",
+    )
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+    (folder / "MLmodel").write_text(MLMODEL)
+    plan = MlflowMerge(small_store.url, str(small_store.artifacts)).plan(details, tree, CHAMPION)
+    assert bool(plan.conflicts) is closed
+
+
+def instead(path: Path, kind: str) -> None:
+    """Let something of another kind lie at a path."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    if kind == "file":
+        path.write_text("in the way")
+    elif kind == "link":
+        path.symlink_to("nowhere")
+    else:
+        (path / "deeper").mkdir(parents=True)
+        if kind == "folder":
+            (path / "deeper" / "file").write_text("in the way")
+
+
+@pytest.mark.parametrize(
+    ("place", "kind", "what", "keepable"),
+    [
+        ("artifacts/model/data", "file", "folder", False),
+        ("artifacts/model/data/w.txt", "folder", "file", False),
+        ("artifacts/model/data/w.txt", "empty folder", "file", False),
+        ("artifacts/notes", "file", "folder", True),
+        ("artifacts/notes/a.txt", "folder", "file", True),
+        ("artifacts", "link", "folder", False),
+        ("", "file", "folder", False),
+    ],
+)
+def test_a_file_where_a_folder_was_is_told_before_anything_is_done(
+    small_store: SmallStore, tmp_path: Path, place: str, kind: str, what: str, keepable: bool
+) -> None:
+    """So is the reverse, and whatever bars the way from above; what merely bars notes may be kept as it is."""
+    folder = version(small_store, "delay", 1)
+    for file in (folder / "data" / "w.txt", folder.parent / "notes" / "a.txt"):
+        file.parent.mkdir()
+        file.write_text(file.name)
+    point_alias(small_store, "champion", 1)
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+    merge = MlflowMerge(small_store.url, str(small_store.artifacts))
+    at = folder.parent.parent / place
+    instead(at, kind)
+    conflicts = merge.plan(details, tree, CHAMPION).conflicts
+    assert (conflicts[0].id, conflicts[0].what) == (str(at), f"is no {what} any more")
+    assert {conflict.keepable for conflict in conflicts} == {keepable}
+    with pytest.raises(Refused, match="any more"):
+        merge.merge(details, tree, CHAMPION, "refuse")
+
+
+def test_in_a_bucket_too_an_object_stands_for_a_file_or_for_a_folder(
+    small_store: SmallStore, moto_s3: S3Server, tmp_path: Path
+) -> None:
+    """Whoever downloads both cannot have both; and an object more in a model's folder is one more file."""
+    bucket = S3Bucket(moto_s3, moto_s3.make_bucket())
+    small_store.add_run("r1", f"{bucket.location}/r1")
+    small_store.add_version("delay", 1, f"{bucket.location}/r1/model", "r1")
+    point_alias(small_store, "champion", 1)
+    for name in ("model/MLmodel", "notes/a.txt", "log"):
+        bucket.put(f"r1/{name}", b"1")
+    details, tree = capture(small_store.url, bucket.address, tmp_path / "tree")
+    for name in ("notes/a.txt", "log"):
+        bucket.delete(f"r1/{name}")
+    for name in ("model/more.bin", "notes", "log/1"):
+        bucket.put(f"r1/{name}", b"2")
+    conflicts = MlflowMerge(small_store.url, bucket.address).plan(details, tree, CHAMPION).conflicts
+    assert {(c.id.removeprefix(f"{bucket.location}/r1/"), c.what, c.keepable) for c in conflicts} == {
+        ("notes", "is no folder any more", True),
+        ("log", "is no file any more", True),
+        ("model/more.bin", "was not there at the point", False),
+    }
+
+
+def test_a_folder_that_appears_just_now_is_not_taken_for_a_file(tmp_path: Path) -> None:
+    """To try again would not help, so it is refused."""
+    prepared, final = tmp_path / "prepared", tmp_path / "final"
+    prepared.write_text("w")
+    final.mkdir()
+    with pytest.raises(Refused, match="is to be a file, and a folder lies there"):
+        LocalAdding(tmp_path)._place(prepared, final)
 
 
 # --- points of chosen models ------------------------------------------------------------------------------------------

@@ -84,6 +84,17 @@ def test_another_version_of_the_same_number_is_never_taken_for_it(live: LiveRegi
     assert_refused(live, f"model_versions {MODEL}/3", "source", rule=rule)
 
 
+@pytest.mark.parametrize(
+    ("tag", "told"),
+    [("mlflow.prompt.text", "has another value now"), ("_mlflow_prompt_model_config", "was not there at the point")],
+)
+def test_a_prompt_that_says_something_else_is_never_taken_for_it(live: LiveRegistry, tag: str, told: str) -> None:
+    """Its text is a tag; so is the configuration with which it is asked, also where there was none."""
+    live.client.set_prompt_version_tag("explain-delay", 2, tag, '{"temperature": 2}')
+    live.client.set_registered_model_alias(MODEL, "champion", "1")
+    assert_refused(live, f"model_version_tags {tag}/explain-delay/2: {told}", rule="keep")
+
+
 @pytest.mark.parametrize("rule", ["refuse", "keep"])
 def test_changed_artifacts_of_the_model_are_never_taken_for_it(live: LiveRegistry, rule: OnConflict) -> None:
     """One byte of a model file is another, of the same size and time: no rule lets that pass."""
@@ -95,6 +106,27 @@ def test_changed_artifacts_of_the_model_are_never_taken_for_it(live: LiveRegistr
     os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
     live.client.set_registered_model_alias(MODEL, "champion", "1")
     assert_refused(live, f"artifacts {file}: has another content now", rule=rule)
+
+
+@pytest.mark.parametrize("rule", ["refuse", "keep"])
+def test_a_file_more_in_the_models_folder_is_never_taken_for_it(live: LiveRegistry, rule: OnConflict) -> None:
+    """A loader may read all that lies there, so that the model answers otherwise though each file of the point is as it was."""
+    file = version_folder(live) / "data" / "weights-2.bin"
+    file.parent.mkdir()
+    file.write_text("more")
+    live.client.set_registered_model_alias(MODEL, "champion", "1")
+    assert_refused(live, f"artifacts {file}: was not there at the point", rule=rule)
+
+
+def test_what_loading_a_model_writes_beside_it_is_no_conflict(live_sqlite: LiveRegistry) -> None:
+    """MLflow's note beside the `MLmodel`, and what Python makes of the model's code; elsewhere the same names are files like others."""
+    live, folder = live_sqlite, version_folder(live_sqlite)
+    names = ["registered_model_meta", "deeper/registered_model_meta", "__pycache__/gone.cpython-311.pyc", "helper.pyc"]
+    for path in [folder / name for name in names]:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    told = {c.id.removeprefix(f"{folder}/") for c in live.plan(f"{MODEL}@champion").conflicts}
+    assert told == set(names[1:])
 
 
 def test_changed_notes_of_a_run_may_be_kept(live_sqlite: LiveRegistry) -> None:

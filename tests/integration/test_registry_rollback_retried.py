@@ -22,7 +22,7 @@ from muster.vault.audit import AuditRecord
 from muster.vault.vault import Vault
 from protected_project import contents
 from registry_platform import platform_of
-from registry_seed import SmallStore, content
+from registry_seed import SmallStore, capture, content
 
 RUN, WHY = "rollback__models manual__1", "bad answers since noon"
 CHAMPION = [Wanted("delay", "champion")]
@@ -141,6 +141,29 @@ def test_killed_before_the_rows_the_rest_is_done(harmed: Harmed, there: int) -> 
     harmed.apply(plan)
     assert harmed.state == harmed.whole
     assert [record.outcome for record in harmed.trail()] == ["begun", "begun", "done"]
+
+
+def test_what_a_killed_rollback_left_in_a_models_folder_is_no_part_of_it(
+    small_store: SmallStore, tmp_path: Path
+) -> None:
+    """Where a version lies outside the artifact root, files are prepared in its own folder; the next run removes what is left of that."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    (folder / "MLmodel").write_text("flavors: {}\n")
+    (folder / "weights.bin").write_bytes(b"weights")
+    small_store.add_version("delay", 1, str(folder))
+    small_store.execute(
+        "INSERT INTO registered_model_aliases (workspace, name, alias, version) VALUES ('default', 'delay', 'champion', 1)"
+    )
+    details, tree = capture(small_store.url, str(small_store.artifacts), tmp_path / "tree")
+    whole = contents(folder)
+    (folder / "weights.bin").unlink()
+    merge = MlflowMerge(small_store.url, str(small_store.artifacts))
+    killed_at("os.link", lambda *_: True, lambda: merge.merge(details, tree, CHAMPION, "refuse"))
+    assert [path for path in folder.iterdir() if path.name.startswith(".")]
+    assert merge.plan(details, tree, CHAMPION).conflicts == ()
+    merge.merge(details, tree, CHAMPION, "refuse")
+    assert contents(folder) == whole
 
 
 def test_artifacts_that_came_without_it_make_another_plan(harmed: Harmed) -> None:

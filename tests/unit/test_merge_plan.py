@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from muster.domain.merge_plan import ALIASES, Conflict, MergePlan, judge
+from muster.domain.merge_plan import ALIASES, PROMPT_TAGS, Conflict, MergePlan, judge
 from muster.domain.selection import Wanted, label_of, means, same_part, selected
 from muster.errors import NotFound, Refused, UsageError
 
 VERSION = ("name", "version", "source", "run_id", "description", "current_stage", "creation_time", "last_updated_time")
 STORED = ["m", 3, "models:/m-1", "r1", "words", "None", 7, 8]
 TOMBSTONE = ["m", 3, "REDACTED-SOURCE-PATH", "REDACTED-RUN-ID", None, "Deleted_Internal", 7, 99]
-RUN = ("run_uuid", "name", "lifecycle_stage", "deleted_time", "artifact_uri", "experiment_id")
+RUN = ("run_uuid", "name", "status", "end_time", "lifecycle_stage", "deleted_time", "artifact_uri", "experiment_id")
 
 
 def changed(row: list[Any], columns: tuple[str, ...], **values: Any) -> list[Any]:
@@ -63,12 +63,83 @@ def test_words_may_be_kept_and_identity_not(column: str, keepable: bool) -> None
     assert (verdict.action, verdict.differing, verdict.keepable) == ("conflict", (column,), keepable)
 
 
-def test_a_deleted_run_lives_again_only_if_nothing_else_differs() -> None:
-    """A run that was deleted and is the same comes back; one with another name is a conflict."""
-    stored = ["r1", "train", "active", None, "/a/r1", 1]
+@pytest.mark.parametrize(
+    ("key", "keepable"), [("mlflow.prompt.text", False), ("_mlflow_prompt_type", False), ("team", True)]
+)
+def test_of_a_prompt_the_tag_is_the_content(key: str, keepable: bool) -> None:
+    """With another text there, the name would lead to another prompt."""
+    columns = ("name", "version", "key", "value")
+    verdict = judge("model_version_tags", columns, ["p", 1, key, "a"], ["p", 1, key, "b"])
+    assert (verdict.action, verdict.keepable) == ("conflict", keepable)
+
+
+def test_the_tags_of_prompts_are_mlflows() -> None:
+    """As the MLflow that is installed calls them."""
+    from mlflow.prompt import constants
+
+    kept = {constants.PROMPT_ASSOCIATED_RUN_IDS_TAG_KEY, constants.PROMPT_EXPERIMENT_IDS_TAG_KEY}
+    assert {value for name, value in vars(constants).items() if name.endswith("TAG_KEY")} - kept == PROMPT_TAGS
+
+
+def test_a_deleted_run_lives_again_and_keeps_what_else_was_changed() -> None:
+    """Left deleted, it would be collected with its model; but a run of another place is another run."""
+    stored = ["r1", "train", "RUNNING", None, "active", None, "/a/r1", 1]
     gone = changed(stored, RUN, lifecycle_stage="deleted", deleted_time=5)
-    assert judge("runs", RUN, stored, gone).action == "revive"
-    assert judge("runs", RUN, stored, changed(gone, RUN, name="other")).action == "conflict"
+    verdict = judge("runs", RUN, stored, gone)
+    assert (verdict.action, verdict.due, verdict.staying) == ("revive", stored, ())
+    gone = changed(gone, RUN, name="other", status="FINISHED", end_time=4)
+    verdict = judge("runs", RUN, stored, gone)
+    assert (verdict.action, verdict.staying) == ("revive", ("name", "status", "end_time"))
+    assert verdict.due == changed(gone, RUN, lifecycle_stage="active", deleted_time=None)
+    verdict = judge("runs", RUN, stored, changed(gone, RUN, artifact_uri="/b"))
+    assert (verdict.action, verdict.keepable) == ("conflict", False)
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "action"),
+    [("RUNNING", "FINISHED", "left"), ("SCHEDULED", "KILLED", "left"), ("FINISHED", "FAILED", "conflict")],
+)
+def test_a_run_that_merely_ended_since_is_no_conflict(then: str, now: str, action: str) -> None:
+    """A point may be taken while it goes on; what had ended at the point ends no other way."""
+    stored = ["r1", "train", then, None, "active", None, "/a/r1", 1]
+    live = changed(stored, RUN, status=now, end_time=4)
+    verdict = judge("runs", RUN, stored, live)
+    assert (verdict.action, verdict.due, verdict.differing) == (action, live, ("status", "end_time"))
+    assert judge("runs", RUN, stored, changed(live, RUN, name="other")).action == "conflict"
+
+
+@pytest.mark.parametrize(("key", "action"), [("mlflow.modelVersions", "left"), ("team", "conflict")])
+def test_where_else_a_model_was_registered_since_is_no_conflict(key: str, action: str) -> None:
+    """MLflow lists that in a tag of the logged model, which nobody changed; other tags somebody did."""
+    columns = ("model_id", "experiment_id", "tag_key", "tag_value")
+    assert judge("logged_model_tags", columns, ["m-1", 1, key, "a"], ["m-1", 1, key, "b"]).action == action
+
+
+@pytest.mark.parametrize(("then", "action"), [(1, "left"), (2, "conflict")])
+def test_a_model_that_was_finished_since_is_no_conflict(then: int, action: str) -> None:
+    """As with a run: what was written at the point is ready now."""
+    columns = ("model_id", "status", "status_message")
+    assert judge("logged_models", columns, ["m-1", then, None], ["m-1", 3, "disk full"]).action == action
+
+
+@pytest.mark.parametrize(
+    ("step", "time", "action"), [(2, 7, "left"), (1, 8, "left"), (1, 7, "conflict"), (0, 9, "conflict")]
+)
+def test_a_metric_that_was_logged_again_is_no_conflict(step: int, time: int, action: str) -> None:
+    """MLflow keeps the latest value besides all of them; one that is not later was written by somebody else."""
+    columns = ("run_uuid", "key", "value", "timestamp", "step", "is_nan")
+    assert (
+        judge("latest_metrics", columns, ["r1", "mae", 0.5, 7, 1, False], ["r1", "mae", 0.0, time, step, True]).action
+        == action
+    )
+
+
+def test_a_run_that_was_deleted_at_the_point_and_lives_now_stays() -> None:
+    """Going back deletes nothing."""
+    stored = ["r1", "train", "FINISHED", 4, "deleted", 5, "/a/r1", 1]
+    assert (
+        judge("runs", RUN, stored, changed(stored, RUN, lifecycle_stage="active", deleted_time=None)).action == "left"
+    )
 
 
 EXPERIMENT = ("experiment_id", "name", "lifecycle_stage", "creation_time")

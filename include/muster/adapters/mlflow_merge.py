@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,17 +15,17 @@ from muster.adapters.mlflow_lines import read_lines
 from muster.adapters.mlflow_links import Read
 from muster.adapters.mlflow_live import alone, require_revision, working
 from muster.adapters.mlflow_location_map import TRACE_LOCATION_KEYS, LocationMap
-from muster.adapters.mlflow_locations import Place, Root, place_of, root_place, roots_from_json
-from muster.adapters.mlflow_merge_files import Added, FileMerge, look
+from muster.adapters.mlflow_locations import Place, Root, home_of, place_of, root_place, roots_from_json
+from muster.adapters.mlflow_merge_files import Added, FileMerge, Named, look
 from muster.adapters.mlflow_merge_rows import RowMerge, TableMerge, choose, put, require_put, weigh
-from muster.adapters.mlflow_missing import still_missing
+from muster.adapters.mlflow_missing import lacked_at, still_missing
 from muster.adapters.mlflow_relations import Relations
 from muster.adapters.mlflow_rest_tally import REDUCED
 from muster.adapters.mlflow_revisions import require_known
 from muster.adapters.mlflow_rows import Table, tables_of
 from muster.adapters.mlflow_store import StoreUrl
 from muster.adapters.mlflow_tables import same_columns
-from muster.domain.merge_plan import Conflict, MergePlan, OnConflict
+from muster.domain.merge_plan import UNDER_WAY, Conflict, MergePlan, OnConflict
 from muster.domain.restore_plan import without_secrets
 from muster.domain.restore_target import RestoreTarget
 from muster.domain.selection import Wanted, means
@@ -140,8 +140,8 @@ class MlflowMerge:
     def _looked(self, work: _Work, tree: TreeReader) -> tuple[RowMerge, FileMerge, MergePlan]:
         with working(self._store, write=False) as connection:
             rows = weigh(connection, work.relations, work.chosen)
-        named, own = _named(work)
-        files = look(tree, work.roots, work.places, named, own, self._access)
+        lacked = [place for _, place in lacked_at(tree).values()] if work.incomplete else []
+        files = look(tree, work.roots, work.places, _named(work, lacked), self._access)
         return rows, files, work.plan(rows, files, self._lacking(work, tree))
 
     def _lacking(self, work: _Work, tree: TreeReader) -> list[Conflict]:
@@ -261,15 +261,28 @@ def _require_meant(part: Mapping[str, Any] | None, closure: Closure) -> None:
         )
 
 
-def _named(work: _Work) -> tuple[set[Place], set[Place]]:
-    """The places of artifacts that chosen rows name, as they were; and those of them that make models what they are."""
+def _named(work: _Work, lacked: Collection[Place]) -> Named:
+    """
+    The places of artifacts that chosen rows name. More may lie by now where the point lacked something, or a model was still written.
+
+    :param lacked: where the point lacks artifacts
+    """
     runs = {row["run_uuid"]: row["artifact_uri"] for row in work.rows("runs")}
-    named, own = list(runs.values()), [row["artifact_location"] for row in work.rows("logged_models")]
+    models = [(row["artifact_location"], row["status"]) for row in work.rows("logged_models")]
+    written = [location for location, status in models if status not in UNDER_WAY["logged_models"]]
+    of_versions, of_runs = list[str | None](), list[str | None]()
     for row in work.rows("model_versions"):
-        own += [row.get("storage_location"), row["source"]]
-        own += [uri for run, uri in runs.items() if str(row["source"]).startswith(f"runs:/{run}")]
-    named += [row["value"] for row in work.rows("trace_tags") if row["key"] in TRACE_LOCATION_KEYS]
-    return _places([*named, *own]), _places(own)
+        of_versions += [row.get("storage_location"), row["source"]]
+        run, _, path = str(row["source"]).removeprefix("runs:/").partition("/")
+        if run in runs:
+            of_versions.append(f"{runs[run]}/{path}")
+            of_runs.append(runs[run])
+    traces = [row["value"] for row in work.rows("trace_tags") if row["key"] in TRACE_LOCATION_KEYS]
+    own = _places([*of_versions, *of_runs, *(location for location, _ in models)])
+    closed = _places([*of_versions, *written])
+    homes = {home_of(place, work.roots) for place in lacked}
+    closed = {place for place in closed if home_of(place, work.roots) not in homes}
+    return Named(own | _places([*runs.values(), *traces]), own, closed)
 
 
 def _places(values: Sequence[str | None]) -> set[Place]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -17,6 +17,7 @@ from muster.adapters.mlflow_access import Access
 from muster.adapters.mlflow_artifacts import Artifact, ArtifactFolder, LocalFolder, disk_errors
 from muster.adapters.mlflow_buckets import BucketFolder, extracted
 from muster.adapters.mlflow_locations import Place, Root, home_of
+from muster.adapters.mlflow_strays import CLAIM, Wanted, barred, in_the_way, inside, left_behind, surplus
 from muster.adapters.restore_claim import claimed
 from muster.domain.content import TreeEntry, checked_path
 from muster.domain.merge_plan import Conflict, FileCounts
@@ -24,9 +25,6 @@ from muster.errors import IntegrityError, Refused, SourceChanged
 from muster.ports import TreeReader
 
 HASHERS = 4
-CLAIM = "rollback"
-Wanted = tuple[TreeEntry, str]
-"""An entry of the stored tree, and its path below a root."""
 
 
 class Adding(Protocol):
@@ -43,6 +41,20 @@ class Adding(Protocol):
         """Remove what was added."""
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """
+    Places of artifacts that chosen rows name, as they were at the point.
+
+    :param own: those that make a model what it is
+    :param closed: those of them in which nothing else may be
+    """
+
+    places: set[Place]
+    own: set[Place]
+    closed: set[Place]
+
+
 @dataclass(slots=True)
 class Found:
     """What is there of the artifacts that belong below one root, and what is not."""
@@ -53,6 +65,10 @@ class Found:
     equal: list[Wanted] = field(default_factory=list)
     conflicts: list[Conflict] = field(default_factory=list)
     seen: list[Artifact] = field(default_factory=list)
+
+    def conflict(self, path: str, what: str, *, keepable: bool) -> Conflict:
+        """What is said of a path below this root."""
+        return Conflict("artifacts", f"{self.location.rstrip('/')}/{path}", what, keepable)
 
 
 @dataclass(slots=True)
@@ -76,31 +92,27 @@ def look(
     tree: TreeReader,
     roots: Sequence[Root],
     new: Sequence[Place],
-    named: Iterable[Place],
-    own: Collection[Place],
+    named: Named,
     access: Access,
 ) -> FileMerge:
     """
     Hold the artifacts of chosen rows against what lies at their places now.
 
     :param new: where each root lies now
-    :param named: places that chosen rows name, as they were at the point
-    :param own: those of them that make a model what it is: nothing else may be there
     """
-    below, model = _below(named, roots), _below(own, roots)
+    below, own, closed = (_below(places, roots) for places in (named.places, named.own, named.closed))
     wanted: dict[str, list[Wanted]] = {}
     for entry in tree.stream():
         for root in roots:
             relative = entry.path.removeprefix(f"{root.tree}/")
-            if relative != entry.path and _inside(checked_path(relative), below.get(root.tree, ())):
+            if relative != entry.path and inside(checked_path(relative), below.get(root.tree, ())):
                 wanted.setdefault(root.tree, []).append((entry, relative))
     merge = FileMerge()
     for root, place in zip(roots, new, strict=True):
         if entries := wanted.get(root.tree):
-            folder = access.open(place)
-            merge.found.append(
-                _compared(Found(folder, place.location), entries, below[root.tree], model.get(root.tree, set()))
-            )
+            found, nothing = Found(access.open(place), place.location), set[str]()
+            _compare(found, entries, below[root.tree], own.get(root.tree, nothing), closed.get(root.tree, nothing))
+            merge.found.append(found)
     return merge
 
 
@@ -112,15 +124,14 @@ def _below(places: Iterable[Place], roots: Sequence[Root]) -> dict[str, set[str]
     return found
 
 
-def _inside(path: str, named: Collection[str]) -> bool:
-    """Whether a path is one of those that are named, or lies below one."""
-    parts = path.split("/")
-    return any("/".join(parts[:n]) in named for n in range(len(parts) + 1))
-
-
-def _compared(found: Found, wanted: Sequence[Wanted], named: set[str], model: set[str]) -> Found:
-    there = {artifact.path: artifact for artifact in found.folder.below(sorted(named))}
-    known = [(entry, path, there.get(path)) for entry, path in wanted]
+def _compare(found: Found, wanted: Sequence[Wanted], named: set[str], own: set[str], closed: set[str]) -> None:
+    left = left_behind(found.folder)
+    there = {one.path: one for one in found.folder.below(sorted(named)) if not inside(one.path, left)}
+    bars = barred(wanted, there, in_the_way(found.folder, named) - there.keys())
+    for path, bar in bars.items():
+        found.conflicts.append(found.conflict(path, bar.what, keepable=not any(inside(p, own) for p in bar.paths)))
+    out_of_reach = {path for bar in bars.values() for path in bar.paths}
+    known = [(entry, path, there.get(path)) for entry, path in wanted if path not in out_of_reach]
     with ThreadPoolExecutor(HASHERS) as hashers:
         same = list(hashers.map(lambda one: one[2] is not None and _same(found.folder, one[0], one[2]), known))
     for (entry, path, artifact), equal in zip(known, same, strict=True):
@@ -130,10 +141,9 @@ def _compared(found: Found, wanted: Sequence[Wanted], named: set[str], model: se
             found.equal.append((entry, path))
             found.seen.append(artifact)
         else:
-            what = "has another content now"
-            where = f"{found.location.rstrip('/')}/{path}"
-            found.conflicts.append(Conflict("artifacts", where, what, keepable=not _inside(path, model)))
-    return found
+            found.conflicts.append(found.conflict(path, "has another content now", keepable=not inside(path, own)))
+    for path in surplus(there, {path for _, path in wanted} | bars.keys(), closed):
+        found.conflicts.append(found.conflict(path, "was not there at the point", keepable=False))
 
 
 def _same(folder: ArtifactFolder, entry: TreeEntry, artifact: Artifact) -> bool:
@@ -241,6 +251,8 @@ class LocalAdding:
             _sync(prepared)
             os.link(prepared, final, follow_symlinks=False)
         except FileExistsError:
+            if final.is_dir():
+                raise Refused(f"{final} is to be a file, and a folder lies there", "move it out of the way") from None
             raise SourceChanged(f"{final} appeared just now", "run it again") from None
         self._placed.append(final)
         _sync(final.parent)

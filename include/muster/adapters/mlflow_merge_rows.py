@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,18 @@ from muster.adapters.mlflow_relations import Relations, picked
 from muster.adapters.mlflow_revisions import VERSION_TABLES
 from muster.adapters.mlflow_rows import Table, insert_rows, rows_of, updated_row
 from muster.batches import batched
-from muster.domain.merge_plan import ALIASES, CONTAINERS, AliasMove, Change, Conflict, RowCounts, Verdict, judge
+from muster.domain.merge_plan import (
+    ALIASES,
+    CONTAINERS,
+    PROMPT_TAGS,
+    VERSION_TAGS,
+    AliasMove,
+    Change,
+    Conflict,
+    RowCounts,
+    Verdict,
+    judge,
+)
 from muster.domain.selection import label_of
 from muster.errors import IntegrityError, SourceChanged
 
@@ -100,6 +111,8 @@ def weigh(
         locking = lock and (name in relations.referred or name == ALIASES)
         merge.due = sum_of(in_batches(_weighed(connection, relations, merge, found, held, locking)))
         found.tables.append(merge)
+        if name == VERSION_TAGS:
+            _added_to_prompts(connection, merge, found)
     return found
 
 
@@ -155,6 +168,7 @@ def _noted(
         found.aliases.append(AliasMove(model, values["alias"], now.get("version"), values["version"]))
     elif verdict.action == "revive":
         found.revived.append(change)
+        found.left += [replace(change, columns=verdict.staying)] if verdict.staying else []
     elif verdict.action == "left":
         found.left.append(change)
     elif verdict.action == "conflict":
@@ -174,6 +188,19 @@ def _unique(connection: Connection, relations: Relations, table: Table, fresh: S
             if other := taken.get(picked(table, columns, row)):
                 what = f"is gone, and its {', '.join(columns)} belongs to {_shown(table, other)} now"
                 found.conflicts.append(Conflict(table.name, _shown(table, row), what, keepable=False))
+
+
+def _added_to_prompts(connection: Connection, merge: TableMerge, found: RowMerge) -> None:
+    """Tags that make prompts say something else, and that the point has not."""
+    table = merge.table
+    at = table.key.index("key")
+    stored = {picked(table, table.key, row) for row in read_lines(merge.chosen)}
+    prompts = sorted({key for key in stored if key[at] in PROMPT_TAGS}, key=repr)
+    asked = {(*key[:at], tag, *key[at + 1 :]) for key in prompts for tag in PROMPT_TAGS} - stored
+    for batch in batched(sorted(asked, key=repr), AT_ONCE):
+        for row in rows_of(connection, table, _among(table.key, batch)):
+            shown = _shown(table, row)
+            found.conflicts.append(Conflict(table.name, shown, "was not there at the point", keepable=False))
 
 
 # --- what is there ----------------------------------------------------------------------------------------------------

@@ -173,6 +173,24 @@ def known_holdings(document: bytes | None) -> Holdings | None:
         return None
 
 
+def lacked_at(tree: TreeReader) -> dict[str, tuple[Missing, Place]]:
+    """
+    The artifacts that a point lacks and where they belonged, by whose they are.
+
+    :param tree: the registry of the point
+    :raises IntegrityError: if it does not tell
+    """
+    holdings = known_holdings(Known(tree).read(ABOUT))
+    if holdings is None:
+        raise IntegrityError(f"{ABOUT} of the point, which tells what it lacks, cannot be read", "verify the vault")
+    lacked: dict[str, tuple[Missing, Place]] = {}
+    for one in holdings.missing:
+        if (place := place_of(one.path)) is None:
+            raise IntegrityError(f"{one.path} in {ABOUT} of the point is no place", "verify the vault")
+        lacked[one.what] = one, place
+    return lacked
+
+
 def still_missing(
     versions: Iterable[tuple[str, int, str | None]],
     tree: TreeReader,
@@ -188,18 +206,12 @@ def still_missing(
     :param folders: where each root lies now, by its tree
     :raises IntegrityError: if the point does not tell what it lacked
     """
-    known = Known(tree)
-    before = known_holdings(known.read(ABOUT))
-    if before is None:
-        raise IntegrityError(f"{ABOUT} of the point, which tells what it lacks, cannot be read", "verify the vault")
-    lacked = {one.what: one for one in before.missing}
+    known, lacked = Known(tree), lacked_at(tree)
     found: list[Missing] = []
     for version in (ModelVersion(*version, roots[0].place) for version in versions):
-        if not (one := lacked.get(str(version))):
+        if not (told := lacked.get(str(version))):
             continue
-        place = place_of(one.path)
-        if place is None:
-            raise IntegrityError(f"{one.path} in {ABOUT} of the point is no place", "verify the vault")
+        one, place = told
         root, relative = home_of(place, roots)
         there = [artifact for artifact in folders[root.tree].below([relative]) if artifact.kind == "file"]
         known_whole = any(artifact.path == posixpath.join(relative, MLMODEL) for artifact in there)

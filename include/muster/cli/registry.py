@@ -175,13 +175,14 @@ def _plan_lines(plan: RollbackPlan) -> Iterator[str | Table]:
             "" if any(not c.keepable for c in barring) else "; see --on-conflict"
         )
     elif not plan.merge.changes:
-        yield "everything is there as it was: nothing is to be done"
+        yield f"{_nothing_lacks(plan)}: nothing is to be done"
     yield f"plan {mark_of(plan)}"
 
 
 def _done_lines(plan: RollbackPlan) -> Iterator[str | Table]:
     if not plan.merge.changes:
-        yield f"{', '.join(plan.merge.models)}: everything is there as it was at {plan.point}; nothing was changed"
+        yield f"{', '.join(plan.merge.models)}: {_nothing_lacks(plan)}; nothing was changed"
+        yield from _differences(plan.merge)
         return
     yield f"rolled {', '.join(plan.merge.models)} back to {plan.point} of {plan.workload}, in {plan.target}"
     yield from _changes(plan.merge, "")
@@ -195,10 +196,7 @@ def _changes(merge: MergePlan, would: str) -> Iterator[str | Table]:
     yield from (
         f"{_thing(c.table)} {c.id} is marked as deleted, and {would}{_verb('live', would)} again" for c in merge.revived
     )
-    yield from (f"{_thing(c.table)} {c.id} differs in {', '.join(c.columns)}, and stays as it is" for c in merge.left)
-    for conflict in merge.conflicts:
-        bars = "" if conflict.keepable else "; no rule lets that pass"
-        yield f"conflict: {conflict.where} {conflict.id}: {conflict.what}{bars}"
+    yield from _differences(merge)
     rows = [(t.table, t.add, t.change, t.equal, t.stay) for t in merge.tables]
     files = merge.artifacts
     rows.append(("artifacts", files.add, 0, files.equal, sum(c.where == "artifacts" for c in merge.conflicts)))
@@ -206,6 +204,22 @@ def _changes(merge: MergePlan, would: str) -> Iterator[str | Table]:
     yield table(("rows of", "added", "changed", "equal", "left"), rows, right=("added", "changed", "equal", "left"))
     if files.add:
         yield f"{size_in_words(files.size)} of artifacts"
+
+
+def _differences(merge: MergePlan) -> Iterator[str]:
+    yield from (
+        f"{_thing(c.table)} {c.id} differs in {', '.join(c.columns)}, and that stays as it is" for c in merge.left
+    )
+    for conflict in merge.conflicts:
+        bars = "" if conflict.keepable else "; no rule lets that pass"
+        yield f"conflict: {conflict.where} {conflict.id}: {conflict.what}{bars}"
+
+
+def _nothing_lacks(plan: RollbackPlan) -> str:
+    stays = len(plan.merge.conflicts) + len(plan.merge.left)
+    if stays:
+        return f"all that there was at {plan.point} is there, in {stays} places with differences that stay"
+    return f"everything is there as it was at {plan.point}"
 
 
 def _verb(verb: str, would: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar, Literal
@@ -32,6 +32,29 @@ ESSENTIAL: Mapping[str, frozenset[str]] = {
     "inputs": frozenset({"input_uuid"}),
 }
 """What makes a row the one that it is: with another value there it is a different thing under the same name, which no rule lets pass."""
+VERSION_TAGS = "model_version_tags"
+PROMPT_TAGS = frozenset(
+    {
+        "mlflow.prompt.is_prompt",
+        "mlflow.prompt.text",
+        "_mlflow_prompt_type",
+        "_mlflow_prompt_response_format",
+        "_mlflow_prompt_model_config",
+    }
+)
+"""Tags of a version that are the prompt itself, which has no artifacts."""
+LIFECYCLE = frozenset({"lifecycle_stage", "deleted_time"})
+"""Where MLflow marks a run, logged model or experiment as deleted, and changes nothing else of it."""
+REGISTRATIONS = "mlflow.modelVersions"
+"""The tag of a logged model in which MLflow lists the versions that were registered of it, under whatever name."""
+UNDER_WAY: Mapping[str, frozenset[str | int]] = {
+    "runs": frozenset({"RUNNING", "SCHEDULED"}),
+    "logged_models": frozenset({1}),
+}
+"""The status of what is not finished yet."""
+OF_ITS_END = frozenset({"status", "status_message", "end_time"})
+"""Columns that MLflow writes when something goes on and ends."""
+OF_A_METRIC = frozenset({"value", "timestamp", "step", "is_nan"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +64,13 @@ class Verdict:
 
     :param due: what it must be afterwards
     :param differing: columns in which it is otherwise now
+    :param staying: those of them in which it is otherwise afterwards too, although it lives again
     """
 
     action: Action
     due: list[Any]
     differing: tuple[str, ...] = ()
+    staying: tuple[str, ...] = ()
     keepable: bool = True
 
 
@@ -61,9 +86,14 @@ def judge(table: str, columns: Sequence[str], stored: list[Any], live: list[Any]
         return Verdict("move", stored, differing)
     if table in CONTAINERS:
         return _container(table, was, now, differing)
-    if _same_thing(table, differing, was, now) and _deleted(was) != _deleted(now):
+    if table == "model_versions" and _rest_of_it(was, now):
         return Verdict("revive", stored, differing) if _deleted(now) else Verdict("left", live, differing)
-    return Verdict("conflict", live, differing, keepable=not ESSENTIAL.get(table, frozenset()) & set(differing))
+    essential = _essential(table, was) & set(differing)
+    if not essential and _deleted(now) and not _deleted(was):
+        return _revived(was, now, differing)
+    if set(differing) <= _written_later(table, was, now):
+        return Verdict("left", live, differing)
+    return Verdict("conflict", live, differing, keepable=not essential)
 
 
 def _container(table: str, was: Mapping[str, Any], now: Mapping[str, Any], differing: tuple[str, ...]) -> Verdict:
@@ -72,19 +102,39 @@ def _container(table: str, was: Mapping[str, Any], now: Mapping[str, Any], diffe
     ):
         return Verdict("conflict", list(now.values()), differing, keepable=False)
     if _deleted(now) and not _deleted(was):
-        return Verdict("revive", list({**now, "lifecycle_stage": was["lifecycle_stage"]}.values()), differing)
+        return _revived(was, now, differing)
     return Verdict("left", list(now.values()), differing)
+
+
+def _rest_of_it(was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether one is what MLflow leaves of the other, a version, when it is deleted: little but the time of its creation."""
+    return _deleted(was) != _deleted(now) and was.get("creation_time") == now.get("creation_time")
+
+
+def _essential(table: str, was: Mapping[str, Any]) -> frozenset[str]:
+    if table == VERSION_TAGS and was["key"] in PROMPT_TAGS:
+        return frozenset({"value"})
+    return ESSENTIAL.get(table, frozenset())
+
+
+def _revived(was: Mapping[str, Any], now: Mapping[str, Any], differing: tuple[str, ...]) -> Verdict:
+    """It lives again as it is now: nothing changes but the mark."""
+    due = [was[column] if column in LIFECYCLE else value for column, value in now.items()]
+    return Verdict("revive", due, differing, tuple(column for column in differing if column not in LIFECYCLE))
 
 
 def _deleted(row: Mapping[str, Any]) -> bool:
     return row.get("lifecycle_stage") == "deleted" or row.get("current_stage") == DELETED_STAGE
 
 
-def _same_thing(table: str, differing: Iterable[str], was: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether one of them is merely what MLflow leaves of the other when it is deleted."""
-    if table == "model_versions":  # of which it leaves little
-        return was.get("creation_time") == now.get("creation_time")
-    return set(differing) <= {"lifecycle_stage", "deleted_time"}
+def _written_later(table: str, was: Mapping[str, Any], now: Mapping[str, Any]) -> frozenset[str]:
+    """Columns in which a row may be otherwise by now without anybody having changed what it says."""
+    if table == "logged_model_tags" and was["tag_key"] == REGISTRATIONS:
+        return frozenset({"tag_value"})
+    if table == "latest_metrics" and (now["step"], now["timestamp"]) > (was["step"], was["timestamp"]):
+        return OF_A_METRIC
+    lives = LIFECYCLE if _deleted(was) and not _deleted(now) else frozenset[str]()
+    return lives | OF_ITS_END if was.get("status") in UNDER_WAY.get(table, ()) else lives
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +204,8 @@ class MergePlan:
     :param models: the models that are meant, as ``NAME`` or ``NAME@ALIAS``
     :param added: things that would come back; not their parts, such as parameters, which are in `tables`
     :param revived: what is marked as deleted and would live again
-    :param left: what differs and stays, since it holds others as well or was deleted at the point
+    :param left: what differs and stays: what holds others as well, lives again with other words, was deleted at the point, or went on
+        since then, as a run does until it ends, a metric that is logged again, and a model's list of its versions
     """
 
     models: tuple[str, ...]

@@ -96,7 +96,7 @@ def _lines_of_rollback(plan: RollbackPlan, requested_by: str, approvers: Sequenc
         yield f"- alias `{_cell(f'{move.model}@{move.alias}')}` **moves** from {before} to version {move.after}"
     yield from _changed(merge.added, "come back")
     yield from _changed(merge.revived, "are marked as deleted, and live again")
-    yield from _changed(merge.left, "differ, and stay as they are now")
+    yield from _changed(merge.left, "differ, and what differs stays as it is now")
     yield f"- artifacts: {files.add} files come back, {size_in_words(files.size)}; {files.equal} are there already"
     yield from (f"- **conflict**, kept as it is now: {_cell(f'{c.where} {c.id}: {c.what}')}" for c in merge.conflicts)
     yield f"- plan: `{plan.digest}`"
