@@ -147,7 +147,8 @@ class LocalFolder:
                 found = (self.root / artifact.path).stat()
             except OSError:
                 return str(self.root / artifact.path)
-            if artifact.kind == "file" and (found.st_size, _version(found)) != (artifact.size, artifact.version):
+            # not ctime: another link to the file, made or removed meanwhile, changes that
+            if artifact.kind == "file" and (found.st_size, found.st_mtime_ns) != (artifact.size, artifact.mtime_ns):
                 return str(self.root / artifact.path)
         return None
 
