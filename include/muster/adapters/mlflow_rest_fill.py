@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from muster.adapters.mlflow_rest_api import MlflowApi, proxied_path
 from muster.adapters.mlflow_rest_artifacts import upload_root
+from muster.adapters.mlflow_rest_assessments import assessments_of, in_chains, revived
 from muster.adapters.mlflow_rest_ids import SOURCE_RUN, IdMap
 from muster.adapters.mlflow_rest_made import Made
 from muster.adapters.mlflow_rest_reading import SPANS_PLACE, Holder
@@ -33,9 +34,11 @@ TRACE_DATA = "traces.json"
 
 class Filler:
     """
-    Makes things on a server, and notes in `made` and `ids` what it has made, in `deleted` the old ids of runs that are deleted.
+    Makes things on a server, and notes in `made` and `ids` what it has made.
 
     :param default: old id of the experiment that takes the place of the server's own; None if none does
+    :param deleted: afterwards: old ids of runs that are deleted
+    :param revived: afterwards: assessments that were invalid, and are valid now
     """
 
     def __init__(self, api: MlflowApi, made: Made, ids: IdMap, default: str | None) -> None:
@@ -44,6 +47,7 @@ class Filler:
         self._ids = ids
         self._default = default
         self.deleted: list[str] = []
+        self.revived: list[Json] = []
 
     # --- experiments --------------------------------------------------------------------------------------------------
 
@@ -214,10 +218,23 @@ class Filler:
             self._api.ask("POST", "/v1/traces", body=scoped, headers={"X-MLflow-Experiment-Id": experiment})
         tags = {key: value for key, value in (info.get("tags") or {}).items() if key not in TRACE_OF_SERVER}
         made = {**info, "trace_location": location, "tags": tags, "trace_metadata": metadata_of(info, self._ids)}
-        made["assessments"] = assessments_of(info, self._ids)
+        said = assessments_of(info, self._ids)
+        later = in_chains(said)
+        made["assessments"] = [one for one in said if one not in later]
         self._api.post("3.0/mlflow/traces", {"trace": {"trace_info": made}})
+        self._overriding(str(info["trace_id"]), later)
+        self.revived.extend(revived(said))
         if (data := document.get("data")) is not None:
             self._trace_data(str(info["trace_id"]), data)
+
+    def _overriding(self, trace: str, said: Sequence[Json]) -> None:
+        """Assessments that override one another; the server marks those that are overridden."""
+        new: dict[str, str] = {}
+        for one in said:
+            asked = one | {key: new.get(one[key], one[key]) for key in ("overrides",) if one.get(key)}
+            path = f"3.0/mlflow/traces/{quote(trace)}/assessments"
+            made = self._api.post(path, {"assessment": asked}, once=True)["assessment"]
+            new[str(one["assessment_id"])] = str(made["assessment_id"])
 
     def _trace_data(self, trace: str, data: str) -> None:
         """Spans that lay among the artifacts, where clients look for them if the server has none."""
@@ -237,18 +254,6 @@ def metadata_of(info: Mapping[str, Json], ids: IdMap) -> dict[str, str]:
         if key in found:
             found[key] = new.get(found[key], found[key])
     return found
-
-
-def assessments_of(info: Mapping[str, Json], ids: IdMap) -> list[Json]:
-    """What was said of a trace; one that says which issue it shows has the issue's id for its name."""
-    issues = ids.further.get("issues", {})
-    said = list(info.get("assessments") or ())
-    return [
-        {**one, "assessment_name": issues.get(one["assessment_name"], one["assessment_name"])}
-        if "issue" in one
-        else one
-        for one in said
-    ]
 
 
 def experiment_of(info: Mapping[str, Json]) -> str:

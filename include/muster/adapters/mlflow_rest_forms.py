@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from muster.adapters.mlflow_rest_again import OF_ISSUE, OF_RECORD, OF_SCHEMA
-from muster.adapters.mlflow_rest_fill import TRACE_OF_SERVER, assessments_of, experiment_of, metadata_of
+from muster.adapters.mlflow_rest_assessments import assessments_form
+from muster.adapters.mlflow_rest_fill import TRACE_OF_SERVER, experiment_of, metadata_of
 from muster.adapters.mlflow_rest_ids import RUN_NAME, SOURCE_RUN, IdMap
 from muster.adapters.mlflow_rest_reading import pairs
 from muster.adapters.mlflow_rest_register import NO_STAGE, Registrar
@@ -122,13 +123,12 @@ def model_form(document: Mapping[str, Json], bodies: list[dict[str, Json]]) -> J
 def trace_form(document: Mapping[str, Json], ids: IdMap) -> Json:
     info = document["trace_info"]
     kept = ("trace_id", "client_request_id", "request_preview", "response_preview", "request_time", "state")
-    told = ("create_time", "last_update_time", "assessment_id")
     return {
         **{key: info.get(key) for key in (*kept, "execution_duration")},
         "experiment": _new(ids.experiments, experiment_of(info)),
         "tags": {k: v for k, v in (info.get("tags") or {}).items() if k not in TRACE_OF_SERVER},
         "metadata": {k: v for k, v in metadata_of(info, ids).items() if k != METADATA_OF_SERVER},
-        "assessments": _sorted({k: v for k, v in a.items() if k not in told} for a in assessments_of(info, ids)),
+        "assessments": _sorted(assessments_form(info, ids)),
         "spans": _sorted(document.get("spans") or ()),
         "data": document.get("data"),
     }

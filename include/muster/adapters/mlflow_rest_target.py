@@ -115,7 +115,7 @@ class MlflowRestTarget:
         compared = Compared(stored, ids, registrar, again, made.spare)
         facts, report = compared.reconciled(self._api, self._reading.version(), details, lost)
         unready = sum(v.get("status") not in READY for d in documents for v in d["versions"])
-        changed = changes(details, ids, len(filler.deleted), registrar.fillers, lost, unready, again)
+        changed = changes(details, ids, filler, registrar.fillers, lost, unready, again)
         missing = {"missing": details["missing"]} if "missing" in details else {}
         report = replace(report, changed=tuple(f"{c['of']}, {c['what']}: {c['count']}, {c['now']}" for c in changed))
         return {**facts, **missing, "id_map": ids.to_json(), "changed": changed, "fidelity_report": to_json(report)}

@@ -1,0 +1,94 @@
+"""What a server makes otherwise than it was if it is not asked in the right way: captured through an API, put back through another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from muster.adapters.mlflow_rest_target import MlflowRestStoreTarget
+from rest_registries import capture_by_rest, serving
+
+
+@dataclass
+class Round:
+    """A server to be filled, and what a restore of its registry said."""
+
+    folder: Path
+
+    @contextmanager
+    def before(self) -> Iterator[Any]:
+        """A client of the server; when it is done all is captured, and restored."""
+        with serving(self.folder / "mlflow.db", self.folder / "artifacts") as uri:
+            yield _client(uri)
+            details, tree = capture_by_rest(uri, self.folder / "tree")
+        target = MlflowRestStoreTarget(f"sqlite:///{self.folder}/back.db", str(self.folder / "back"))
+        self.facts = target.restore(details, tree)
+
+    @contextmanager
+    def after(self) -> Iterator[Any]:
+        """A client of a server over what came back."""
+        with serving(self.folder / "back.db", self.folder / "back") as uri:
+            yield _client(uri)
+
+    def changed(self, of: str) -> list[tuple[str, int]]:
+        """What the report says of some kind of thing, and how many of it."""
+        return [(item["what"], item["count"]) for item in self.facts["changed"] if item["of"] == of]
+
+
+def _client(uri: str) -> Any:
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    return mlflow.MlflowClient(uri, uri)
+
+
+def test_overridden_assessments_are_as_invalid_as_they_were(tmp_path: Path) -> None:
+    """A chain of three, one that overrides what was deleted, and one whose successor went with its run: that one is valid, and counted."""
+    import mlflow
+
+    moved = Round(tmp_path)
+    with moved.before() as client:
+        trace = _asked(client)
+        first = mlflow.log_feedback(trace_id=trace, name="right", value=True, rationale="at first")
+        second = mlflow.override_feedback(trace_id=trace, assessment_id=first.assessment_id, value=False)
+        mlflow.override_feedback(trace_id=trace, assessment_id=second.assessment_id, value="perhaps", rationale="well")
+        gone = mlflow.log_feedback(trace_id=trace, name="tone", value="rude")
+        mlflow.override_feedback(trace_id=trace, assessment_id=gone.assessment_id, value="kind")
+        mlflow.delete_assessment(trace_id=trace, assessment_id=gone.assessment_id)
+        before = _said(client, trace)
+        left = mlflow.log_feedback(trace_id=trace, name="left", value=1)
+        run = client.create_run("0").info.run_id
+        mlflow.override_feedback(
+            trace_id=trace,
+            assessment_id=left.assessment_id,
+            value=2,
+            metadata={"mlflow.assessment.sourceRunId": run},
+        )
+        client.delete_run(run)
+    with moved.after() as client:
+        after = _said(client, trace)
+        assert [line for line in after if line[0] != "left"] == before
+        assert [line[2] for line in after if line[0] == "left"] == [True]
+    assert [(name, valid) for name, _, valid, _ in before].count(("right", False)) == 2
+    assert moved.changed("assessments") == [("invalid, and what overrode them is gone", 1)]
+
+
+def _asked(client: Any) -> str:
+    """A trace; its id."""
+    import mlflow
+
+    mlflow.set_experiment(experiment_id=client.create_experiment("asked"))
+    with mlflow.start_span("answer") as span:
+        span.set_outputs("because")
+    mlflow.flush_trace_async_logging()
+    return str(span.trace_id)
+
+
+def _said(client: Any, trace: str) -> list[Any]:
+    """Name, value, validity of each assessment, and the value that it overrides."""
+    said = client.get_trace(trace).info.assessments
+    values = {one.assessment_id: one.value for one in said}
+    return sorted(((a.name, a.value, a.valid, values.get(a.overrides)) for a in said), key=repr)
