@@ -92,3 +92,16 @@ def _said(client: Any, trace: str) -> list[Any]:
     said = client.get_trace(trace).info.assessments
     values = {one.assessment_id: one.value for one in said}
     return sorted(((a.name, a.value, a.valid, values.get(a.overrides)) for a in said), key=repr)
+
+
+def test_run_whose_name_is_no_tag_comes_back_so(tmp_path: Path) -> None:
+    """A server writes the tag of the name by itself; somebody had deleted it, and it stays deleted."""
+    moved = Round(tmp_path)
+    with moved.before() as client:
+        run = client.create_run("0", run_name="first try").info.run_id
+        client.delete_tag(run, "mlflow.runName")
+        client.set_terminated(run)
+    with moved.after() as client:
+        back = client.get_run(moved.facts["id_map"]["runs"][run])
+        assert back.info.run_name == "first try"
+        assert back.data.tags == {"muster.source_run_id": run}

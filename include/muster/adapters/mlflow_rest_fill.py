@@ -7,6 +7,7 @@ import json
 import posixpath
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,10 +15,10 @@ from urllib.parse import quote
 from muster.adapters.mlflow_rest_api import MlflowApi, proxied_path
 from muster.adapters.mlflow_rest_artifacts import upload_root
 from muster.adapters.mlflow_rest_assessments import assessments_of, in_chains, revived
-from muster.adapters.mlflow_rest_ids import SOURCE_RUN, IdMap
+from muster.adapters.mlflow_rest_ids import RUN_NAME, SOURCE_RUN, IdMap
 from muster.adapters.mlflow_rest_made import Made
-from muster.adapters.mlflow_rest_reading import SPANS_PLACE, Holder
-from muster.errors import IntegrityError
+from muster.adapters.mlflow_rest_reading import SPANS_PLACE, Holder, pairs
+from muster.errors import IntegrityError, NotFound
 
 Json = Any
 DEFAULT = "0"
@@ -90,6 +91,9 @@ class Filler:
         self._ids.runs[old] = new
         if not info.get("run_name"):
             self._ids.names[old] = str(made.get("run_name", ""))
+        elif RUN_NAME not in pairs(tags):  # a server makes this tag of the name
+            with suppress(NotFound):
+                self._api.post("2.0/mlflow/runs/delete-tag", {"run_id": new, "key": RUN_NAME})
         self._ids.holders["runs", old] = Holder("runs", new, str(made.get("artifact_uri", "")), "", None)
         for params in batches(data.get("params") or (), SMALL_BATCH):
             self._api.post("2.0/mlflow/runs/log-batch", {"run_id": new, "params": params})
