@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from cloud_servers import running
 from muster.adapters.mlflow_rest_target import MlflowRestStoreTarget
+from muster.loopback import free_port
 from rest_registries import capture_by_rest, serving
 
 
@@ -17,6 +23,7 @@ class Round:
     """A server to be filled, and what a restore of its registry said."""
 
     folder: Path
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
     def before(self) -> Iterator[Any]:
@@ -105,3 +112,46 @@ def test_run_whose_name_is_no_tag_comes_back_so(tmp_path: Path) -> None:
         back = client.get_run(moved.facts["id_map"]["runs"][run])
         assert back.info.run_name == "first try"
         assert back.data.tags == {"muster.source_run_id": run}
+
+
+def test_latest_point_is_the_same_where_nan_and_zero_came_at_one_moment(tmp_path: Path) -> None:
+    """A server over SQL holds both for equal, and takes the first of them for the latest one."""
+    moved = Round(tmp_path)
+    points = {"zero": [0.0, math.nan, -1.0], "none": [math.nan, 0.0, -1.0], "more": [math.nan, 0.0, 1.0]}
+    with moved.before() as client:
+        run = client.create_run("0").info.run_id
+        for key, values in points.items():
+            for value in values:
+                client.log_metric(run, key, value, timestamp=5, step=1)
+        before = repr(sorted(client.get_run(run).data.metrics.items()))
+        client.set_terminated(run)
+    with moved.after() as client:
+        back = client.get_run(moved.facts["id_map"]["runs"][run]).data.metrics
+        assert repr(sorted(back.items())) == before
+    assert "('zero', 0.0)" in before
+    assert "('none', nan)" in before
+    assert "latest points of metrics" not in dict(moved.changed("runs"))
+
+
+def test_latest_point_of_a_server_over_files_may_be_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes NaN for the latest if that came first; a server over SQL never does where there is a number above zero: it is counted."""
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    port = free_port()
+    store = ["--backend-store-uri", (tmp_path / "runs").as_uri(), "--workers", "1", "--port", str(port)]
+    command = [sys.executable, "-m", "mlflow", "server", *store, "--artifacts-destination", str(tmp_path / "files")]
+    with running(command, f"http://127.0.0.1:{port}") as uri:
+        client = MlflowClient(uri, uri)
+        run = client.create_run("0").info.run_id
+        for value in (math.nan, 0.5):
+            client.log_metric(run, "loss", value, timestamp=5, step=1)
+        assert math.isnan(client.get_run(run).data.metrics["loss"])
+        details, tree = capture_by_rest(uri, tmp_path / "tree")
+    moved = Round(tmp_path)
+    moved.facts = MlflowRestStoreTarget(f"sqlite:///{tmp_path}/back.db", str(tmp_path / "back")).restore(details, tree)
+    assert dict(moved.changed("runs"))["latest points of metrics"] == 1
+    with moved.after() as client:
+        assert client.get_run(moved.facts["id_map"]["runs"][run]).data.metrics == {"loss": 0.5}

@@ -40,6 +40,7 @@ def changes(
         ("runs", "id", len(ids.runs), "a new one; the old one is the tag muster.source_run_id, and see id_map"),
         ("runs", "artifact location", len(ids.runs), "below the artifact root of this server"),
         ("runs", "name, where there was none", len(ids.names), "given by this server"),
+        ("runs", "latest points of metrics", len(ids.latest), "the largest of their step and time, NaN as zero"),
         ("runs", "time of deletion", len(filler.deleted), "the time of the restore"),
         ("logged models", "id", len(ids.logged_models), "a new one; see id_map"),
         ("logged models", "creation and last update time", len(ids.logged_models), "the time of the restore"),

@@ -17,6 +17,7 @@ from muster.adapters.mlflow_rest_artifacts import upload_root
 from muster.adapters.mlflow_rest_assessments import assessments_of, in_chains, revived
 from muster.adapters.mlflow_rest_ids import RUN_NAME, SOURCE_RUN, IdMap
 from muster.adapters.mlflow_rest_made import Made
+from muster.adapters.mlflow_rest_points import latest_first, latest_of, point
 from muster.adapters.mlflow_rest_reading import SPANS_PLACE, Holder, pairs
 from muster.errors import IntegrityError, NotFound
 
@@ -105,10 +106,15 @@ class Filler:
             asked = {"run_id": self._ids.runs[run["info"]["run_id"]], "datasets": datasets}
             self._api.post("2.0/mlflow/runs/log-inputs", asked)
 
-    def metrics(self, old: str, lines: Path) -> None:
-        """All points of a run's metrics."""
+    def metrics(self, document: Mapping[str, Json], lines: Path) -> None:
+        """All points of a run's metrics; of those that a server holds for equal the latest one comes first."""
+        run = document["run"]
+        old, latest = run["info"]["run_id"], {m["key"]: point(m) for m in run.get("data", {}).get("metrics") or ()}
         for key, points in histories(lines):
-            for batch in batches(points, BATCH):
+            ordered = latest_first(points, latest.get(key))
+            if ordered and latest_of(ordered) != latest.get(key):
+                self._ids.latest[old, key] = latest_of(ordered)
+            for batch in batches(ordered, BATCH):
                 metrics = [{"key": key, "timestamp": t, "step": s, "value": v} for t, s, v in batch]
                 self._api.post("2.0/mlflow/runs/log-batch", {"run_id": self._ids.runs[old], "metrics": metrics})
 

@@ -10,6 +10,7 @@ from muster.adapters.mlflow_rest_again import OF_ISSUE, OF_RECORD, OF_SCHEMA
 from muster.adapters.mlflow_rest_assessments import assessments_form
 from muster.adapters.mlflow_rest_fill import TRACE_OF_SERVER, experiment_of, metadata_of
 from muster.adapters.mlflow_rest_ids import RUN_NAME, SOURCE_RUN, IdMap
+from muster.adapters.mlflow_rest_points import point
 from muster.adapters.mlflow_rest_reading import pairs
 from muster.adapters.mlflow_rest_register import NO_STAGE, Registrar
 from muster.codec import canonical
@@ -41,6 +42,9 @@ class Expected:
         form["tags"][SOURCE_RUN] = old
         if name := self._ids.names.get(old):
             form["name"] = form["tags"][RUN_NAME] = name
+        form["metrics"] |= {
+            key: self._ids.latest[old, key] for key in form["metrics"] if (old, key) in self._ids.latest
+        }
         return form
 
 
@@ -73,7 +77,7 @@ def run_form(document: Mapping[str, Json], ids: IdMap) -> Json:
         "name": info.get("run_name") or "",
         "params": pairs(data.get("params")),
         "tags": pairs(data.get("tags")),
-        "metrics": {m["key"]: [m.get("timestamp"), m.get("step"), m.get("value")] for m in data.get("metrics") or ()},
+        "metrics": {m["key"]: point(m) for m in data.get("metrics") or ()},
         "datasets": _sorted(run.get("inputs", {}).get("dataset_inputs") or ()),
         "model_inputs": _sorted(_new(models, m["model_id"]) for m in document["model_inputs"]),
         "model_outputs": _sorted([_new(models, m["model_id"]), m.get("step", 0)] for m in outputs),

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from muster.adapters.mlflow_rest_before import Before
 from muster.adapters.mlflow_rest_fill import histories
 from muster.adapters.mlflow_rest_kept import Kept
+from muster.adapters.mlflow_rest_points import point
 from muster.adapters.mlflow_rest_reading import Holder, Reading
 from muster.codec import canonical
 from muster.errors import SourceChanged
@@ -68,8 +69,7 @@ class Histories:
             for metric in run.get("data", {}).get("metrics") or ():
                 key = metric["key"]
                 points = self._reading.history(run_id, key)
-                latest = [int(metric.get("timestamp", 0)), int(metric.get("step", 0)), metric.get("value", 0.0)]
-                if latest not in points:
+                if point(metric) not in points:
                     raise moved(f"the metric {key} of run {run_id}, whose latest point is not in its history,")
                 output.write(canonical({"key": key, "points": points}) + b"\n")
 

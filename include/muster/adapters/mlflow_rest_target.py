@@ -310,7 +310,7 @@ def _default_of(experiments: Sequence[Json], spare: tuple[str, str] | None) -> s
 def _finish_run(stored: Stored, filler: Filler, document: Mapping[str, Json]) -> None:
     run = str(document["run"]["info"]["run_id"])
     with stored.history(run) as lines:
-        filler.metrics(run, lines)
+        filler.metrics(document, lines)
     filler.links(document)
     filler.end_run(document)
 
