@@ -1,4 +1,4 @@
-"""The metrics and model inputs of runs, fetched by MLflow's API run by run, or taken over from the point before."""
+"""The metrics of runs, fetched by MLflow's API run by run, or taken over from the point before; and their model inputs, always fetched."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Content:
 
     :param history: the file of all points of its metrics
     :param points: how many there are
-    :param inputs: the logged models that it took
+    :param inputs: the logged models that it took; a run may be given others at any time, and its state does not tell
     """
 
     history: SourceFile
@@ -49,16 +49,14 @@ class Histories:
         """
         path = f"metrics/{holder.id}.jsonl"
         noted, known = self._before.note(holder), self._before.content(path)
+        inputs = self._reading.model_inputs(holder.id)
         if noted and known and not self._is_due(path):
-            return Content(SourceFile(path, never, known=known), int(noted["points"]), list(noted["inputs"]))
+            return Content(SourceFile(path, never, known=known), int(noted["points"]), inputs)
         write = functools.partial(self._write, run)
         if holder.ended is None:
-            file, inputs = self._kept.fresh(write), self._reading.model_inputs(holder.id)
+            file = self._kept.fresh(write)
         else:
-            named = [self._reading.api.server.place, holder.id, holder.state]
-            file = self._kept.through(["history", *named], write)
-            ask = functools.partial(self._reading.model_inputs, holder.id)
-            inputs = self._kept.document(["inputs", *named], ask)
+            file = self._kept.through(["history", self._reading.api.server.place, holder.id, holder.state], write)
         history = SourceFile(path, functools.partial(opened, file), size=file.stat().st_size)
         return Content(history, sum(len(points) for _, points in histories(file)), inputs)
 

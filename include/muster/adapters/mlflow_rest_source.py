@@ -186,7 +186,7 @@ class RestCapture:
             contents = in_bulk(lambda run: histories.of(runs[run], holders[run]), ids)
             for run, content in zip(ids, contents, strict=True):
                 document = {"run": runs[run], "model_inputs": content.inputs}
-                noted = {"state": holders[run].state, "points": content.points, "inputs": content.inputs}
+                noted = {"state": holders[run].state, "points": content.points}
                 self._index["runs"][run] = {**noted, "experiment": experiment}
                 self._tally.run(document, content.points)
                 yield self._document(f"runs/{run}.json", document)
