@@ -155,3 +155,25 @@ def test_latest_point_of_a_server_over_files_may_be_another_one(
     assert dict(moved.changed("runs"))["latest points of metrics"] == 1
     with moved.after() as client:
         assert client.get_run(moved.facts["id_map"]["runs"][run]).data.metrics == {"loss": 0.5}
+
+
+def test_evaluation_records_made_of_traces_come_back(tmp_path: Path) -> None:
+    """They have no outputs, which is not the same as empty ones."""
+    import mlflow
+
+    moved = Round(tmp_path)
+    with moved.before() as client:
+        trace = _asked(client)
+        dataset = mlflow.genai.datasets.create_dataset("hard ones")
+        dataset.merge_records(client.search_traces(locations=[client.get_trace(trace).info.experiment_id]))
+        dataset.merge_records([{"inputs": {"q": 1}, "expectations": {"a": "b"}}])
+        before = _rows(dataset)
+    with moved.after():
+        assert _rows(mlflow.genai.datasets.get_dataset(name="hard ones")) == before
+    assert len(before) == 2
+
+
+def _rows(dataset: Any) -> list[str]:
+    """The records of a dataset, in some order."""
+    kept = ("inputs", "outputs", "expectations", "tags", "source_type", "source_id")
+    return sorted(repr([row[key] for key in kept]) for row in dataset.to_df().to_dict("records"))
