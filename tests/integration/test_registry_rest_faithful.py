@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from cloud_servers import running
+from muster.adapters import mlflow_rest_source
+from muster.adapters.mlflow_rest_api import MlflowApi, RestServer
 from muster.adapters.mlflow_rest_target import MlflowRestStoreTarget
 from muster.loopback import free_port
 from rest_registries import capture_by_rest, serving
@@ -177,3 +179,36 @@ def _rows(dataset: Any) -> list[str]:
     """The records of a dataset, in some order."""
     kept = ("inputs", "outputs", "expectations", "tags", "source_type", "source_id")
     return sorted(repr([row[key] for key in kept]) for row in dataset.to_df().to_dict("records"))
+
+
+def test_attachments_of_traces_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that a span names is fetched, taken over by the next point, and restored; one that the server lost is named as absent."""
+    import mlflow
+    from mlflow.tracing.attachments import Attachment
+
+    monkeypatch.setattr(mlflow_rest_source, "due", lambda _path, _at: False)
+    content = b"\x89PNG" + bytes(range(256)) * 20
+    with serving(tmp_path / "mlflow.db", tmp_path / "artifacts") as uri:
+        client = _client(uri)
+        mlflow.set_experiment(experiment_id=client.create_experiment("asked"))
+        with mlflow.start_span("look") as span:
+            span.set_inputs({"seen": Attachment(content_type="image/png", content_bytes=content)})
+        mlflow.flush_trace_async_logging()
+        _, first = capture_by_rest(uri, tmp_path / "first")
+        details, second = capture_by_rest(uri, tmp_path / "second", first)
+        (path,) = [entry.path for entry in second.entries() if entry.path.startswith("attachments/")]
+        assert path not in second.opened
+        assert details["counts"]["attachments"] == 1
+        (kept,) = (tmp_path / "artifacts").rglob("attachments/*")
+        kept.unlink()
+        _, third = capture_by_rest(uri, tmp_path / "third")
+        without, _ = capture_by_rest(uri, tmp_path / "fourth", third)
+        assert without["absent"] == [f"attachment {kept.name} of trace {span.trace_id} (its spans name it)"]
+    facts = MlflowRestStoreTarget(f"sqlite:///{tmp_path}/back.db", str(tmp_path / "back")).restore(details, second)
+    (back,) = (tmp_path / "back").rglob("attachments/*")
+    assert back.read_bytes() == content
+    assert facts["counts"]["attachments"] == 1
+    with serving(tmp_path / "back.db", tmp_path / "back") as uri:
+        asked = {"request_id": span.trace_id, "path": kept.name}
+        given = MlflowApi(RestServer.parse(uri)).content("/ajax-api/2.0/mlflow/get-trace-artifact", **asked)
+        assert given == content

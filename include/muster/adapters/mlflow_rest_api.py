@@ -186,7 +186,7 @@ class MlflowApi:
 
         return tried(sent, 0 if once else self._retries)
 
-    def content(self, path: str, **query: Json) -> bytes:
+    def content(self, path: str, /, **query: Json) -> bytes:
         """A short answer, as it comes."""
 
         def sent() -> bytes:

@@ -38,6 +38,7 @@ _NAMES = {
     "logged_models": "logged models",
     "registered_models": "registered models and prompts, with all versions",
     "traces": "traces, with spans and assessments",
+    "attachments": "attachments of traces",
     "trace_links": "runs to which traces were linked",
     "scorers": "scorers, with all versions",
     "evaluation_datasets": "evaluation datasets, with their records",

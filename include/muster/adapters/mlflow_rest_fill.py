@@ -15,6 +15,7 @@ from urllib.parse import quote
 from muster.adapters.mlflow_rest_api import MlflowApi, proxied_path
 from muster.adapters.mlflow_rest_artifacts import upload_root
 from muster.adapters.mlflow_rest_assessments import assessments_of, in_chains, revived
+from muster.adapters.mlflow_rest_attachments import ATTACHMENTS
 from muster.adapters.mlflow_rest_ids import RUN_NAME, SOURCE_RUN, IdMap
 from muster.adapters.mlflow_rest_made import Made
 from muster.adapters.mlflow_rest_points import latest_first, latest_of, point
@@ -248,13 +249,23 @@ class Filler:
 
     def _trace_data(self, trace: str, data: str) -> None:
         """Spans that lay among the artifacts, where clients look for them if the server has none."""
-        info = self._api.get(f"3.0/mlflow/traces/{quote(trace)}")["trace"]["trace_info"]
-        root = str(info["tags"][TRACE_OF_SERVER[0]])
-        self._made.uploaded.append(Holder("traces", trace, root, "", None))
+        place = self._place_of_trace(trace)
         with tempfile.NamedTemporaryFile(prefix="muster-trace-") as file:
             file.write(data.encode())
             file.flush()
-            self._api.upload(proxied_path(posixpath.join(upload_root(root), TRACE_DATA)), Path(file.name))
+            self._api.upload(proxied_path(posixpath.join(place, TRACE_DATA)), Path(file.name))
+
+    def attachments(self, trace: str, files: Mapping[str, Path]) -> None:
+        """What the spans of a trace name, by ids."""
+        place = self._place_of_trace(trace)
+        for attachment, file in files.items():
+            self._api.upload(proxied_path(posixpath.join(place, ATTACHMENTS, attachment)), file)
+
+    def _place_of_trace(self, trace: str) -> str:
+        info = self._api.get(f"3.0/mlflow/traces/{quote(trace)}")["trace"]["trace_info"]
+        root = str(info["tags"][TRACE_OF_SERVER[0]])
+        self._made.uploaded.append(Holder("traces", trace, root, "", None))
+        return upload_root(root)
 
 
 def metadata_of(info: Mapping[str, Json], ids: IdMap) -> dict[str, str]:

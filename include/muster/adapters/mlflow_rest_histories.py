@@ -6,11 +6,11 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from muster.adapters.mlflow_rest_before import Before
 from muster.adapters.mlflow_rest_fill import histories
-from muster.adapters.mlflow_rest_kept import Kept
+from muster.adapters.mlflow_rest_kept import Kept, never, opened
 from muster.adapters.mlflow_rest_points import point
 from muster.adapters.mlflow_rest_reading import Holder, Reading
 from muster.codec import canonical
@@ -75,22 +75,3 @@ class Histories:
 def moved(what: str) -> SourceChanged:
     """The failure of a capture under which something has changed."""
     return SourceChanged(f"{what} changed while the registry was captured", "take the snapshot again when writers rest")
-
-
-def opened(file: Path) -> BinaryIO:
-    """
-    A file that was fetched.
-
-    :raises SourceChanged: if it is not there any more
-    """
-    try:
-        return file.open("rb")
-    except FileNotFoundError:
-        raise SourceChanged(
-            "what was fetched from the server was removed before it was stored", "take one snapshot at a time"
-        ) from None
-
-
-def never() -> BinaryIO:
-    """Opens content that the vault has, and so need not be opened."""
-    raise AssertionError("content that the vault has is not opened")

@@ -71,6 +71,10 @@ class Tally:
     def trace(self) -> None:
         self._counts.update(traces=1)
 
+    def attached(self, files: int) -> None:
+        """Attachments of a trace."""
+        self._counts.update(attachments=files)
+
     def further(self, path: str, document: Json) -> None:
         """
         Label schemas that each server makes by itself are not counted.
@@ -141,7 +145,7 @@ COUNTED = (
         "datasets",
         "model_links",
     ),
-    *("logged_models", "logged_model_tags", "logged_model_params", "logged_model_metrics", "traces"),
+    *("logged_models", "logged_model_tags", "logged_model_params", "logged_model_metrics", "traces", "attachments"),
     *("registered_models", "prompts", "versions", "aliases", "model_tags", "version_tags"),
     *("scorers", "scorer_versions", "evaluation_datasets", "evaluation_records", "issues"),
     *("label_schemas", "review_queues", "review_items", "trace_links", "linked_traces"),

@@ -106,7 +106,7 @@ class MlflowRestTarget:
         _each(stored, "logged_models", filler.end_model)
         again = Again(self._api, made, ids)
         _further(stored, BEFORE_TRACES, again)
-        _each(stored, "traces", filler.trace)
+        _each(stored, "traces", functools.partial(_trace, stored, filler))
         registrar.register()
         _each(stored, "logged_models", filler.retag)
         _each(stored, "traces", again.prompts)
@@ -313,6 +313,14 @@ def _finish_run(stored: Stored, filler: Filler, document: Mapping[str, Json]) ->
         filler.metrics(document, lines)
     filler.links(document)
     filler.end_run(document)
+
+
+def _trace(stored: Stored, filler: Filler, document: Mapping[str, Json]) -> None:
+    filler.trace(document)
+    trace = str(document["trace_info"]["trace_id"])
+    with stored.attachments(trace) as files:
+        if files:
+            filler.attachments(trace, files)
 
 
 def _further(stored: Stored, folders: Sequence[str], again: Again) -> None:
