@@ -212,3 +212,23 @@ def test_attachments_of_traces_come_back(tmp_path: Path, monkeypatch: pytest.Mon
         asked = {"request_id": span.trace_id, "path": kept.name}
         given = MlflowApi(RestServer.parse(uri)).content("/ajax-api/2.0/mlflow/get-trace-artifact", **asked)
         assert given == content
+
+
+def test_assessments_name_the_run_that_made_them(tmp_path: Path) -> None:
+    """By it clients find what an evaluation said. One of a deleted run keeps the old id: a server removes what names a deleted run."""
+    import mlflow
+
+    moved = Round(tmp_path)
+    with moved.before() as client:
+        trace = _asked(client)
+        run, deleted = (client.create_run("0").info.run_id for _ in range(2))
+        client.delete_run(deleted)
+        for name, by in (("living", run), ("gone", deleted)):
+            mlflow.log_feedback(
+                trace_id=trace, name=name, value=1, metadata={"mlflow.assessment.sourceRunId": by, "k": "v"}
+            )
+    with moved.after() as client:
+        said = {one.name: one.metadata for one in client.get_trace(trace).info.assessments}
+    new = moved.facts["id_map"]["runs"]
+    assert said["living"] == {"mlflow.assessment.sourceRunId": new[run], "k": "v"}
+    assert said["gone"] == {"mlflow.assessment.sourceRunId": deleted, "k": "v"}

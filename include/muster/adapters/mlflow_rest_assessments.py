@@ -8,14 +8,16 @@ from typing import Any
 from muster.adapters.mlflow_rest_ids import IdMap
 
 Json = Any
+SAID_BY = "mlflow.assessment.sourceRunId"
+"""Of the metadata of an assessment: the run that made it, by which clients find what an evaluation said."""
 TOLD = ("create_time", "last_update_time", "assessment_id")
 """What a server says of an assessment by itself."""
 
 
 def assessments_of(info: Mapping[str, Json], ids: IdMap) -> list[Json]:
-    """What was said of a trace; one that says which issue it shows has the issue's id for its name."""
+    """What was said of a trace, with the new ids of the runs that said it; one that shows an issue has the issue's id for its name."""
     issues = ids.further.get("issues", {})
-    said = list(info.get("assessments") or ())
+    said = [_of_run(one, ids) for one in info.get("assessments") or ()]
     return [
         {**one, "assessment_name": issues.get(one["assessment_name"], one["assessment_name"])}
         if "issue" in one
@@ -58,6 +60,14 @@ def assessments_form(info: Mapping[str, Json], ids: IdMap) -> list[Json]:
         for one, form in zip(said, plain, strict=True)
     }
     return [form | {k: bare.get(form[k], form[k]) for k in ("overrides",) if form.get(k)} for form in plain]
+
+
+def _of_run(one: Json, ids: IdMap) -> Json:
+    """A server that deletes a run removes what names it; what was said nevertheless names the old one."""
+    run = (one.get("metadata") or {}).get(SAID_BY)
+    if run not in ids.runs or run in ids.gone:
+        return one
+    return {**one, "metadata": {**one["metadata"], SAID_BY: ids.runs[run]}}
 
 
 def _is_valid(one: Mapping[str, Json]) -> bool:

@@ -49,6 +49,7 @@ class Filler:
         self._made = made
         self._ids = ids
         self._default = default
+        self._gone: set[str] = set()
         self.deleted: list[str] = []
         self.revived: list[Json] = []
 
@@ -68,6 +69,8 @@ class Filler:
             new = str(self._api.post("2.0/mlflow/experiments/create", asked, once=True)["experiment_id"])
             self._made.experiments.append(new)
         self._ids.experiments[old] = new
+        if document.get("lifecycle_stage") == "deleted":
+            self._gone.add(old)
 
     def delete_experiment(self, old: str) -> None:
         """An experiment as deleted as it was; the server deletes its runs with it."""
@@ -91,6 +94,8 @@ class Filler:
         new = str(made["run_id"])
         self._made.runs.append(new)
         self._ids.runs[old] = new
+        if info.get("lifecycle_stage") == "deleted" or str(info["experiment_id"]) in self._gone:
+            self._ids.gone.add(old)
         if not info.get("run_name"):
             self._ids.names[old] = str(made.get("run_name", ""))
         elif RUN_NAME not in pairs(tags):  # a server makes this tag of the name

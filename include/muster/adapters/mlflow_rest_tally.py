@@ -16,6 +16,7 @@ NOT_GIVEN = (
     "deleted model versions, and whether there were any above the highest one that is left",
     "deleted logged models and registered models",
     "secrets of webhooks and of the gateway",
+    "links of traces to runs of other experiments than their own",
     "jobs, online scoring, and what labels deleted experiments",
     "users, passwords and permissions",
     "workspaces other than the one that was read",
