@@ -148,15 +148,22 @@ def test_latest_point_of_a_server_over_files_may_be_another_one(
     with running(command, f"http://127.0.0.1:{port}") as uri:
         client = MlflowClient(uri, uri)
         run = client.create_run("0").info.run_id
-        for value in (math.nan, 0.5):
-            client.log_metric(run, "loss", value, timestamp=5, step=1)
+        points = {"loss": (math.nan, 0.5), "wild": (1.0, -math.inf, math.inf), "twice": (2.0, 2.0)}
+        for key, values in points.items():
+            for value in values:
+                client.log_metric(run, key, value, timestamp=5, step=1)
         assert math.isnan(client.get_run(run).data.metrics["loss"])
         details, tree = capture_by_rest(uri, tmp_path / "tree")
     moved = Round(tmp_path)
     moved.facts = MlflowRestStoreTarget(f"sqlite:///{tmp_path}/back.db", str(tmp_path / "back")).restore(details, tree)
-    assert dict(moved.changed("runs"))["latest points of metrics"] == 1
+    assert dict(moved.changed("runs"))["latest points of metrics"] == 2
+    assert dict(moved.changed("runs"))["points that are infinite or there twice"] == 1
+    assert details["counts"]["metric_points"] - moved.facts["counts"]["metric_points"] == 1
     with moved.after() as client:
-        assert client.get_run(moved.facts["id_map"]["runs"][run]).data.metrics == {"loss": 0.5}
+        back = client.get_run(moved.facts["id_map"]["runs"][run])
+        assert back.data.metrics == {"loss": 0.5, "wild": sys.float_info.max, "twice": 2.0}
+        history = client.get_metric_history(back.info.run_id, "wild")
+        assert sorted(point.value for point in history) == [-sys.float_info.max, 1.0, sys.float_info.max]
 
 
 def test_evaluation_records_made_of_traces_come_back(tmp_path: Path) -> None:

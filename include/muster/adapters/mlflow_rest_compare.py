@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from pathlib import PurePosixPath
 from typing import Any
 
 from muster.adapters.bulk import in_bulk
@@ -17,6 +18,7 @@ from muster.adapters.mlflow_rest_fill import histories
 from muster.adapters.mlflow_rest_forms import FORMS, Expected, measured
 from muster.adapters.mlflow_rest_ids import SOURCE_RUN, IdMap
 from muster.adapters.mlflow_rest_kept import Kept
+from muster.adapters.mlflow_rest_points import as_kept
 from muster.adapters.mlflow_rest_reading import digest, pairs
 from muster.adapters.mlflow_rest_register import Registrar
 from muster.adapters.mlflow_rest_source import RestCapture
@@ -101,6 +103,9 @@ class Compared:
         for path in self._paths():
             if _is_document(path):
                 yield self._ids.path(path), _print(self._expected.form(path, self._stored.document(path)))
+            elif path.startswith("metrics/") and PurePosixPath(path).stem in self._ids.altered:
+                lines = (canonical({"key": key, "points": points}) + b"\n" for key, points in self._form(path).items())
+                yield self._ids.path(path), {"content": hashlib.sha256(b"".join(lines)).hexdigest()}
             elif content := self._stored.entries[path].content:
                 yield self._ids.path(path), {"content": content.sha256}
 
@@ -132,8 +137,8 @@ class Compared:
         """What a stored file must be like on the server."""
         if _is_document(path):
             return self._expected.form(path, self._stored.document(path))
-        with self._stored.history(path.removeprefix("metrics/").removesuffix(".jsonl")) as lines:
-            return dict(histories(lines))
+        with self._stored.history(PurePosixPath(path).stem) as lines:
+            return {key: as_kept(points) for key, points in histories(lines)}
 
     def _without(self, lost: int, path: str, said: Print) -> Print:
         """Metrics of logged models are compared with nothing if some could not be brought."""
@@ -147,6 +152,7 @@ class Compared:
         runs = self._stored.documents("runs")
         counts["run_tags"] += sum(SOURCE_RUN not in pairs(d["run"].get("data", {}).get("tags")) for d in runs)
         counts["run_tags"] += len(self._ids.names)
+        counts["metric_points"] -= sum(self._ids.altered.values())
         counts["experiments"] += bool(self._surplus)
         refused = [self._stored.document(path) for path in self._again.refused]
         if refused:

@@ -18,7 +18,7 @@ from muster.adapters.mlflow_rest_assessments import assessments_of, in_chains, r
 from muster.adapters.mlflow_rest_attachments import ATTACHMENTS
 from muster.adapters.mlflow_rest_ids import RUN_NAME, SOURCE_RUN, IdMap
 from muster.adapters.mlflow_rest_made import Made
-from muster.adapters.mlflow_rest_points import latest_first, latest_of, point
+from muster.adapters.mlflow_rest_points import as_kept, latest_of, point
 from muster.adapters.mlflow_rest_reading import SPANS_PLACE, Holder, pairs
 from muster.errors import IntegrityError, NotFound
 
@@ -117,7 +117,9 @@ class Filler:
         run = document["run"]
         old, latest = run["info"]["run_id"], {m["key"]: point(m) for m in run.get("data", {}).get("metrics") or ()}
         for key, points in histories(lines):
-            ordered = latest_first(points, latest.get(key))
+            ordered = as_kept(points, latest.get(key))
+            if as_kept(points) != points:
+                self._ids.altered[old] = self._ids.altered.get(old, 0) + len(points) - len(ordered)
             if ordered and latest_of(ordered) != latest.get(key):
                 self._ids.latest[old, key] = latest_of(ordered)
             for batch in batches(ordered, BATCH):

@@ -10,7 +10,7 @@ from muster.adapters.mlflow_rest_again import OF_ISSUE, OF_RECORD, OF_SCHEMA
 from muster.adapters.mlflow_rest_assessments import assessments_form
 from muster.adapters.mlflow_rest_fill import TRACE_OF_SERVER, experiment_of, metadata_of
 from muster.adapters.mlflow_rest_ids import RUN_NAME, SOURCE_RUN, IdMap
-from muster.adapters.mlflow_rest_points import point
+from muster.adapters.mlflow_rest_points import point, stored
 from muster.adapters.mlflow_rest_reading import pairs
 from muster.adapters.mlflow_rest_register import NO_STAGE, Registrar
 from muster.codec import canonical
@@ -94,7 +94,8 @@ def logged_model_form(document: Mapping[str, Json], ids: IdMap) -> Json:
         "params": pairs(data.get("params")),
         "metrics": _sorted(
             [
-                *(m.get(key) for key in ("key", "timestamp", "step", "value", "dataset_name", "dataset_digest")),
+                *(m.get(key) for key in ("key", "timestamp", "step", "dataset_name", "dataset_digest")),
+                stored(m.get("value")),
                 _new(ids.runs, m.get("run_id") or ""),
             ]
             for m in data.get("metrics") or ()

@@ -26,6 +26,7 @@ class IdMap:
     :param further: the same for other kinds, by kind: scorers, label schemas, …
     :param names: old id of a run that had no name, as runs of old versions have none, to the one that the server gave it
     :param gone: old ids of runs that are deleted, or whose experiment is
+    :param altered: old id of a run some of whose points no server over SQL keeps as they were, to how many of them are gone
     :param latest: old id of a run and key of a metric to the latest point that the server makes of the same points, where it is another one
     """
 
@@ -35,6 +36,7 @@ class IdMap:
     holders: dict[tuple[str, str], Holder] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    altered: dict[str, int] = field(default_factory=dict)
     latest: dict[tuple[str, str], Any] = field(default_factory=dict)
     further: dict[str, dict[str, str]] = field(default_factory=dict)
 
