@@ -93,10 +93,10 @@ class Compared:
         facts = {key: value for key, value in capture.details().items() if key != "missing"}
         expected = self._counted(details)
         expected["logged_model_metrics"] -= lost
-        unlike = [key for key, count in expected.items() if facts["counts"][key] != count]
-        unlike += [key for key in ("artifacts", "models") if facts[key] != details[key]]
-        if unlike:
-            raise _unlike([f"the count of {key}" for key in unlike])
+        counted = {key: (count, facts["counts"][key]) for key, count in expected.items()}
+        counted |= {key: (details[key], facts[key]) for key in ("artifacts", "models")}
+        if unlike := [difference(was, now, f"the count of {key}") for key, (was, now) in counted.items() if was != now]:
+            raise _unlike(unlike)
         return facts, _report(wanted, found, details, facts)
 
     def _wanted(self) -> Iterator[tuple[str, Print]]:
