@@ -43,8 +43,8 @@ def line(rest_source: Served) -> Iterator[Relay]:
 
 
 def fetched(relay: Relay) -> list[str]:
-    """Requests for content: histories, artifacts, traces, single runs."""
-    ends = ("get-history", "/get-artifact", "artifacts/files", "traces/get", "runs/get")
+    """Requests for content: histories, artifacts, traces."""
+    ends = ("get-history", "/get-artifact", "artifacts/files", "traces/get")
     return [a.path for a in relay.asked if a.path.endswith(ends) or "mlflow-artifacts/artifacts/" in a.path]
 
 
@@ -92,6 +92,32 @@ def test_tags_of_ended_runs_and_new_points_are_seen(line: Relay, rest_source: Se
 
 def document(tree: FolderTree, path: str) -> Any:
     return json.loads(tree.read(tree.entry(path)))
+
+
+def test_inputs_of_ended_runs_are_always_read(line: Relay, rest_source: Served, tmp_path: Path) -> None:
+    """Models and datasets that a run was given after its end, of which nothing in its state tells: the next point has them."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Dataset, DatasetInput, LoggedModelInput
+
+    client = MlflowClient(rest_source.uri, rest_source.uri)
+    run = client.create_run("0").info.run_id
+    client.log_metric(run, "loss", 1.0, timestamp=5, step=0)
+    client.set_terminated(run)
+    _, first = capture_by_rest(line.endpoint, tmp_path / "first")
+    client.log_inputs(
+        run,
+        datasets=[DatasetInput(Dataset("late", "1", "local", "{}"), [])],
+        models=[LoggedModelInput(rest_source.names["model"])],
+    )
+    try:
+        _, second = capture_by_rest(line.endpoint, tmp_path / "second", first)
+        assert document(first, f"runs/{run}.json")["model_inputs"] == []
+        back = document(second, f"runs/{run}.json")
+        assert [given["model_id"] for given in back["model_inputs"]] == [rest_source.names["model"]]
+        assert [given["dataset"]["name"] for given in back["run"]["inputs"]["dataset_inputs"]] == ["late"]
+        assert f"metrics/{run}.jsonl" not in second.opened
+    finally:
+        client.delete_run(run)
 
 
 def test_artifact_replaced_by_one_of_the_same_size_is_found_when_its_day_comes(

@@ -150,7 +150,8 @@ class Again:
         new = str(self._api.post("3.0/mlflow/datasets/create", asked, once=True)["dataset"]["dataset_id"])
         self._note("evaluation_datasets", old, new)
         for records in batches(document["records"], SMALL_BATCH):
-            sent = [{k: v for k, v in json.loads(record).items() if k in OF_RECORD} for record in records]
+            # What is not sent at all is empty afterwards, and not nothing, as the outputs of records that come from traces are.
+            sent = [{key: said.get(key) for key in OF_RECORD} for said in map(json.loads, records)]
             self._api.post(f"3.0/mlflow/datasets/{quote(new)}/records", {"records": json.dumps(sent)})
 
     def _issue(self, old: str, document: Mapping[str, Json]) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from muster.adapters.addresses import Form, checked_transport
 from muster.adapters.bulk import REQUESTS_AT_ONCE
-from muster.adapters.retries import tried
+from muster.adapters.retries import Postponed, retry_after, tried
 from muster.errors import MusterError, NotFound, Refused, SourceInvalid, StoreUnavailable, UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ RETRIES = 4
 _CONNECT_S, _ANSWER_S = 20, 120
 _DETAIL = 300
 _BLOCK = 1 << 20
-_TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _FORM = Form(
     "MLflow",
     "server",
@@ -101,9 +100,10 @@ class MlflowApi:
     """
     Sends requests to one server. Many threads use it at once.
 
-    A request that may be sent any number of times is tried again here, and nowhere else, if the server does not answer it.
+    A request that may be sent any number of times is tried again here, and nowhere else, if the server does not answer it. One that the
+    server puts off is sent again in any case, when the server wants it.
 
-    :param retries: how often
+    :param retries: how often a request without an answer is sent again
     """
 
     def __init__(self, server: RestServer, retries: int = RETRIES) -> None:
@@ -164,7 +164,7 @@ class MlflowApi:
         """
         The same, asked with a body.
 
-        :param once: never to be sent a second time, since it makes something new each time
+        :param once: never to be sent a second time if it may have been processed, since it makes something new each time
         """
         return self.ask("POST", f"/api/{path}", body=body, once=once)
 
@@ -186,7 +186,7 @@ class MlflowApi:
 
         return tried(sent, 0 if once else self._retries)
 
-    def content(self, path: str, **query: Json) -> bytes:
+    def content(self, path: str, /, **query: Json) -> bytes:
         """A short answer, as it comes."""
 
         def sent() -> bytes:
@@ -278,7 +278,11 @@ class MlflowApi:
             return SourceInvalid(
                 said, "give the address that it points to: credentials are not sent after redirections"
             )
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT:
+        later = answer.headers.get("retry-after")
+        if status == HTTPStatus.TOO_MANY_REQUESTS or (status == HTTPStatus.SERVICE_UNAVAILABLE and later is not None):
+            hint = "try again later, or have its limit raised for this user"
+            return Postponed(said, hint, retry_after(later or ""))
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
             return StoreUnavailable(said, "look at the server and its log, then try again")
         return SourceInvalid(said, "compare the versions of MLflow there and here")
 

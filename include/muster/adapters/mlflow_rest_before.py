@@ -8,11 +8,13 @@ from typing import Any
 
 from muster.adapters.mlflow_artifacts import Artifact
 from muster.adapters.mlflow_missing import Earlier, known_holdings
+from muster.adapters.mlflow_rest_attachments import ATTACHMENTS
+from muster.adapters.mlflow_rest_kept import never
 from muster.adapters.mlflow_rest_reading import Holder
 from muster.domain.content import ContentRef, TreeEntry
 from muster.domain.holdings import ABOUT
 from muster.errors import IntegrityError, NotFound
-from muster.ports import TreeReader
+from muster.ports import SourceFile, TreeReader
 
 INDEX = "index.json"
 """Of a stored tree: what each run, logged model and trace was like when its content was taken."""
@@ -29,6 +31,10 @@ class Before:
 
     def __init__(self, previous: TreeReader | None) -> None:
         self._entries: dict[str, TreeEntry] = {e.path: e for e in previous.entries()} if previous else {}
+        self._attached: dict[str, list[str]] = {}
+        for path in self._entries:
+            if path.startswith(f"{ATTACHMENTS}/"):
+                self._attached.setdefault(path.rpartition("/")[0], []).append(path)
         self._index = _index_of(previous)
         self._holdings = known_holdings(_about_of(previous))
 
@@ -41,6 +47,10 @@ class Before:
     def trace(self, trace: str, state: str, path: str) -> ContentRef | None:
         """The document of a trace that is as it was."""
         return self.content(path) if self._index.get("traces", {}).get(trace) == state else None
+
+    def below(self, folder: str) -> list[SourceFile]:
+        """All files that lie in a folder, taken over."""
+        return [SourceFile(path, never, known=self.content(path)) for path in self._attached.get(folder, ())]
 
     def content(self, path: str, size: int | None = None) -> ContentRef | None:
         """The content of a file, if there is one of that size."""

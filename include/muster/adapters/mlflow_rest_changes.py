@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from muster.adapters.mlflow_rest_again import Again
+from muster.adapters.mlflow_rest_fill import Filler
 from muster.adapters.mlflow_rest_ids import IdMap
 
 Json = Any
@@ -14,7 +15,7 @@ Json = Any
 def changes(
     details: Mapping[str, Json],
     ids: IdMap,
-    deleted: int,
+    filler: Filler,
     fillers: int,
     lost_metrics: int,
     unready: int,
@@ -23,7 +24,7 @@ def changes(
     """
     All that an API does not let one set, and what became of it: ``{"of": …, "what": …, "count": …, "now": …}``.
 
-    :param deleted: runs that are
+    :param filler: what made experiments, runs and traces
     :param fillers: versions that were made and deleted so that numbers are kept
     :param lost_metrics: metrics of logged models whose points no run has any more
     :param unready: versions that were not ready
@@ -39,7 +40,9 @@ def changes(
         ("runs", "id", len(ids.runs), "a new one; the old one is the tag muster.source_run_id, and see id_map"),
         ("runs", "artifact location", len(ids.runs), "below the artifact root of this server"),
         ("runs", "name, where there was none", len(ids.names), "given by this server"),
-        ("runs", "time of deletion", deleted, "the time of the restore"),
+        ("runs", "latest points of metrics", len(ids.latest), "what a server over SQL takes for them"),
+        ("runs", "points that are infinite or there twice", len(ids.altered), "the largest floats, and there once"),
+        ("runs", "time of deletion", len(filler.deleted), "the time of the restore"),
         ("logged models", "id", len(ids.logged_models), "a new one; see id_map"),
         ("logged models", "creation and last update time", len(ids.logged_models), "the time of the restore"),
         ("logged models", "artifact location", len(ids.logged_models), "below the artifact root of this server"),
@@ -53,6 +56,7 @@ def changes(
         ("versions", "deleted versions below the highest", fillers, "deleted fillers, so that numbers are kept"),
         ("traces", "times and ids of assessments, location", counts["traces"], "given by this server"),
         ("traces", "run and logged model that made them", counts["traces"], "the new ones, where they name one"),
+        ("assessments", "invalid, and what overrode them is gone", len(filler.revived), "valid"),
         *_besides(ids, again, details.get("kept", {})),
         ("tags and artifacts", "old ids in their text", counts["run_tags"] + artifacts, "left as they are; see id_map"),
         ("artifacts", "times", artifacts, "the time of the restore"),

@@ -7,16 +7,20 @@ import json
 import posixpath
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from muster.adapters.mlflow_rest_api import MlflowApi, proxied_path
 from muster.adapters.mlflow_rest_artifacts import upload_root
-from muster.adapters.mlflow_rest_ids import SOURCE_RUN, IdMap
+from muster.adapters.mlflow_rest_assessments import assessments_of, in_chains, revived
+from muster.adapters.mlflow_rest_attachments import ATTACHMENTS
+from muster.adapters.mlflow_rest_ids import RUN_NAME, SOURCE_RUN, IdMap
 from muster.adapters.mlflow_rest_made import Made
-from muster.adapters.mlflow_rest_reading import SPANS_PLACE, Holder
-from muster.errors import IntegrityError
+from muster.adapters.mlflow_rest_points import as_kept, latest_of, point
+from muster.adapters.mlflow_rest_reading import SPANS_PLACE, Holder, pairs
+from muster.errors import IntegrityError, NotFound
 
 Json = Any
 DEFAULT = "0"
@@ -33,9 +37,11 @@ TRACE_DATA = "traces.json"
 
 class Filler:
     """
-    Makes things on a server, and notes in `made` and `ids` what it has made, in `deleted` the old ids of runs that are deleted.
+    Makes things on a server, and notes in `made` and `ids` what it has made.
 
     :param default: old id of the experiment that takes the place of the server's own; None if none does
+    :param deleted: afterwards: old ids of runs that are deleted
+    :param revived: afterwards: assessments that were invalid, and are valid now
     """
 
     def __init__(self, api: MlflowApi, made: Made, ids: IdMap, default: str | None) -> None:
@@ -43,7 +49,9 @@ class Filler:
         self._made = made
         self._ids = ids
         self._default = default
+        self._gone: set[str] = set()
         self.deleted: list[str] = []
+        self.revived: list[Json] = []
 
     # --- experiments --------------------------------------------------------------------------------------------------
 
@@ -61,6 +69,8 @@ class Filler:
             new = str(self._api.post("2.0/mlflow/experiments/create", asked, once=True)["experiment_id"])
             self._made.experiments.append(new)
         self._ids.experiments[old] = new
+        if document.get("lifecycle_stage") == "deleted":
+            self._gone.add(old)
 
     def delete_experiment(self, old: str) -> None:
         """An experiment as deleted as it was; the server deletes its runs with it."""
@@ -84,8 +94,13 @@ class Filler:
         new = str(made["run_id"])
         self._made.runs.append(new)
         self._ids.runs[old] = new
+        if info.get("lifecycle_stage") == "deleted" or str(info["experiment_id"]) in self._gone:
+            self._ids.gone.add(old)
         if not info.get("run_name"):
             self._ids.names[old] = str(made.get("run_name", ""))
+        elif RUN_NAME not in pairs(tags):  # a server makes this tag of the name
+            with suppress(NotFound):
+                self._api.post("2.0/mlflow/runs/delete-tag", {"run_id": new, "key": RUN_NAME})
         self._ids.holders["runs", old] = Holder("runs", new, str(made.get("artifact_uri", "")), "", None)
         for params in batches(data.get("params") or (), SMALL_BATCH):
             self._api.post("2.0/mlflow/runs/log-batch", {"run_id": new, "params": params})
@@ -97,10 +112,17 @@ class Filler:
             asked = {"run_id": self._ids.runs[run["info"]["run_id"]], "datasets": datasets}
             self._api.post("2.0/mlflow/runs/log-inputs", asked)
 
-    def metrics(self, old: str, lines: Path) -> None:
-        """All points of a run's metrics."""
+    def metrics(self, document: Mapping[str, Json], lines: Path) -> None:
+        """All points of a run's metrics; of those that a server holds for equal the latest one comes first."""
+        run = document["run"]
+        old, latest = run["info"]["run_id"], {m["key"]: point(m) for m in run.get("data", {}).get("metrics") or ()}
         for key, points in histories(lines):
-            for batch in batches(points, BATCH):
+            ordered = as_kept(points, latest.get(key))
+            if as_kept(points) != points:
+                self._ids.altered[old] = self._ids.altered.get(old, 0) + len(points) - len(ordered)
+            if ordered and latest_of(ordered) != latest.get(key):
+                self._ids.latest[old, key] = latest_of(ordered)
+            for batch in batches(ordered, BATCH):
                 metrics = [{"key": key, "timestamp": t, "step": s, "value": v} for t, s, v in batch]
                 self._api.post("2.0/mlflow/runs/log-batch", {"run_id": self._ids.runs[old], "metrics": metrics})
 
@@ -214,20 +236,43 @@ class Filler:
             self._api.ask("POST", "/v1/traces", body=scoped, headers={"X-MLflow-Experiment-Id": experiment})
         tags = {key: value for key, value in (info.get("tags") or {}).items() if key not in TRACE_OF_SERVER}
         made = {**info, "trace_location": location, "tags": tags, "trace_metadata": metadata_of(info, self._ids)}
-        made["assessments"] = assessments_of(info, self._ids)
+        said = assessments_of(info, self._ids)
+        later = in_chains(said)
+        made["assessments"] = [one for one in said if one not in later]
         self._api.post("3.0/mlflow/traces", {"trace": {"trace_info": made}})
+        self._overriding(str(info["trace_id"]), later)
+        self.revived.extend(revived(said))
         if (data := document.get("data")) is not None:
             self._trace_data(str(info["trace_id"]), data)
 
+    def _overriding(self, trace: str, said: Sequence[Json]) -> None:
+        """Assessments that override one another; the server marks those that are overridden."""
+        new: dict[str, str] = {}
+        for one in said:
+            asked = one | {key: new.get(one[key], one[key]) for key in ("overrides",) if one.get(key)}
+            path = f"3.0/mlflow/traces/{quote(trace)}/assessments"
+            made = self._api.post(path, {"assessment": asked}, once=True)["assessment"]
+            new[str(one["assessment_id"])] = str(made["assessment_id"])
+
     def _trace_data(self, trace: str, data: str) -> None:
         """Spans that lay among the artifacts, where clients look for them if the server has none."""
-        info = self._api.get(f"3.0/mlflow/traces/{quote(trace)}")["trace"]["trace_info"]
-        root = str(info["tags"][TRACE_OF_SERVER[0]])
-        self._made.uploaded.append(Holder("traces", trace, root, "", None))
+        place = self._place_of_trace(trace)
         with tempfile.NamedTemporaryFile(prefix="muster-trace-") as file:
             file.write(data.encode())
             file.flush()
-            self._api.upload(proxied_path(posixpath.join(upload_root(root), TRACE_DATA)), Path(file.name))
+            self._api.upload(proxied_path(posixpath.join(place, TRACE_DATA)), Path(file.name))
+
+    def attachments(self, trace: str, files: Mapping[str, Path]) -> None:
+        """What the spans of a trace name, by ids."""
+        place = self._place_of_trace(trace)
+        for attachment, file in files.items():
+            self._api.upload(proxied_path(posixpath.join(place, ATTACHMENTS, attachment)), file)
+
+    def _place_of_trace(self, trace: str) -> str:
+        info = self._api.get(f"3.0/mlflow/traces/{quote(trace)}")["trace"]["trace_info"]
+        root = str(info["tags"][TRACE_OF_SERVER[0]])
+        self._made.uploaded.append(Holder("traces", trace, root, "", None))
+        return upload_root(root)
 
 
 def metadata_of(info: Mapping[str, Json], ids: IdMap) -> dict[str, str]:
@@ -237,18 +282,6 @@ def metadata_of(info: Mapping[str, Json], ids: IdMap) -> dict[str, str]:
         if key in found:
             found[key] = new.get(found[key], found[key])
     return found
-
-
-def assessments_of(info: Mapping[str, Json], ids: IdMap) -> list[Json]:
-    """What was said of a trace; one that says which issue it shows has the issue's id for its name."""
-    issues = ids.further.get("issues", {})
-    said = list(info.get("assessments") or ())
-    return [
-        {**one, "assessment_name": issues.get(one["assessment_name"], one["assessment_name"])}
-        if "issue" in one
-        else one
-        for one in said
-    ]
 
 
 def experiment_of(info: Mapping[str, Json]) -> str:

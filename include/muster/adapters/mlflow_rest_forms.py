@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from muster.adapters.mlflow_rest_again import OF_ISSUE, OF_RECORD, OF_SCHEMA
-from muster.adapters.mlflow_rest_fill import TRACE_OF_SERVER, assessments_of, experiment_of, metadata_of
+from muster.adapters.mlflow_rest_assessments import assessments_form
+from muster.adapters.mlflow_rest_fill import TRACE_OF_SERVER, experiment_of, metadata_of
 from muster.adapters.mlflow_rest_ids import RUN_NAME, SOURCE_RUN, IdMap
+from muster.adapters.mlflow_rest_points import point, stored
 from muster.adapters.mlflow_rest_reading import pairs
 from muster.adapters.mlflow_rest_register import NO_STAGE, Registrar
 from muster.codec import canonical
@@ -40,6 +42,9 @@ class Expected:
         form["tags"][SOURCE_RUN] = old
         if name := self._ids.names.get(old):
             form["name"] = form["tags"][RUN_NAME] = name
+        form["metrics"] |= {
+            key: self._ids.latest[old, key] for key in form["metrics"] if (old, key) in self._ids.latest
+        }
         return form
 
 
@@ -72,7 +77,7 @@ def run_form(document: Mapping[str, Json], ids: IdMap) -> Json:
         "name": info.get("run_name") or "",
         "params": pairs(data.get("params")),
         "tags": pairs(data.get("tags")),
-        "metrics": {m["key"]: [m.get("timestamp"), m.get("step"), m.get("value")] for m in data.get("metrics") or ()},
+        "metrics": {m["key"]: point(m) for m in data.get("metrics") or ()},
         "datasets": _sorted(run.get("inputs", {}).get("dataset_inputs") or ()),
         "model_inputs": _sorted(_new(models, m["model_id"]) for m in document["model_inputs"]),
         "model_outputs": _sorted([_new(models, m["model_id"]), m.get("step", 0)] for m in outputs),
@@ -89,7 +94,8 @@ def logged_model_form(document: Mapping[str, Json], ids: IdMap) -> Json:
         "params": pairs(data.get("params")),
         "metrics": _sorted(
             [
-                *(m.get(key) for key in ("key", "timestamp", "step", "value", "dataset_name", "dataset_digest")),
+                *(m.get(key) for key in ("key", "timestamp", "step", "dataset_name", "dataset_digest")),
+                stored(m.get("value")),
                 _new(ids.runs, m.get("run_id") or ""),
             ]
             for m in data.get("metrics") or ()
@@ -122,13 +128,12 @@ def model_form(document: Mapping[str, Json], bodies: list[dict[str, Json]]) -> J
 def trace_form(document: Mapping[str, Json], ids: IdMap) -> Json:
     info = document["trace_info"]
     kept = ("trace_id", "client_request_id", "request_preview", "response_preview", "request_time", "state")
-    told = ("create_time", "last_update_time", "assessment_id")
     return {
         **{key: info.get(key) for key in (*kept, "execution_duration")},
         "experiment": _new(ids.experiments, experiment_of(info)),
         "tags": {k: v for k, v in (info.get("tags") or {}).items() if k not in TRACE_OF_SERVER},
         "metadata": {k: v for k, v in metadata_of(info, ids).items() if k != METADATA_OF_SERVER},
-        "assessments": _sorted({k: v for k, v in a.items() if k not in told} for a in assessments_of(info, ids)),
+        "assessments": _sorted(assessments_form(info, ids)),
         "spans": _sorted(document.get("spans") or ()),
         "data": document.get("data"),
     }

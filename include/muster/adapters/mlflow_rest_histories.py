@@ -1,4 +1,4 @@
-"""The metrics and model inputs of runs, fetched by MLflow's API run by run, or taken over from the point before."""
+"""The metrics of runs, fetched by MLflow's API run by run, or taken over from the point before; and their model inputs, always fetched."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from muster.adapters.mlflow_rest_before import Before
 from muster.adapters.mlflow_rest_fill import histories
-from muster.adapters.mlflow_rest_kept import Kept
+from muster.adapters.mlflow_rest_kept import Kept, never, opened
+from muster.adapters.mlflow_rest_points import point
 from muster.adapters.mlflow_rest_reading import Holder, Reading
 from muster.codec import canonical
 from muster.errors import SourceChanged
@@ -26,7 +27,7 @@ class Content:
 
     :param history: the file of all points of its metrics
     :param points: how many there are
-    :param inputs: the logged models that it took
+    :param inputs: the logged models that it took; a run may be given others at any time, and its state does not tell
     """
 
     history: SourceFile
@@ -48,16 +49,14 @@ class Histories:
         """
         path = f"metrics/{holder.id}.jsonl"
         noted, known = self._before.note(holder), self._before.content(path)
+        inputs = self._reading.model_inputs(holder.id)
         if noted and known and not self._is_due(path):
-            return Content(SourceFile(path, never, known=known), int(noted["points"]), list(noted["inputs"]))
+            return Content(SourceFile(path, never, known=known), int(noted["points"]), inputs)
         write = functools.partial(self._write, run)
         if holder.ended is None:
-            file, inputs = self._kept.fresh(write), self._reading.model_inputs(holder.id)
+            file = self._kept.fresh(write)
         else:
-            named = [self._reading.api.server.place, holder.id, holder.state]
-            file = self._kept.through(["history", *named], write)
-            ask = functools.partial(self._reading.model_inputs, holder.id)
-            inputs = self._kept.document(["inputs", *named], ask)
+            file = self._kept.through(["history", self._reading.api.server.place, holder.id, holder.state], write)
         history = SourceFile(path, functools.partial(opened, file), size=file.stat().st_size)
         return Content(history, sum(len(points) for _, points in histories(file)), inputs)
 
@@ -68,8 +67,7 @@ class Histories:
             for metric in run.get("data", {}).get("metrics") or ():
                 key = metric["key"]
                 points = self._reading.history(run_id, key)
-                latest = [int(metric.get("timestamp", 0)), int(metric.get("step", 0)), metric.get("value", 0.0)]
-                if latest not in points:
+                if point(metric) not in points:
                     raise moved(f"the metric {key} of run {run_id}, whose latest point is not in its history,")
                 output.write(canonical({"key": key, "points": points}) + b"\n")
 
@@ -77,22 +75,3 @@ class Histories:
 def moved(what: str) -> SourceChanged:
     """The failure of a capture under which something has changed."""
     return SourceChanged(f"{what} changed while the registry was captured", "take the snapshot again when writers rest")
-
-
-def opened(file: Path) -> BinaryIO:
-    """
-    A file that was fetched.
-
-    :raises SourceChanged: if it is not there any more
-    """
-    try:
-        return file.open("rb")
-    except FileNotFoundError:
-        raise SourceChanged(
-            "what was fetched from the server was removed before it was stored", "take one snapshot at a time"
-        ) from None
-
-
-def never() -> BinaryIO:
-    """Opens content that the vault has, and so need not be opened."""
-    raise AssertionError("content that the vault has is not opened")

@@ -25,6 +25,9 @@ class IdMap:
     :param holders: old kind and id to the run or logged model that took its place
     :param further: the same for other kinds, by kind: scorers, label schemas, …
     :param names: old id of a run that had no name, as runs of old versions have none, to the one that the server gave it
+    :param gone: old ids of runs that are deleted, or whose experiment is
+    :param altered: old id of a run some of whose points no server over SQL keeps as they were, to how many of them are gone
+    :param latest: old id of a run and key of a metric to the latest point that the server makes of the same points, where it is another one
     """
 
     experiments: dict[str, str] = field(default_factory=dict)
@@ -32,6 +35,9 @@ class IdMap:
     logged_models: dict[str, str] = field(default_factory=dict)
     holders: dict[tuple[str, str], Holder] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    altered: dict[str, int] = field(default_factory=dict)
+    latest: dict[tuple[str, str], Any] = field(default_factory=dict)
     further: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, dict[str, str]]:

@@ -14,10 +14,10 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from muster.codec import canonical
-from muster.errors import StoreUnavailable
+from muster.errors import SourceChanged, StoreUnavailable
 
 TRUSTED_S = 86_400.0
 
@@ -83,3 +83,22 @@ class Kept:
         finally:
             partial.unlink(missing_ok=True)
         return file
+
+
+def opened(file: Path) -> BinaryIO:
+    """
+    A file that was fetched.
+
+    :raises SourceChanged: if it is not there any more
+    """
+    try:
+        return file.open("rb")
+    except FileNotFoundError:
+        raise SourceChanged(
+            "what was fetched from the server was removed before it was stored", "take one snapshot at a time"
+        ) from None
+
+
+def never() -> BinaryIO:
+    """Opens content that the vault has, and so need not be opened."""
+    raise AssertionError("content that the vault has is not opened")

@@ -10,6 +10,7 @@ is reduced. The stored tree::
     metrics/<run id>.jsonl              a line for each metric: all its points, as [timestamp in ms, step, value]
     logged_models/<model id>.json
     traces/<digest>.json                a trace with its spans and assessments
+    attachments/<digest>/<id>           what the spans of a trace name: pictures, sounds, documents
     trace_links/<run id>.json           traces that are linked to a run and were not made by it
     scorers/, evaluation_datasets/, label_schemas/, review_queues/, issues/<id>.json
     kept/<kind>.json                    what no API can make again: webhooks, the gateway, MCP servers
@@ -37,11 +38,12 @@ from muster.adapters.bulk import REQUESTS_AT_ONCE, in_bulk
 from muster.adapters.mlflow_missing import refuse
 from muster.adapters.mlflow_rest_api import MlflowApi, RestServer
 from muster.adapters.mlflow_rest_artifacts import RemoteFile, RestArtifacts
+from muster.adapters.mlflow_rest_attachments import Attachments, folder_of, named_in
 from muster.adapters.mlflow_rest_before import INDEX, Before
 from muster.adapters.mlflow_rest_further import Further
 from muster.adapters.mlflow_rest_held import Holders, is_prompt
-from muster.adapters.mlflow_rest_histories import Histories, moved, never, opened
-from muster.adapters.mlflow_rest_kept import Kept
+from muster.adapters.mlflow_rest_histories import Histories, moved
+from muster.adapters.mlflow_rest_kept import Kept, never, opened
 from muster.adapters.mlflow_rest_missing import Listed, VersionArtifacts
 from muster.adapters.mlflow_rest_reading import Holder, Reading, digest, model_holder, run_holder
 from muster.adapters.mlflow_rest_tally import Tally
@@ -56,7 +58,8 @@ from muster.scratch import scratch_folder
 Json = Any
 AT_A_TIME = 128
 """Runs whose histories are in hand at once."""
-FORMAT = 1
+FORMAT = 2
+"""Of what is noted for the next capture; what was noted of traces in another one is not taken over."""
 DONE = ("OK", "ERROR")
 """States in which a trace gets no more spans."""
 
@@ -97,6 +100,7 @@ class RestCapture:
         self._further = Further(self._reading)
         self._artifacts = RestArtifacts(api)
         self._kept = kept
+        self._attachments = Attachments(self._reading, kept)
         self._incomplete = incomplete
         self._before = Before(previous)
         self._tally = Tally(version, api.server.place)
@@ -186,7 +190,7 @@ class RestCapture:
             contents = in_bulk(lambda run: histories.of(runs[run], holders[run]), ids)
             for run, content in zip(ids, contents, strict=True):
                 document = {"run": runs[run], "model_inputs": content.inputs}
-                noted = {"state": holders[run].state, "points": content.points, "inputs": content.inputs}
+                noted = {"state": holders[run].state, "points": content.points}
                 self._index["runs"][run] = {**noted, "experiment": experiment}
                 self._tally.run(document, content.points)
                 yield self._document(f"runs/{run}.json", document)
@@ -206,7 +210,9 @@ class RestCapture:
 
     def _traces(self, traces: Mapping[str, Json]) -> Iterator[SourceFile]:
         """Traces whose state is final are taken over if nothing that lists tell of them has changed, assessments and tags among it."""
-        states = {trace: digest(document) for trace, document in traces.items() if document.get("state") in DONE}
+        states = {
+            trace: digest([FORMAT, document]) for trace, document in traces.items() if document.get("state") in DONE
+        }
         paths = {trace: f"traces/{_named(trace)}.json" for trace in traces}
         self._index["traces"] |= states
         for ids in _batches(list(traces)):
@@ -217,13 +223,22 @@ class RestCapture:
             )
             for trace in ids:
                 self._tally.trace()
-                taken_over = SourceFile(paths[trace], never, known=known[trace])
-                yield self._document(paths[trace], fetched[trace]) if trace in fetched else taken_over
+                if trace in fetched:
+                    document, attached = fetched[trace]
+                    if len(attached) < len(named_in(trace, document)):
+                        self._index["traces"].pop(trace, None)  # asked for again, and named again
+                    yield self._document(paths[trace], document)
+                else:
+                    attached = self._before.below(folder_of(trace))
+                    yield SourceFile(paths[trace], never, known=known[trace])
+                self._tally.attached(len(attached))
+                yield from attached
 
-    def _trace(self, trace: str, state: str | None, listed: Json) -> Json:
+    def _trace(self, trace: str, state: str | None, listed: Json) -> tuple[Json, list[SourceFile]]:
         ask = functools.partial(self._reading.trace, trace, listed)
         try:
-            return self._kept.document(["trace", self._api.server.place, trace, state], ask) if state else ask()
+            document = self._kept.document(["trace", self._api.server.place, trace, state], ask) if state else ask()
+            return document, self._attachments.of(trace, state, document)
         except NotFound as error:
             raise SourceInvalid(
                 f"the trace {trace} is listed, and the server does not have its spans", f"delete it; {error.message}"

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from muster.adapters.mlflow_rest_attachments import ATTACHMENTS, folder_of
 from muster.adapters.mlflow_rest_fill import histories
 from muster.domain.content import TreeEntry, checked_path
 from muster.errors import IntegrityError, NotFound
@@ -77,6 +78,16 @@ class Stored:
             yield {path[len(top) + 1 :]: folder / path[len(top) + 1 :] for path in paths}
 
     @contextmanager
+    def attachments(self, trace: str) -> Iterator[dict[str, Path]]:
+        """The attachments of a trace by their ids, as files for as long as they are needed."""
+        top = folder_of(trace)
+        if not (paths := self.paths(top)):
+            yield {}
+            return
+        with self._extracted(paths, top, "files") as folder:
+            yield {path[len(top) + 1 :]: folder / path[len(top) + 1 :] for path in paths}
+
+    @contextmanager
     def _extracted(self, paths: list[str], top: str, name: str) -> Iterator[Path]:
         missing = [path for path in paths if path not in self._entries]
         if missing:
@@ -91,6 +102,6 @@ class Stored:
 
 
 def _folder(path: str) -> str:
-    """``artifacts/<kind>/<id>`` for an artifact, else the first folder."""
+    """``artifacts/<kind>/<id>`` for an artifact, ``attachments/<digest>`` for an attachment, else the first folder."""
     parts = path.split("/")
-    return "/".join(parts[:3]) if parts[0] == "artifacts" else parts[0]
+    return "/".join(parts[: {"artifacts": 3, ATTACHMENTS: 2}.get(parts[0], 1)])

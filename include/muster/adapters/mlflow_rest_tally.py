@@ -16,6 +16,7 @@ NOT_GIVEN = (
     "deleted model versions, and whether there were any above the highest one that is left",
     "deleted logged models and registered models",
     "secrets of webhooks and of the gateway",
+    "links of traces to runs of other experiments than their own",
     "jobs, online scoring, and what labels deleted experiments",
     "users, passwords and permissions",
     "workspaces other than the one that was read",
@@ -70,6 +71,10 @@ class Tally:
 
     def trace(self) -> None:
         self._counts.update(traces=1)
+
+    def attached(self, files: int) -> None:
+        """Attachments of a trace."""
+        self._counts.update(attachments=files)
 
     def further(self, path: str, document: Json) -> None:
         """
@@ -141,7 +146,7 @@ COUNTED = (
         "datasets",
         "model_links",
     ),
-    *("logged_models", "logged_model_tags", "logged_model_params", "logged_model_metrics", "traces"),
+    *("logged_models", "logged_model_tags", "logged_model_params", "logged_model_metrics", "traces", "attachments"),
     *("registered_models", "prompts", "versions", "aliases", "model_tags", "version_tags"),
     *("scorers", "scorer_versions", "evaluation_datasets", "evaluation_records", "issues"),
     *("label_schemas", "review_queues", "review_items", "trace_links", "linked_traces"),

@@ -106,7 +106,7 @@ class MlflowRestTarget:
         _each(stored, "logged_models", filler.end_model)
         again = Again(self._api, made, ids)
         _further(stored, BEFORE_TRACES, again)
-        _each(stored, "traces", filler.trace)
+        _each(stored, "traces", functools.partial(_trace, stored, filler))
         registrar.register()
         _each(stored, "logged_models", filler.retag)
         _each(stored, "traces", again.prompts)
@@ -115,7 +115,7 @@ class MlflowRestTarget:
         compared = Compared(stored, ids, registrar, again, made.spare)
         facts, report = compared.reconciled(self._api, self._reading.version(), details, lost)
         unready = sum(v.get("status") not in READY for d in documents for v in d["versions"])
-        changed = changes(details, ids, len(filler.deleted), registrar.fillers, lost, unready, again)
+        changed = changes(details, ids, filler, registrar.fillers, lost, unready, again)
         missing = {"missing": details["missing"]} if "missing" in details else {}
         report = replace(report, changed=tuple(f"{c['of']}, {c['what']}: {c['count']}, {c['now']}" for c in changed))
         return {**facts, **missing, "id_map": ids.to_json(), "changed": changed, "fidelity_report": to_json(report)}
@@ -310,9 +310,17 @@ def _default_of(experiments: Sequence[Json], spare: tuple[str, str] | None) -> s
 def _finish_run(stored: Stored, filler: Filler, document: Mapping[str, Json]) -> None:
     run = str(document["run"]["info"]["run_id"])
     with stored.history(run) as lines:
-        filler.metrics(run, lines)
+        filler.metrics(document, lines)
     filler.links(document)
     filler.end_run(document)
+
+
+def _trace(stored: Stored, filler: Filler, document: Mapping[str, Json]) -> None:
+    filler.trace(document)
+    trace = str(document["trace_info"]["trace_id"])
+    with stored.attachments(trace) as files:
+        if files:
+            filler.attachments(trace, files)
 
 
 def _further(stored: Stored, folders: Sequence[str], again: Again) -> None:
