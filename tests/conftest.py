@@ -26,6 +26,7 @@ pytest_plugins = [
     "live_registries",
     "mysql",
     "postgres",
+    "registry_further",
     "registry_meddled",
     "registry_seed",
     "registry_tables",
