@@ -26,6 +26,8 @@ pytest_plugins = [
     "live_registries",
     "mysql",
     "postgres",
+    "registry_further",
+    "registry_meddled",
     "registry_seed",
     "registry_tables",
     "rest_registries",

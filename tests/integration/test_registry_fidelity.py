@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 
 from killed import killed_at
 from muster.adapters import mlflow_restore
-from muster.adapters.mlflow_artifacts import LocalFolder
 from muster.adapters.mlflow_fidelity import CLIENT
 from muster.adapters.mlflow_registry import MlflowTarget
 from muster.adapters.mlflow_view import KINDS
@@ -22,41 +20,8 @@ from muster.codec import from_json
 from muster.domain.fidelity import FidelityReport
 from muster.errors import IntegrityError, TargetNotEmpty, Unfaithful
 from postgres import Cluster
-from registry_seed import Captured, SeededRegistry, SmallStore, capture, content, driven, empty_store, query
-
-Meddle = Callable[[str, Path], None]
-"""Called with the URL of the database that was filled and the artifact root, right before they are compared."""
-
-
-@pytest.fixture
-def meddling(monkeypatch: pytest.MonkeyPatch) -> Callable[[Meddle], None]:
-    """Lets something happen to what was restored before it is read anew."""
-    compare = mlflow_restore.compare
-
-    def prepare(meddle: Meddle) -> None:
-        def meddled(filled: Any, places: Any, locations: Any, received: Any, left_out: Any) -> Any:
-            assert isinstance(received.folder, LocalFolder)
-            meddle(places[0].url, received.folder.root)
-            return compare(filled, places, locations, received, left_out)
-
-        monkeypatch.setattr(mlflow_restore, "compare", meddled)
-
-    return prepare
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def started_target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An unused place: no file, or a database that a server was started on."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/new/mlflow.db"
-    server = "embedded_postgres" if request.param == "postgresql" else "mariadb"
-    url = str(request.getfixturevalue(server).database())
-    empty_store(driven(url), tmp_path / "unused")
-    return url
-
-
-def found(report: FidelityReport) -> set[tuple[str, str, str, str]]:
-    return {(d.where, d.entity, d.id, d.what) for d in report.differences}
+from registry_meddled import Meddle, found, working_in
+from registry_seed import Captured, SeededRegistry, SmallStore, capture, content, driven, query
 
 
 def test_every_difference_is_named_and_nothing_stays(
@@ -280,18 +245,6 @@ def two_workspaces(small_store: SmallStore, monkeypatch: pytest.MonkeyPatch) -> 
                 client.end_trace(client.start_trace("asked", experiment_id=experiment).trace_id)
                 mlflow.flush_trace_async_logging()
     return small_store
-
-
-@contextmanager
-def working_in(url: str, workspace: str) -> Iterator[Any]:
-    """MLflow's client as somebody uses it who has turned workspaces on."""
-    import mlflow
-    from mlflow.utils.workspace_context import WorkspaceContext
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
-        with WorkspaceContext(workspace):
-            yield mlflow.MlflowClient(url, url)
 
 
 def shown(url: str, workspace: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from muster.adapters.mlflow_client_further import PAGE, Item, further, pages, plain, store_of
 from muster.adapters.mlflow_entities import PROMPT_TAG
 from muster.adapters.mlflow_read_only import Look, reading_client, require_answer, what_said
 from muster.adapters.mlflow_store import StoreUrl
@@ -19,10 +20,6 @@ from muster.adapters.mlflow_view import KINDS, OF_COLUMNS, View
 from muster.batches import batched
 from muster.domain.selection import DEFAULT_WORKSPACE, label_of
 
-Item = tuple[str, str, list[Any]]
-"""Kind, id, and what there is to see of it."""
-
-PAGE = 1000
 EXPERIMENTS_A_QUERY = 500
 PROMPTS = f"tags.`{PROMPT_TAG}` = 'true'"
 """MLflow's searches leave prompts out, unless they are asked for by this tag."""
@@ -72,6 +69,7 @@ def _add_workspace(found: ClientView, store: StoreUrl, look: Look) -> None:
         "scorers": lambda: _scorers(client, experiments),
         "evaluation datasets": lambda: _datasets(client, workspace),
         "issues": lambda: _issues(client, experiments),
+        **further(look, experiments),
     }
     for group, ask in asked.items():
         try:
@@ -85,20 +83,10 @@ def _add_workspace(found: ClientView, store: StoreUrl, look: Look) -> None:
         found.view.kinds.pop(kind, None)
 
 
-def _pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
-    token: str | None = None
-    while True:
-        page = ask(token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
 def _experiments(client: Any, workspace: str, ids: list[str]) -> Iterator[Item]:
     from mlflow.entities import ViewType
 
-    for e in _pages(lambda token: client.search_experiments(ViewType.ALL, PAGE, page_token=token)):
+    for e in pages(lambda token: client.search_experiments(ViewType.ALL, PAGE, page_token=token)):
         ids.append(e.experiment_id)
         item = [e.name, e.artifact_location, e.lifecycle_stage, e.creation_time, e.last_update_time]
         yield "experiments", e.experiment_id, [*item, workspace]
@@ -113,7 +101,7 @@ def _runs(client: Any, experiments: list[str]) -> Iterator[Item]:
         return lambda token: client.search_runs(ids, "", ViewType.ALL, PAGE, page_token=token)
 
     for ids in batched(experiments, EXPERIMENTS_A_QUERY):
-        for run in _pages(asked(ids)):
+        for run in pages(asked(ids)):
             info, data, id_ = run.info, run.data, run.info.run_id
             said = [info.status, info.lifecycle_stage, info.user_id, info.artifact_uri]
             yield "runs", id_, [info.experiment_id, *said, info.start_time, info.end_time]
@@ -142,7 +130,7 @@ def _models(client: Any, workspace: str) -> Iterator[Item]:
         return lambda token: client.search_registered_models(which, PAGE, page_token=token)
 
     for which in (None, PROMPTS):
-        for m in _pages(asked(which)):
+        for m in pages(asked(which)):
             id_ = label_of(workspace, m.name)
             yield "registered models", id_, [m.description, m.creation_timestamp, m.last_updated_timestamp]
             for key, value in m.tags.items():
@@ -156,7 +144,7 @@ def _versions(client: Any, workspace: str) -> Iterator[Item]:
         return lambda token: client.search_model_versions(which, PAGE, page_token=token)
 
     for which in (None, PROMPTS):
-        for v in _pages(asked(which)):
+        for v in pages(asked(which)):
             id_ = f"{label_of(workspace, v.name)}/{v.version}"
             said = [v.source, v.run_id, v.status, v.current_stage, v.description, v.user_id, v.run_link]
             yield "model versions", id_, [*said, v.creation_timestamp, v.last_updated_timestamp]
@@ -169,7 +157,7 @@ def _logged_models(client: Any, experiments: list[str]) -> Iterator[Item]:
         return lambda token: client.search_logged_models(ids, max_results=PAGE, page_token=token)
 
     for ids in batched(experiments, EXPERIMENTS_A_QUERY):
-        for m in _pages(asked(ids)):
+        for m in pages(asked(ids)):
             said = [m.experiment_id, m.name, m.artifact_location, m.source_run_id, m.model_type]
             yield "logged models", m.model_id, [*said, m.creation_timestamp, m.last_updated_timestamp]
             for kind, values in (("logged model params", m.params), ("logged model tags", m.tags)):
@@ -185,7 +173,7 @@ def _traces(client: Any, experiments: list[str]) -> Iterator[Item]:
         return lambda token: client.search_traces(locations=ids, max_results=500, page_token=token, include_spans=False)
 
     for ids in batched(experiments, EXPERIMENTS_A_QUERY):
-        for trace in _pages(asked(ids)):
+        for trace in pages(asked(ids)):
             t = trace.info
             yield "traces", t.trace_id, [t.experiment_id, t.state.value, t.request_time, t.execution_duration]
             for kind, values in (("trace tags", t.tags), ("trace metadata", t.trace_metadata)):
@@ -196,13 +184,13 @@ def _traces(client: Any, experiments: list[str]) -> Iterator[Item]:
 
 
 def _scorers(client: Any, experiments: list[str]) -> Iterator[Item]:
-    for s in _store_of(client).list_scorers_across_experiments(experiments):
+    for s in store_of(client).list_scorers_across_experiments(experiments):
         item = [s.scorer_version, s._serialized_scorer, s.creation_time]
         yield "newest scorers", f"{s.experiment_id}/{s.scorer_name}", item
 
 
 def _datasets(client: Any, workspace: str) -> Iterator[Item]:
-    store = _store_of(client)
+    store = store_of(client)
 
     def records(dataset: str) -> Iterator[Any]:
         token: str | None = None
@@ -212,7 +200,7 @@ def _datasets(client: Any, workspace: str) -> Iterator[Item]:
             if not token:
                 return
 
-    for d in _pages(lambda token: store.search_datasets(max_results=PAGE, page_token=token)):
+    for d in pages(lambda token: store.search_datasets(max_results=PAGE, page_token=token)):
         item = [d.name, d.digest, d.created_time, d.last_update_time, d.created_by, d.last_updated_by, workspace]
         yield "evaluation datasets", d.dataset_id, item
         for key, value in (d.tags or {}).items():
@@ -223,18 +211,8 @@ def _datasets(client: Any, workspace: str) -> Iterator[Item]:
 
 
 def _issues(client: Any, experiments: list[str]) -> Iterator[Item]:
-    store, known = _store_of(client), set(experiments)
-    for i in _pages(lambda token: store.search_issues(max_results=PAGE, page_token=token)):
+    store, known = store_of(client), set(experiments)
+    for i in pages(lambda token: store.search_issues(max_results=PAGE, page_token=token)):
         if i.experiment_id in known:
-            said = [i.name, i.description, _plain(i.status), _plain(i.severity), i.source_run_id, i.created_by]
+            said = [i.name, i.description, plain(i.status), plain(i.severity), i.source_run_id, i.created_by]
             yield "issues", i.issue_id, [i.experiment_id, *said, i.created_timestamp, i.last_updated_timestamp]
-
-
-def _plain(value: Any) -> Any:
-    """Of an enumeration, what its member stands for."""
-    return getattr(value, "value", value)
-
-
-def _store_of(client: Any) -> Any:
-    """Where a client asks for what it has no method of its own."""
-    return client._tracking_client.store

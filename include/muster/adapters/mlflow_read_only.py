@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from muster.adapters.mlflow_store import StoreUrl, translated
+from muster.adapters.mlflow_view_further import ASKED_IF
 from muster.domain.selection import DEFAULT_WORKSPACE
 from muster.errors import IntegrityError
 
@@ -18,11 +19,13 @@ class Look:
     """
     A client over one store.
 
+    :param holding: tables that have rows, of those that most stores have none in
     :param workspaces: those in which anything lies
     :param workspace: the one that is looked at now
     """
 
     client: Any = None
+    holding: set[str] = field(default_factory=set)
     workspaces: list[str] = field(default_factory=lambda: [DEFAULT_WORKSPACE])
     workspace: str = DEFAULT_WORKSPACE
 
@@ -72,10 +75,11 @@ def reading_client(store: StoreUrl) -> Iterator[Look]:
     registries = (_tracking_store_registry, _get_store_registry())
     try:
         try:
-            look.workspaces = _workspaces(engine)
+            look.holding = _holding(engine)
+            look.workspaces = _workspaces(engine, look.holding)
             kind = _tracking_store(look.workspaces)
             tracking = type("ReadingTrackingStore", (Reading, kind), {})(store.url, "/nowhere")
-            registry = type("ReadingRegistryStore", (Reading, RegistryStore), {})(store.url)
+            registry = type("ReadingRegistryStore", (Reading, RegistryStore), {"_get_query": _keyless_query})(store.url)
             registries[0].register(scheme, lambda **_: tracking)
             registries[1].register(scheme, lambda **_: registry)
             look.client = MlflowClient(f"{scheme}://store", f"{scheme}://store")
@@ -115,15 +119,53 @@ def _reading_engine(store: StoreUrl) -> Any:
     return engine
 
 
-def _workspaces(engine: Any) -> list[str]:
-    """Those in which an experiment, a registered model or an evaluation dataset lies, and so all that is seen; the default one at least."""
+def _keyless_query(registry: Any, session: Any, model: Any) -> Any:
+    """
+    The query of MLflow's own store. Webhooks come without their secrets, which would take the server's key to read, and in an order
+    that does not change from page to page.
+    """
+    from mlflow.store.model_registry.dbmodels.models import SqlWebhook
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+    from sqlalchemy import event
+    from sqlalchemy.orm import attributes, defer
+
+    query = SqlAlchemyStore._get_query(registry, session, model)
+    if model is not SqlWebhook:
+        return query
+
+    def without_secret(_session: Any, found: Any) -> None:
+        if isinstance(found, SqlWebhook):
+            attributes.set_committed_value(found, "secret", None)
+
+    event.listen(session, "loaded_as_persistent", without_secret)
+    return query.options(defer(SqlWebhook.secret)).order_by(SqlWebhook.webhook_id)
+
+
+def _holding(engine: Any) -> set[str]:
+    """Those of the tables that most stores have no rows in which are there and have some, in one statement."""
+    import sqlalchemy as sa
+
+    there = sorted({*ASKED_IF.values(), "guardrail_configs"} & set(sa.inspect(engine).get_table_names()))
+    if not there:
+        return set()
+    with engine.connect() as connection:
+        rows = [sa.exists(sa.select(sa.literal(1)).select_from(sa.table(name))).label(name) for name in there]
+        found = connection.execute(sa.select(*rows)).one()
+    return {name for name, holds in zip(there, found, strict=True) if holds}
+
+
+def _workspaces(engine: Any, holding: set[str]) -> list[str]:
+    """
+    Those in which an experiment, a registered model or an evaluation dataset lies, or anything of the tables that have rows, and so all
+    that is seen; the default one at least.
+    """
     import sqlalchemy as sa
 
     found = {DEFAULT_WORKSPACE}
     inspector = sa.inspect(engine)
     workspace: sa.ColumnClause[str] = sa.column("workspace")
     with engine.connect() as connection:
-        for table in ("experiments", "registered_models", "evaluation_datasets"):
+        for table in ("experiments", "registered_models", "evaluation_datasets", *sorted(holding)):
             there = inspector.get_columns(table) if inspector.has_table(table) else ()
             if any(column["name"] == "workspace" for column in there):
                 found |= set(connection.scalars(sa.select(workspace).select_from(sa.table(table)).distinct()))

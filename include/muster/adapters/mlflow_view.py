@@ -17,6 +17,7 @@ from muster.adapters.mlflow_entities import PROMPT_TAG, Take
 from muster.adapters.mlflow_facts import DELETED
 from muster.adapters.mlflow_lines import Row
 from muster.adapters.mlflow_rows import Table
+from muster.adapters.mlflow_view_further import FURTHER, FurtherRows
 from muster.domain.fidelity import Counted
 from muster.domain.selection import DEFAULT_WORKSPACE, label_of
 
@@ -30,6 +31,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "scorers": ("newest scorers",),
     "evaluation datasets": ("evaluation datasets", "evaluation dataset tags", "evaluation records"),
     "issues": ("issues",),
+    **FURTHER,
 }
 """What is asked for together, and the kinds of things that come of it."""
 
@@ -58,9 +60,14 @@ _WHOLE = 1 << 128
 
 @dataclass(slots=True)
 class View:
-    """What is seen: kind to id to number and sum of the digests of its items."""
+    """
+    What is seen: kind to id to number and sum of the digests of its items.
+
+    :param left_open: kinds and ids of which rows do not tell what MLflow makes of them, as where a database orders text its own way
+    """
 
     kinds: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    left_open: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, kind: str, id_: str, item: list[Any]) -> None:
         digest = hashlib.sha256(json.dumps(item, ensure_ascii=False).encode(errors="surrogatepass")).digest()
@@ -73,6 +80,9 @@ class View:
 
     def drop(self, kind: str, id_: str) -> None:
         self.kinds.get(kind, {}).pop(id_, None)
+
+    def leave_open(self, kind: str, id_: str) -> None:
+        self.left_open.add((kind, id_))
 
     def counted(self, kind: str) -> Counted:
         """The number of items of a kind, and their digest."""
@@ -107,6 +117,7 @@ class ExpectedView:
         self._scorers: dict[str, tuple[str, str]] = {}
         self._newest: dict[str, list[Any]] = {}
         self._inputs = _Inputs()
+        self._further = FurtherRows(self.view)
         self._of_tables: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "experiments": self._experiment,
             "experiment_tags": self._child("experiments", "experiment_id", "experiment tags", ("key", "value")),
@@ -144,6 +155,7 @@ class ExpectedView:
                 "evaluation datasets", "dataset_id", "evaluation records", RECORD
             ),
             "issues": self._issue,
+            **self._further.of_tables,
         }
 
     def takers(self, table: Table) -> list[Take]:
@@ -168,6 +180,7 @@ class ExpectedView:
             experiment, name = self._scorers[scorer]
             self.view.add("newest scorers", f"{experiment}/{name}", newest)
         self._inputs.show(self.view)
+        self._further.finish()
         prompts = {name for name, _ in self._prompt_versions}
         for id_ in list(self.view.kinds.get("model versions", ())):
             name, _, version = id_.rpartition("/")
