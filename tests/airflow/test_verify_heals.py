@@ -127,3 +127,35 @@ def test_what_a_copy_knows_of_the_trail_is_asked_every_night(platform: Platform,
     cut_off(tmp_path / "primary", newest.seq)
     with pytest.raises(IntegrityError, match=r"the copy .* has it and the vault has not .restore flights/p"):
         verify(platform)
+
+
+@pytest.mark.parametrize("there", ["nothing", "another vault", "garbage"])
+def test_a_replica_that_is_none_is_told_of(platform: Platform, tmp_path: Path, there: str) -> None:
+    """A place to which nothing was copied yet fails no night in which all is well; a damaged copy does."""
+    if there == "another vault":
+        platform.create_vault("frankfurt", cost=CHEAP)
+    elif there == "garbage":
+        shutil.copytree(tmp_path / "primary", tmp_path / "frankfurt")
+        header = tmp_path / "frankfurt" / "vault.json"
+        header.unlink()
+        header.write_text("garbage")
+        with pytest.raises(IntegrityError, match=r"in the replica .*frankfurt"):
+            verify(platform)
+        return
+    assert verify(platform)["points"] == 1
+
+
+def test_lost_keys_come_back_first(platform: Platform, tmp_path: Path) -> None:
+    """Without the object that tells of the newest keys nothing could be marked, and nothing be told of the vault."""
+    vault = platform.vault("primary")
+    vault.rotate(vault.rotation.plan((), ()))
+    shutil.copytree(tmp_path / "primary", tmp_path / "frankfurt")
+    shutil.rmtree(tmp_path / "primary" / "generations")
+    shutil.rmtree(tmp_path / "primary" / "rolls")
+    names = {f"conn:{name}": f"{tmp_path}/{name}" for name in ("primary", "frankfurt", "witness")} | {
+        "conn:words": "w" * 20
+    }
+    anew = Platform(platform.catalog, lambda name: names.get(name, name), state=tmp_path / "state", actor=ACTOR)
+    assert anew.vault("primary").outdated
+    assert verify(anew)["points"] == 1
+    assert not anew.vault("primary").outdated

@@ -67,15 +67,23 @@ def heal(vault: Vault, help_: Help, clock: Clock, *, files: bool = False, progre
     :raises IntegrityError: if anything could not be healed; the message names it, by file and point
     :raises MusterError: if none of the replicas can be asked, what the first one says, as that it is no copy of this vault
     """
-    put_back = _Replicas(help_.replicas).each(vault.put_back_keys)
-    if put_back:
-        logger.warning("what tells of the keys of %s was gone, and was put back: %s", vault.url, ", ".join(put_back))
+    put_back_keys(vault, help_.replicas)
     how = Thoroughness(whole=True, files=files)
     examine(vault, vault.readable_points(), how, clock, progress)
     healed = heal_found(vault, help_, clock, files=files, progress=progress)
     if not healed.left.ok:
         raise unhealed(vault, healed)
     return healed
+
+
+def put_back_keys(vault: Vault, replicas: Sequence[BlobStore]) -> None:
+    """
+    Put back what tells of a vault's keys, before it is looked at: without that nothing is believed, and nothing is written.
+
+    :raises MusterError: if there are replicas and none can be asked, what the first one says
+    """
+    if done := _Replicas(replicas).each(vault.put_back_keys):
+        logger.warning("what tells of the keys of %s was gone, and was put back: %s", vault.url, ", ".join(done))
 
 
 def heal_found(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from muster.errors import UsageError
+from muster.errors import MusterError, NotFound, TransientError, UsageError
 from muster_airflow.operators.recovery import RecoveryOperator, Site
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class VerifyVaultOperator(RecoveryOperator):
     :param vault: name of the vault in the catalog (templated)
     :param share: part of the packs whose bytes are read again, 0 to 1 (templated)
     :raises IntegrityError: if anything is damaged that no replica has, or the trail was tampered with; the message has all findings
-    :raises MusterError: if all is well, and a replica does not answer, or holds no copy
+    :raises MusterError: if all is well, and a replica does not answer, or is damaged
     """
 
     template_fields: Sequence[str] = ("vault", "share")
@@ -33,11 +33,15 @@ class VerifyVaultOperator(RecoveryOperator):
 
     def perform(self, at: Site) -> Any:
         from muster.operations.audit import watch
-        from muster.operations.heal import usable
+        from muster.operations.heal import put_back_keys, usable
         from muster.operations.seen import SeenHeads
         from muster.operations.verify import Thoroughness, examine
 
         vault, seen = at.platform.vault(self.vault), SeenHeads(at.platform.state)
+        copies, failures = usable(vault, at.platform.replicas(self.vault))
+        for failure in failures:
+            self.log.error("A replica is of no use: %s", failure)
+        put_back_keys(vault, copies)
         statuses = vault.readable_points()
         how = seen.asked_for(Thoroughness(_share(self.share), whole=True), vault)
         report = examine(vault, statuses, how, at.platform.clock)
@@ -45,30 +49,34 @@ class VerifyVaultOperator(RecoveryOperator):
         for notice in report.notices:
             self.log.info("%s", notice)
         for finding in report.findings:
-            self.log.error("%s", finding)  # told before replicas are asked: one that is away must not hide it
-        copies, failures = usable(vault, at.platform.replicas(self.vault))
-        for failure in failures:
-            self.log.error("A replica is of no use: %s", failure)
+            self.log.error("%s", finding)
         if not report.ok:
-            self._heal(at, vault, report, copies)
+            self._heal(at, vault, report, copies, failures)
         self.log.info("%d points of %s are whole: %d objects", len(statuses), vault.url, report.objects)
         trail = watch(vault, seen, copies, at.platform.anchored_in(self.vault))
         for notice in trail.notices:
             self.log.info("%s", notice)
-        if failures:
-            raise failures[0]
+        for failure in failures:
+            if not isinstance(failure, NotFound):  # a place to which nothing was copied yet is told of, and no more
+                raise failure
         self.log.info("The audit trail is whole: %d records, %d anchors agree", len(trail.records), trail.anchors)
         return {"vault": vault.id, "points": len(statuses), "objects": report.objects, "bytes": report.bytes}
 
-    def _heal(self, at: Site, vault: Vault, report: VerifyReport, copies: Sequence[BlobStore]) -> None:
+    def _heal(
+        self, at: Site, vault: Vault, report: VerifyReport, copies: Sequence[BlobStore], failures: Sequence[MusterError]
+    ) -> None:
+        """
+        :raises TransientError: if it is not whole afterwards, and a replica is away which might have helped: it is asked again
+        """
         from muster.operations.heal import Help, heal_found, unhealed
         from muster.operations.verify import damaged
 
+        away = next((failure for failure in failures if isinstance(failure, TransientError)), None)
         if not copies:
-            raise damaged(vault, report)
+            raise away or damaged(vault, report)
         healed = heal_found(vault, Help(copies), at.platform.clock)
         if not healed.left.ok:
-            raise unhealed(vault, healed)
+            raise away or unhealed(vault, healed)
         self.log.warning("%s was damaged and is healed: %s", vault.url, healed)
 
 
