@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from muster.adapters.mlflow_client import ClientView
+from muster.adapters.mlflow_fidelity import _compare_views, _Findings
 from muster.adapters.mlflow_rows import Column, Table
 from muster.adapters.mlflow_view import ExpectedView, View
-from muster.adapters.mlflow_view_further import FURTHER, fallback_of, input_of, rounded
+from muster.adapters.mlflow_view_further import FURTHER, FURTHER_KINDS, FurtherRows, fallback_of, input_of, rounded
 from muster.adapters.mlflow_view_mcp import parsed, text_of, tools_of
 
 STAMPS = dict.fromkeys(("created_by", "last_updated_by", "created_at", "last_updated_at"), 1)
@@ -132,3 +134,28 @@ def test_no_secret_and_no_mask_of_one_is_looked_at() -> None:
     kinds = [kind for some in FURTHER.values() for kind in some]
     assert [one.counted(kind) for kind in kinds] == [other.counted(kind) for kind in kinds]
     assert one.counted("gateway secrets").count == one.counted("webhooks").count == 1
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_what_mlflow_shows_by_its_own_rules_fails_no_exact_restore(exact: bool) -> None:
+    """If all rows are those that were captured, it is told; if not, or of runs and the like, it is a difference."""
+    due, seen, findings = View(), ClientView(), _Findings()
+    for kind in ("webhooks", "runs"):
+        due.add(kind, "x", ["as its rows say"])
+        seen.view.add(kind, "x", ["otherwise"])
+    lines = {line.kind: line for line in _compare_views(due, seen, findings, exact=exact)}
+    assert {one.entity for one in findings.named} == ({"runs"} if exact else {"runs", "webhooks"})
+    assert (lines["webhooks"].client is None, lines["runs"].client is None) == (exact, False)
+    assert ("1 are shown otherwise" in lines["webhooks"].unseen) == exact
+
+
+def test_rows_of_another_mlflow_end_nothing() -> None:
+    """A column that is not there any more is told, for all of these; their tables are compared all the same."""
+    view = View()
+    FurtherRows(view).of_tables["webhooks"]({"webhook_id": "w"})
+    assert view.untold.keys() == FURTHER_KINDS
+    assert view.untold["webhooks"] == "the rows of webhooks are others than MLflow 3.17 makes (KeyError)"
+    findings = _Findings()
+    lines = {line.kind: line for line in _compare_views(view, ClientView(), findings, exact=False)}
+    assert findings.number == 0
+    assert "others than MLflow 3.17 makes" in lines["MCP servers"].unseen

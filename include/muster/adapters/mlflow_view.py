@@ -64,10 +64,12 @@ class View:
     What is seen: kind to id to number and sum of the digests of its items.
 
     :param left_open: kinds and ids of which rows do not tell what MLflow makes of them, as where a database orders text its own way
+    :param untold: kinds of whose rows nobody here knows what they say, and why
     """
 
     kinds: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
     left_open: set[tuple[str, str]] = field(default_factory=set)
+    untold: dict[str, str] = field(default_factory=dict)
 
     def add(self, kind: str, id_: str, item: list[Any]) -> None:
         digest = hashlib.sha256(json.dumps(item, ensure_ascii=False).encode(errors="surrogatepass")).digest()

@@ -32,6 +32,7 @@ FURTHER: dict[str, tuple[str, ...]] = {
     "guardrails": ("guardrails",),
 }
 """What is asked for together, and the kinds of things that come of it."""
+FURTHER_KINDS = frozenset(kind for kinds in FURTHER.values() for kind in kinds)
 ASKED_IF: dict[str, str] = {
     "webhooks": "webhooks",
     "MCP servers": "mcp_servers",
@@ -81,7 +82,7 @@ class FurtherRows:
         self._view = view
         self._mcp = McpRows(view)
         self._endpoints: dict[str, Mapping[str, Any]] = {}
-        self.of_tables: dict[str, Told] = {
+        of_tables: dict[str, Told] = {
             "webhooks": self._webhook,
             "webhook_events": self._child("webhooks", "webhook_id", "webhook events", ("entity", "action")),
             "label_schemas": self._schema,
@@ -102,9 +103,26 @@ class FurtherRows:
             "guardrail_configs": self._config,
             **self._mcp.of_tables,
         }
+        self.of_tables = {table: self._careful(table, told) for table, told in of_tables.items()}
+
+    def _careful(self, table: str, told: Told) -> Told:
+        """Rows that a version of MLflow keeps in another way than this one are compared as rows; nothing ends for them."""
+
+        def take(row: Mapping[str, Any]) -> None:
+            try:
+                told(row)
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                why = f"the rows of {table} are others than MLflow 3.17 makes ({type(error).__name__})"
+                self._view.untold.update(dict.fromkeys(FURTHER_KINDS, why))
+
+        return take
 
     def finish(self) -> None:
-        """Show what only all tables tell. MLflow lists no endpoint of the gateway that has no model, and nothing of it."""
+        """Show what only all tables tell."""
+        self._careful("endpoints and mcp_servers", lambda _row: self._show_whole())({})
+
+    def _show_whole(self) -> None:
+        """MLflow lists no endpoint of the gateway that has no model, and nothing of it."""
         self._mcp.finish()
         for id_, row in self._endpoints.items():
             if self._view.has("gateway endpoint models", id_):
