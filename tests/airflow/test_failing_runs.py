@@ -80,7 +80,8 @@ def test_a_restore_brings_the_files_back_and_marks_the_point(runs: Runs, ledger:
     """
     assert runs.run("snapshot__ledger").state == "success"
     lost_at = "2026-01-05T00:00:00+00:00"
-    conf = {"to": str(tmp_path / "back"), "incident_at": lost_at, "override": "it was sealed a moment ago"}
+    asked = {"point": "latest", "override": "it was sealed a moment ago"}
+    conf = {"to": str(tmp_path / "back"), "incident_at": lost_at, **asked}
     done = runs.run("restore__ledger", conf, answers=APPROVED)
     assert done.state == "success"
     assert done.states["restore_registry"] == done.states["smoke_inference"] == "skipped"
@@ -117,7 +118,7 @@ def test_a_place_that_cannot_be_put_to_use_fails_the_run_and_all_of_it_is_there(
     file.write_text(f"{catalogued}targets: {{desk: {target}}}\n")
     try:
         assert runs.run("snapshot__ledger").state == "success"
-        conf = {"to": "desk", "override": "it was sealed a moment ago"}
+        conf = {"point": "latest", "to": "desk", "override": "it was sealed a moment ago"}
         done = runs.run("restore__ledger", conf, answers=APPROVED)
         assert done.state == "failed"
         assert {t: s for t, s in done.states.items() if s == "failed"} == {"cut_over": "failed", "conclude": "failed"}
@@ -139,8 +140,9 @@ def test_what_cannot_be_meant_is_said_in_the_plan(runs: Runs, ledger: Ledger, tm
     assert runs.run("snapshot__ledger").state == "success"
     wrong = {
         "no point '20990101T000000Z'": {"point": "20990101T000000Z"},
-        "no restore target 'nowhere'": {"to": "nowhere"},
-        "later than the start of this run": {"incident_at": "2999-01-01T00:00:00+00:00"},
+        "there is no verified point": {},
+        "no restore target 'nowhere'": {"point": "latest", "to": "nowhere"},
+        "later than the start of this run": {"point": "latest", "incident_at": "2999-01-01T00:00:00+00:00"},
         "this run was given repalce, which restore__ledger does not know": {"repalce": "True"},
     }
     for says, conf in wrong.items():
