@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def platform_of(folder: Path, server: str) -> Platform:
     (catalog / "vaults.yaml").write_text("vaults:\n  primary: {url: conn:vault, passphrase: conn:passphrase}\n")
     (catalog / "workloads" / "models.yaml").write_text(WORKLOAD)
     places = {"conn:vault": (folder / "vault").as_uri(), "conn:passphrase": "correct horse", "conn:mlflow": server}
-    clock = FrozenClock()
+    clock = FrozenClock(datetime.now(UTC))
     platform = Platform(load_catalog(catalog), places.__getitem__, state=folder / "state", actor=ACTOR, clock=clock)
     platform.create_vault("primary", cost=CHEAP)
     return platform
@@ -235,7 +236,7 @@ def test_the_catalog_lets_such_a_point_be_taken_and_a_person_accept_it(site: Sit
     workload, vault = platform.catalog.workload("models"), platform.vault("primary")
 
     def night() -> PointStatus:
-        platform.clock.advance(86400)  # type: ignore[attr-defined]
+        platform.clock.advance(3600)  # type: ignore[attr-defined]
         return platform.snapshot(workload)
 
     good = night()
