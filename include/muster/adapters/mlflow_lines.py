@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from muster.batches import batched_by
 from muster.cycles import no_collecting
 from muster.errors import IntegrityError
 
@@ -99,16 +100,7 @@ class Batch:
 
 def in_batches(rows: Iterable[Row]) -> Iterator[Batch]:
     """Rows, some at a time: at most `BATCH`, and one at least."""
-    some: list[Row] = []
-    size = 0
-    for row in rows:
-        some.append(row)
-        size += size_of(row)
-        if size >= BATCH_SIZE or len(some) == BATCH:
-            yield Batch(some)
-            some, size = [], 0
-    if some:
-        yield Batch(some)
+    return map(Batch, batched_by(size_of, rows, BATCH_SIZE, BATCH))
 
 
 def size_of(row: Iterable[Any]) -> int:

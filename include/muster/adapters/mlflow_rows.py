@@ -15,12 +15,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from muster.adapters import mlflow_mysql_types as mysql_types
 from muster.adapters.mlflow_engines import inserter
 from muster.adapters.mlflow_lines import BATCH, BATCH_SIZE, Batch, Row, RowSum, size_of, sum_of
 from muster.adapters.mlflow_values import canonical, decoder, for_engine
+from muster.batches import batched_by
 from muster.errors import IntegrityError, SourceInvalid
 
 if TYPE_CHECKING:
@@ -161,7 +163,8 @@ def _read_raw(connection: Connection, statement: Any, table: str) -> Iterator[Se
         fetch = result.fetchmany
     raws = list(fetch(_FEW))
     if any_length or (engine != "mysql" and len(raws) == _FEW and _any_length(connection, table)):
-        yield from _filled(raws, lambda: fetch(_FEW))
+        more = iter(lambda: list(fetch(_FEW)), [])
+        yield from batched_by(size_of, chain(raws, chain.from_iterable(more)), BATCH_SIZE, BATCH)
     else:
         while raws:
             yield raws
@@ -180,21 +183,6 @@ def _any_length(connection: Connection, table: str) -> bool:
 
     types = [column["type"] for column in sa.inspect(connection).get_columns(table)]
     return any(isinstance(t, sa.String | sa.LargeBinary | sa.JSON) and not getattr(t, "length", None) for t in types)
-
-
-def _filled(raws: Sequence[Sequence[Any]], more: Callable[[], Sequence[Sequence[Any]]]) -> Iterator[Sequence[Any]]:
-    """Batches that end when they are large enough."""
-    batch: list[Sequence[Any]] = []
-    size = 0
-    while raws:
-        batch += raws
-        size += sum(map(size_of, raws))
-        if size >= BATCH_SIZE or len(batch) >= BATCH:
-            yield batch
-            batch, size = [], 0
-        raws = more()
-    if batch:
-        yield batch
 
 
 def _select(connection: Connection, table: Table) -> Any:

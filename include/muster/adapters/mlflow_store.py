@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
 
 POSTGRESQL = "postgresql+psycopg2"
-_NAMES_OF_STORES = (
-    "give sqlite:////absolute/path.db, or postgresql:// or mysql:// with user:password@host:port/database"
-)
+_SPELLED = "write /, : and @ of a password as %2F, %3A and %40"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,7 @@ class StoreUrl:
         if scheme != "sqlite" and rest.partition("?")[0].count("@") > 1:
             raise SourceInvalid(
                 f"{without_secrets(url)} has more than one @ before it, so that nobody can tell password and host apart",
-                "write /, : and @ of a password as %2F, %3A and %40",
+                _SPELLED,
             )
         if separator and scheme in mysql.SCHEMES and re.match(r"[^?]*/[^/?]", rest):
             return StoreUrl(f"{mysql.DRIVER}://{rest}", without_secrets(f"mysql://{rest}"))
@@ -62,7 +60,7 @@ class StoreUrl:
             return StoreUrl(f"sqlite:///{path}", f"sqlite:///{path}")
         raise SourceInvalid(
             f"{without_secrets(url)} names no MLflow store that can be read",
-            _NAMES_OF_STORES,
+            "give sqlite:////absolute/path.db, or postgresql:// or mysql:// with user:password@host:port/database",
         )
 
     def __repr__(self) -> str:
@@ -168,7 +166,7 @@ def connect(store: StoreUrl, **options: Any) -> Engine:
     except ValueError:
         raise SourceInvalid(
             f"{store.shown} is no URL of a database: what stands where its port belongs is no number",
-            "write /, : and @ of a password as %2F, %3A and %40",
+            _SPELLED,
         ) from None
     if store.engine == "postgresql":
         options["connect_args"] = {"connect_timeout": 10, "application_name": "muster"}

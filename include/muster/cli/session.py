@@ -163,7 +163,8 @@ class Session:
             vault = self._opened[name] = self._recognised(self._open(name))
             if vault.outdated:
                 self.screen.note(
-                    f"the keys of {vault.url} were rotated, and this one was left out: it reads what was stored before, and writes nothing"
+                    f"the keys of {vault.url} were rotated, and what writing takes since then is not at hand: "
+                    "it reads what was stored before, and writes nothing"
                 )
         return self._opened[name]
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
+from muster.domain.recovery_point import RecoveryPoint
 from muster.errors import SourceChanged
 from muster.vault.vault import AuditRecord, Vault
 
-BEGUN = "begun"
-MOVERS = {"restore": "a restore", "undo": "an undo", "rollback": "a rollback"}
+BEGUN, DONE = "begun", "done"
+RESTORE = "restore"
+MOVERS = {RESTORE: "a restore", "undo": "an undo", "rollback": "a rollback"}
 """Actions of records, and what they are called."""
-WHOLE = ("passed", "done")
+WHOLE = ("passed", DONE)
 """Outcomes after which the workload is in one state, also where something before it was killed."""
 LONGEST = timedelta(hours=24)
 """For how long something that began and told no end is taken for being at work; a process that was killed tells none."""
@@ -50,7 +52,7 @@ def require_at_rest(vault: Vault, workload: str, now: datetime, since: datetime 
         )
 
 
-def tell_begun(vault: Vault, action: str, subject: str, details: dict[str, object]) -> None:
-    """Record that something of this kind begins; where nothing can be recorded, it is not kept from its work."""
-    if not vault.record_if_possible(action, subject, BEGUN, details):
-        logger.warning("take no snapshot of %s meanwhile: nothing keeps it from one", subject.partition("/")[0])
+def tell_begun(vault: Vault, point: RecoveryPoint, component: str) -> None:
+    """Record that a component goes back to where it lives; where nothing can be recorded, it is not kept from that."""
+    if not vault.record_if_possible(RESTORE, f"{point.workload}/{point.point}", BEGUN, {"component": component}):
+        logger.warning("take no snapshot of %s meanwhile: nothing keeps it from one", point.workload)

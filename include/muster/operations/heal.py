@@ -90,7 +90,7 @@ def heal_found(
     vault: Vault, help_: Help, clock: Clock, *, files: bool = False, progress: Progress | None = None
 ) -> Healed:
     """
-    Heal what earlier verifications found.
+    Heal what earlier verifications found, of a vault whose keys are whole (`put_back_keys`).
 
     Objects come back first, since a manifest may be among them; then chunks, from replicas before sources. At last everything is
     looked at again that was ever found damaged, so that what a point was suspect for is known to be gone.
@@ -98,7 +98,7 @@ def heal_found(
     :raises MusterError: as of `heal`
     """
     replicas = _Replicas(help_.replicas)
-    objects = replicas.each(vault.put_back_keys) + replicas.each(vault.healing.put_back)
+    objects = replicas.each(vault.healing.put_back)
     tried: set[str] = set()
     missing = 0
     after = vault.verify(share=0.0, files=files, progress=progress)

@@ -18,7 +18,7 @@ from muster.domain.restore_policy import judge, newest_verified
 from muster.domain.restore_request import below
 from muster.domain.timing import Span
 from muster.errors import NotFound, PermanentError, Refused, TargetNotEmpty, Unfaithful
-from muster.operations.at_rest import tell_begun
+from muster.operations.at_rest import BEGUN, tell_begun
 from muster.operations.restore_job import RestoreJob
 from muster.ports import Clock, ComponentTarget, TreeReader
 from muster.vault.vault import Vault
@@ -75,8 +75,7 @@ def restore_component(vault: Vault, job: RestoreJob, action: Action, stamp: str,
     component = _component(job.status, action.component)
     _require_planned_place(job, action)
     if job.target.name == ORIGIN:
-        point = job.status.point
-        tell_begun(vault, "restore", f"{point.workload}/{point.point}", {"component": action.component})
+        tell_begun(vault, job.status.point, action.component)
     started = clock.now()
     try:
         facts, kept = _there_or_restored(vault, job, action, stamp, component)
@@ -140,7 +139,7 @@ def _moved_aside(vault: Vault, job: RestoreJob, action: Action, stamp: str, targ
             f"what is at {action.where} cannot be moved aside: no record can say where it went ({vault.silent})",
             "restore to a folder, or move it out of the way yourself",
         )
-    vault.record("set aside", f"{point.workload}/{point.point}", "begun", details)
+    vault.record("set aside", f"{point.workload}/{point.point}", BEGUN, details)
     aside.set_aside(stamp)
     try:
         yield

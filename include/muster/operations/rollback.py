@@ -13,11 +13,12 @@ from muster.domain.selection import Wanted
 from muster.errors import MusterError, NotFound, Refused
 from muster.operations import approve
 from muster.operations.approve import recorded, require_same_plan
+from muster.operations.at_rest import BEGUN, DONE
 from muster.ports.registry import RegistryMerge
 from muster.vault.vault import Vault
 
 ACTION = "rollback"
-BEGUN, DONE, REFUSED = "begun", "done", "refused"
+REFUSED = "refused"
 
 
 def plan_rollback(

@@ -55,8 +55,7 @@ def seal_point(
         registry has no more what it had then, and that alone raises nothing
     """
     _reconcile(pin, handovers, expected)
-    if pin.point not in vault.point_ids(pin.workload):
-        require_at_rest(vault, pin.workload, clock.now(), pin.started_at)
+    _require_undisturbed(vault, pin, clock)
     components = take_over(vault, handovers)
     changes = changes_since(vault, pin, components, limits)
     runbook = runbook_component(vault, pin, components, catalog)
@@ -80,6 +79,12 @@ def seal_point(
     if lock and not point.locked_until:
         logger.warning(NOT_LOCKED, point.point, point.workload, vault.url)
     return _conclude(vault, pin, point, handovers, changes, clock)
+
+
+def _require_undisturbed(vault: Vault, pin: Pin, clock: Clock) -> None:
+    """What is sealed already was so at its time."""
+    if pin.point not in vault.point_ids(pin.workload):
+        require_at_rest(vault, pin.workload, clock.now(), pin.started_at)
 
 
 def _conclude(

@@ -14,13 +14,13 @@ from muster.domain.undo_plan import UndoPart, UndoPlan, UndoVerb
 from muster.errors import NotFound, PermanentError, Refused
 from muster.operations import approve
 from muster.operations.approve import recorded, subject_of
+from muster.operations.at_rest import BEGUN, DONE
 from muster.operations.restore_job import RestoreJob
 from muster.ports import Aside
 from muster.vault.audit import AuditRecord
 from muster.vault.vault import Vault
 
 SET_ASIDE, UNDO, DISCARD = "set aside", "undo", "discard"
-BEGUN, DONE = "begun", "done"
 JobFor = Callable[["Replaced"], RestoreJob]
 """Resolves the places that a restore filled, as the catalog names them now."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from muster.errors import IntegrityError, KeysRotated, WrongKey
+from muster.errors import IntegrityError, KeysRotated, MusterError, WrongKey
 from muster.ports import BlobStore
 from muster.vault.envelope import SigningKey
 from muster.vault.generations import Chain, Generation, read_chain
@@ -33,9 +33,22 @@ class Authority:
         return self.chain.newest.key.fingerprint
 
     @property
-    def outdated(self) -> bool:
-        """Whether the vault was opened with a key of an earlier generation than there is, or was."""
-        return self.own.number < self.chain.newest.number or self._lost > 0
+    def barred(self) -> MusterError | None:
+        """Why nothing is signed: the vault was opened with a key of an earlier generation than there is, or was. None if something is."""
+        newest = self.chain.newest
+        if self._lost:
+            return IntegrityError(
+                f"the object that tells of generation {self._lost} of the keys of {self._store.url} is gone or damaged: what is written "
+                "without it would not count when it is back, and could be read by whoever was left out of it",
+                f"put back {GENERATIONS}: `muster heal --from` a replica",
+            )
+        if self.own.number < newest.number:
+            return WrongKey(
+                f"the keys of the vault in {self._store.url} were rotated at {newest.at:%Y-%m-%d %H:%M:%SZ} by "
+                f"{newest.actor.name}@{newest.actor.host}; the key that opened it reads what was stored before, and signs nothing",
+                "open it with a key of the new generation, or let one of its holders add yours with `muster keys add`",
+            )
+        return None
 
     def lost(self, generation: int) -> None:
         """There was a later generation, by which the vault was written to, and its object is gone: nothing is signed without it."""
@@ -49,7 +62,7 @@ class Authority:
         :raises WrongKey: if the vault was opened with a key of an earlier generation
         :raises IntegrityError: if the newest one is gone
         """
-        self._refuse_if_outdated()
+        self._refuse_if_barred()
         return self._signer
 
     def sign(self, payload_type: str, payload: dict[str, Any]) -> bytes:
@@ -110,7 +123,7 @@ class Authority:
         :raises KeysRotated: if the keys were rotated since the vault was opened
         :raises WrongKey: if they were rotated before, and it was opened with a key that was left out
         """
-        self._refuse_if_outdated()
+        self._refuse_if_barred()
         there = {info.key for info in self._store.list(GENERATIONS)}
         if self.chain.free not in there:
             return
@@ -123,20 +136,9 @@ class Authority:
             )
         self.chain = now
 
-    def _refuse_if_outdated(self) -> None:
-        if self._lost:
-            raise IntegrityError(
-                f"the object that tells of generation {self._lost} of the keys of {self._store.url} is gone or damaged: what is written "
-                "without it would not count when it is back, and could be read by whoever was left out of it",
-                f"put back {GENERATIONS}: `muster heal --from` a replica",
-            )
-        if self.outdated:
-            newest = self.chain.newest
-            raise WrongKey(
-                f"the keys of the vault in {self._store.url} were rotated at {newest.at:%Y-%m-%d %H:%M:%SZ} by "
-                f"{newest.actor.name}@{newest.actor.host}; the key that opened it reads what was stored before, and signs nothing",
-                "open it with a key of the new generation, or let one of its holders add yours with `muster keys add`",
-            )
+    def _refuse_if_barred(self) -> None:
+        if barred := self.barred:
+            raise barred
 
     def _opened(self, key: str, data: bytes, payload_type: str | None) -> tuple[Generation, dict[str, Any]]:
         failure: IntegrityError | None = None

@@ -142,14 +142,13 @@ class Vault(Seldom):
     @property
     def outdated(self) -> bool:
         """Whether it was opened with a key that was replaced: then it can be read, as far as that key goes, and not be written to."""
-        return self._authority.outdated
+        return self._authority.barred is not None
 
     @property
     def silent(self) -> str:
         """Why nothing can be recorded in it, in words; empty if something can, as far as is known."""
-        if self.outdated:
-            return "the key that opened the vault was replaced, and writes nothing"
-        return self._left_alone
+        barred = self._authority.barred
+        return barred.message if barred else self._left_alone
 
     def leave_alone(self, why: str) -> None:
         """Write nothing to it from now on: its store does not let us. What can be read is read."""
